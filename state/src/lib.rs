@@ -1,1 +1,7 @@
-//! state
+//! The one disk layout of ketch (DESIGN section 4): where everything is, the typed records of a
+//! container, names and locks. Files are the truth; nothing here keeps state in memory.
+#![forbid(unsafe_code)]
+
+mod layout;
+
+pub use layout::{Layout, LayoutError};

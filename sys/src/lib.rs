@@ -1,1 +1,7 @@
-//! sys
+//! Every unsafe block of ketch, and the system calls that the other crates need in a safe form:
+//! process creation, mounts, namespaces, sockets with descriptors, pseudo-terminals, locks and
+//! durable files. It knows no container: it is the kernel's interface, one subject a module.
+
+pub mod durable;
+pub mod lock;
+pub mod path;

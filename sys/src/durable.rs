@@ -1,0 +1,216 @@
+//! Files that are complete or absent after a crash (DESIGN section 4).
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+/// Whether a change must survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Synced before the call returns: images, volumes, networks.
+    Synced,
+    /// Atomic for other processes, lost with the power: a container's state.
+    Atomic,
+}
+
+/// Replaces `path`, so that a reader, also after a crash, finds the old file or the new one.
+///
+/// # Errors
+/// When the directory of `path` cannot be written to; then the old file is untouched.
+pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut tmp = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    tmp.write_all(bytes)?;
+    if durability == Durability::Synced {
+        tmp.as_file().sync_all()?;
+    }
+    tmp.persist(path)?;
+    if durability == Durability::Synced {
+        sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+/// Creates `path` with `bytes`, and fails with [`io::ErrorKind::AlreadyExists`] when it is there:
+/// the claim of a name. The file has its content from the moment it is visible.
+///
+/// # Errors
+/// `AlreadyExists`, or when the directory cannot be written to.
+pub fn claim_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut tmp = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
+    tmp.write_all(bytes)?;
+    if durability == Durability::Synced {
+        tmp.as_file().sync_all()?;
+    }
+    tmp.persist_noclobber(path).map_err(|e| e.error)?;
+    if durability == Durability::Synced {
+        sync_dir(dir)?;
+    }
+    Ok(())
+}
+
+/// Renames a file or directory that was built elsewhere on the same file system to its final name,
+/// which must be free. With [`Durability::Synced`] the file system is synced first.
+///
+/// # Errors
+/// `AlreadyExists` when the name is taken; then nothing has changed.
+pub fn publish(from: &Path, to: &Path, durability: Durability) -> io::Result<()> {
+    if durability == Durability::Synced {
+        sync_filesystem(from)?;
+    }
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => {}
+        Err(Errno::INVAL) if !to.exists() => fs_rename(from, to)?,
+        Err(error) => return Err(error.into()),
+    }
+    if durability == Durability::Synced {
+        sync_dir(to.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    }
+    Ok(())
+}
+
+/// Moves `path` into the `trash` directory under a name nobody else uses, and returns that name.
+/// From then on it is gone for everybody; [`empty_trash`] frees the space.
+///
+/// # Errors
+/// When the rename fails. A `path` that is absent is no error and gives `None`.
+pub fn discard(path: &Path, trash: &Path) -> io::Result<Option<PathBuf>> {
+    let name = path.file_name().unwrap_or(OsStr::new("item"));
+    for attempt in 0_u32.. {
+        let mut target = name.to_os_string();
+        target.push(format!(".{}.{attempt}", std::process::id()));
+        let target = trash.join(target);
+        match renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
+            Ok(()) => return Ok(Some(target)),
+            Err(Errno::NOENT) if !path.exists() => return Ok(None),
+            Err(Errno::EXIST) if attempt < 1000 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(None)
+}
+
+/// Deletes what lies in a trash directory. What cannot be deleted now stays for the next call.
+///
+/// # Errors
+/// The first failure, after everything else was tried.
+pub fn empty_trash(trash: &Path) -> io::Result<()> {
+    let mut first = Ok(());
+    let entries = match fs::read_dir(trash) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let removed = entry.and_then(|entry| remove_tree(&entry.path()));
+        if first.is_ok() {
+            first = removed;
+        }
+    }
+    first
+}
+
+/// Removes a file or a whole directory; one that is already gone is no error.
+///
+/// # Errors
+/// When something of it cannot be removed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let result = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Syncs a directory, so that a rename in it survives a power cut.
+///
+/// # Errors
+/// When it cannot be opened or synced.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Syncs the whole file system that holds `path` (`syncfs(2)`): one barrier for a tree of files.
+///
+/// # Errors
+/// When `path` cannot be opened or the device reports an error.
+pub fn sync_filesystem(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    rustix::fs::syncfs(file.as_fd()).map_err(io::Error::from)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the module the ban points to"
+)]
+fn fs_rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replace_file_over_existing_keeps_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.json");
+        replace_file(&path, b"one", Durability::Synced).unwrap();
+        replace_file(&path, b"two", Durability::Atomic).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn claim_file_twice_fails_and_keeps_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web");
+        claim_file(&path, b"a", Durability::Atomic).unwrap();
+        let error = claim_file(&path, b"b", Durability::Atomic).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"a");
+    }
+
+    #[test]
+    fn publish_onto_taken_name_fails_and_keeps_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        fs::create_dir(&from).unwrap();
+        fs::create_dir(&to).unwrap();
+        let error = publish(&from, &to, Durability::Synced).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert!(from.exists() && to.exists());
+    }
+
+    #[test]
+    fn discard_absent_path_is_no_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(
+            discard(&dir.path().join("none"), dir.path())
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn discard_then_empty_trash_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (item, trash) = (dir.path().join("item"), dir.path().join("trash"));
+        fs::create_dir(&trash).unwrap();
+        fs::create_dir_all(item.join("a/b")).unwrap();
+        discard(&item, &trash).unwrap().unwrap();
+        assert!(!item.exists());
+        empty_trash(&trash).unwrap();
+        assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
+    }
+}
