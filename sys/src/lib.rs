@@ -2,6 +2,8 @@
 //! process creation, mounts, namespaces, sockets with descriptors, pseudo-terminals, locks and
 //! durable files. It knows no container: it is the kernel's interface, one subject a module.
 
+#![expect(unsafe_code, reason = "this crate holds every unsafe block of ketch")]
+
 pub mod durable;
 pub mod lock;
 pub mod path;

@@ -1,0 +1,1 @@
+//! Which runtime an image gets: decided from bytes and config, never from names.
