@@ -252,7 +252,12 @@ pub enum RootfsPlan {
         volatile: bool,
         /// `user.overlay.*` attributes: needed in a user namespace.
         userxattr: bool,
-        /// Mount flags as in [`MountPlan::set_flags`], set when all is in place.
+        /// A directory of the host that the root is attached to, in the container's own mount
+        /// namespace only.
+        mountpoint: CString,
+        /// The same as one option string, for kernels before 6.8 (no `lowerdir+`).
+        options: CString,
+        /// Remount read-only when all is in place.
         readonly: bool,
     },
     /// A directory of the host (an OCI bundle's `root.path`).
@@ -300,8 +305,6 @@ pub enum MountSource {
         /// With everything mounted below it.
         recursive: bool,
     },
-    /// The container's own view of its control groups, read-only unless said.
-    Cgroup,
 }
 
 /// A device node.

@@ -4,6 +4,14 @@
 
 #![expect(unsafe_code, reason = "this crate holds every unsafe block of ketch")]
 
+pub mod clone;
 pub mod durable;
+pub mod exec;
 pub mod lock;
+pub mod mount;
+pub mod net;
 pub mod path;
+pub mod process;
+pub mod sealed;
+pub mod signals;
+pub mod socket;

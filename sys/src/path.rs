@@ -130,6 +130,22 @@ fn step(
     }
 }
 
+/// Whether the working directory is below this process's root: getcwd(2) starts with `/` then, and
+/// with `(unreachable)` otherwise. Uses no heap.
+///
+/// # Errors
+/// As `getcwd(2)`: `ENOENT` when the directory was removed.
+pub fn current_dir_is_inside() -> Result<bool, Errno> {
+    let mut buffer = [0_u8; libc::PATH_MAX as usize];
+    // SAFETY: the kernel writes at most the length that is passed into `buffer`, which lives over
+    // the call (getcwd(2), the system call, not the C library's).
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    if length == -1 {
+        return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    Ok(buffer[0] == b'/')
+}
+
 fn c_name<'a>(name: &[u8], buffer: &'a mut [u8; 256]) -> Result<&'a CStr, Errno> {
     let room = buffer.get_mut(..=name.len()).ok_or(Errno::NAMETOOLONG)?;
     let (body, end) = room.split_at_mut(name.len());

@@ -1,0 +1,197 @@
+//! A further program in a running container: its namespaces by pidfd, its control groups, then the
+//! same last steps as a container's init.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime::{ExecPlan, Program, StartFailure, code};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::thread::ThreadNameSpaceType;
+use sys::clone::{Side, clone_process};
+use sys::exec::{CStringArray, exit_now};
+
+use crate::init::{self, At, ConsoleRequest};
+use crate::start::StartError;
+use crate::step::{Failure, Step, exec_failure, reason};
+
+/// A program that was started beside a container's own.
+#[derive(Debug)]
+pub struct ExecProcess {
+    /// Readable when it has ended.
+    pub pidfd: OwnedFd,
+    /// The master side of its terminal; without one it has the caller's streams.
+    pub console: Option<OwnedFd>,
+}
+
+fn failed(what: &str, errno: Errno) -> StartError {
+    let message = format!("cannot {what}: {}", reason(errno));
+    StartError(StartFailure { code: code::ENGINE, message })
+}
+
+/// Starts the program. The calling process moves into the container's namespaces for good, so it
+/// can do nothing else afterwards but wait.
+///
+/// # Errors
+/// What could not be done, with the exit code for it.
+pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, StartError> {
+    let target = open_target(plan)?;
+    let cgroup_dir = match &plan.cgroup_clone_into {
+        Some(path) => {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let dir = rustix::fs::open(&**path, flags, Mode::empty());
+            Some(dir.map_err(|e| failed("open the container's cgroup", e))?)
+        }
+        None => None,
+    };
+    let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e))?;
+    let (report_read, report_write) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e))?;
+    let console = match plan.console {
+        Some(size) => Some((sys::socket::pair().map_err(|e| failed("make a socket", e))?, size)),
+        None => None,
+    };
+    let args = CStringArray::new(plan.process.args.clone());
+    let env = CStringArray::new(plan.process.env.clone());
+    // The files of the host's cgroups are out of sight once the mount namespace is entered.
+    let procs = open_cgroups(plan)?;
+
+    let flags = u32::try_from(plan.namespaces)
+        .map_err(|_| failed("enter the container's namespaces", Errno::INVAL))?;
+    let flags = ThreadNameSpaceType::from_bits_retain(flags);
+    rustix::thread::move_into_thread_name_spaces(target.as_fd(), flags)
+        .map_err(|e| failed("enter the container's namespaces", e))?;
+    let side = clone_process(0, cgroup_dir.as_ref().map(AsFd::as_fd))
+        .map_err(|e| failed("clone", Errno::from_io_error(&e).unwrap_or(Errno::IO)))?;
+    let (pid, pidfd) = match side {
+        Side::Child => Child {
+            plan,
+            args: &args,
+            env: &env,
+            go: go_read.as_fd(),
+            stdio,
+            console: console.as_ref().map(|((_, socket), size)| ConsoleRequest {
+                socket: socket.as_fd(),
+                size: *size,
+                owner: plan.process.uid,
+            }),
+        }
+        .run(report_write.as_fd()),
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+    };
+    drop((go_read, report_write));
+    enter_cgroups(procs, pid)?;
+    // A child that failed already has closed its end; its report says why.
+    drop(File::from(go_write).write_all(b"g"));
+    wait_for_exec(plan, report_read)?;
+    let console = match console {
+        Some(((ours, theirs), _)) => {
+            drop(theirs);
+            let mut buffer = [0; 8];
+            let received = sys::socket::receive(ours.as_fd(), &mut buffer)
+                .map_err(|e| failed("get the terminal", e))?;
+            received.descriptors.into_iter().next()
+        }
+        None => None,
+    };
+    Ok(ExecProcess { pidfd, console })
+}
+
+/// The container's init, if it is still the same process.
+fn open_target(plan: &ExecPlan) -> Result<OwnedFd, StartError> {
+    let gone = || StartError(StartFailure {
+        code: code::ENGINE,
+        message: "cannot execute in the container: it is not running".to_owned(),
+    });
+    let pid = Pid::from_raw(plan.pid).ok_or_else(gone)?;
+    let target = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
+    if sys::process::start_time(plan.pid).ok() != Some(plan.start_time) {
+        return Err(gone());
+    }
+    Ok(target)
+}
+
+fn open_cgroups(plan: &ExecPlan) -> Result<Vec<File>, StartError> {
+    let open = |path: &std::ffi::CString| {
+        rustix::fs::open(&**path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .map(File::from)
+            .map_err(|e| failed("enter the container's cgroup", e))
+    };
+    plan.cgroup_enter.iter().map(open).collect()
+}
+
+fn enter_cgroups(procs: Vec<File>, pid: i32) -> Result<(), StartError> {
+    let text = pid.to_string();
+    for mut file in procs {
+        file.write_all(text.as_bytes()).map_err(|error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            failed("enter the container's cgroup", errno)
+        })?;
+    }
+    Ok(())
+}
+
+fn wait_for_exec(plan: &ExecPlan, report: OwnedFd) -> Result<(), StartError> {
+    let mut bytes = Vec::new();
+    let read = File::from(report).take(Failure::SIZE as u64).read_to_end(&mut bytes);
+    let broken = |e: io::Error| failed("hear from the program", Errno::from_io_error(&e).unwrap_or(Errno::IO));
+    read.map_err(broken)?;
+    let Ok(bytes) = <[u8; Failure::SIZE]>::try_from(bytes) else { return Ok(()) };
+    let Some(failure) = Failure::decode(bytes) else { return Ok(()) };
+    Err(match failure.step {
+        Step::Exec => {
+            StartError(exec_failure(plan.process.args.first().map(AsRef::as_ref), failure.errno))
+        }
+        step => failed(&format!("execute in the container ({step:?})"), failure.errno),
+    })
+}
+
+/// The child: session, streams, limits, identity, `execve`.
+struct Child<'a> {
+    plan: &'a ExecPlan,
+    args: &'a CStringArray,
+    env: &'a CStringArray,
+    go: BorrowedFd<'a>,
+    stdio: [BorrowedFd<'a>; 3],
+    console: Option<ConsoleRequest<'a>>,
+}
+
+impl Child<'_> {
+    fn run(&self, report: BorrowedFd<'_>) -> ! {
+        let failure = match self.steps() {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        drop(rustix::io::write(report, &failure.encode()));
+        exit_now(127)
+    }
+
+    fn steps(&self) -> init::Result<std::convert::Infallible> {
+        let process = &self.plan.process;
+        let mut byte = [0; 1];
+        rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte)).at(Step::Sync)?;
+        match &self.console {
+            Some(request) => {
+                rustix::process::setsid().at(Step::Session)?;
+                init::attach_console(request)?;
+            }
+            None => {
+                for (number, from) in (0..).zip(self.stdio) {
+                    sys::exec::place_descriptor(from, number).at(Step::Stdio)?;
+                }
+            }
+        }
+        init::assume_identity(process)?;
+        sys::exec::reset_signals();
+        sys::exec::close_on_exec_from(3).at(Step::CloseDescriptors)?;
+        match &process.program {
+            Program::Path(candidates) => {
+                Err(init::try_candidates(candidates, self.args, self.env)).at(Step::Exec)
+            }
+            Program::Wasm(_) => Err(Errno::INVAL).at(Step::Exec),
+        }
+    }
+}

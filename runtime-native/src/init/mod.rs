@@ -1,0 +1,254 @@
+//! The container's init, from `clone3` to `execve`: a fixed sequence of kernel steps on a plan that
+//! was prepared before. Nothing here allocates, locks or unwinds; a failed step is reported as
+//! [`Failure`] and the process ends.
+//!
+//! ```text
+//! maps ready ── namespaces ── rootfs ── mounts ── /dev ── names, sysctl, lo
+//!   ── masked and read-only paths ── pivot_root ── in the cgroup? ── limits ── seccomp, user,
+//!   capabilities ── execve
+//! ```
+
+mod console;
+mod devices;
+mod identity;
+mod mounts;
+mod paths;
+mod rootfs;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime::{InitPlan, Program};
+use rustix::io::Errno;
+use sys::exec::{CStringArray, execve, execve_fd, exit_now};
+
+use crate::step::{Failure, Step};
+
+/// A step's result.
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
+
+/// Turns a system call's error into the failure of a step.
+pub(crate) trait At<T> {
+    /// Of the only item.
+    fn at(self, step: Step) -> Result<T>;
+    /// Of item `index`.
+    fn at_item(self, step: Step, index: usize) -> Result<T>;
+}
+
+impl<T> At<T> for std::result::Result<T, Errno> {
+    fn at(self, step: Step) -> Result<T> {
+        self.at_item(step, 0)
+    }
+
+    fn at_item(self, step: Step, index: usize) -> Result<T> {
+        self.map_err(|errno| Failure {
+            step,
+            index: u16::try_from(index).unwrap_or(u16::MAX),
+            errno,
+        })
+    }
+}
+
+/// What the child has besides the plan: all of it made before the clone.
+#[derive(Debug)]
+pub(crate) struct Child<'a> {
+    pub(crate) plan: &'a InitPlan,
+    pub(crate) args: &'a CStringArray,
+    pub(crate) env: &'a CStringArray,
+    /// The bytes that come when the id maps are written, and when the cgroups are entered.
+    pub(crate) go: BorrowedFd<'a>,
+    /// Where a failure goes.
+    pub(crate) report: BorrowedFd<'a>,
+    /// stdin, stdout, stderr, or none of them with a terminal.
+    pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
+    /// Where the terminal's master side goes.
+    pub(crate) console: Option<console::Request<'a>>,
+    /// A sealed memfd with the wasm host's specification.
+    pub(crate) wasm_spec: Option<BorrowedFd<'a>>,
+}
+
+pub(crate) use console::{Request as ConsoleRequest, attach as attach_console};
+pub(crate) use identity::assume_exec as assume_identity;
+
+impl Child<'_> {
+    /// Runs all steps. Never returns: the program runs, or the failure is reported.
+    pub(crate) fn run(&self) -> ! {
+        let failure = match self.steps() {
+            Ok(never) => match never {},
+            Err(failure) => failure,
+        };
+        // The parent may be gone; then there is nobody to tell.
+        drop(rustix::io::write(self.report, &failure.encode()));
+        exit_now(127)
+    }
+
+    fn wait_for_parent(&self) -> Result<()> {
+        let mut byte = [0_u8; 1];
+        match rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte)) {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(Failure { step: Step::Sync, index: 0, errno: Errno::PIPE }),
+            Err(errno) => Err(errno).at(Step::Sync),
+        }
+    }
+
+    // A fixed sequence of kernel steps stays whole (HANDBOOK section 2).
+    fn steps(&self) -> Result<std::convert::Infallible> {
+        let plan = self.plan;
+        // Without a written map every id is the overflow id, and files cannot be made.
+        if plan.user_map.is_some() {
+            self.wait_for_parent()?;
+            identity::become_root()?;
+        }
+        for (index, namespace) in plan.namespaces.iter().enumerate() {
+            if let Some(path) = &namespace.path {
+                identity::join(path, namespace.flag).at_item(Step::JoinNamespace, index)?;
+            }
+        }
+        // A session without a terminal: the container must not reach the caller's by /dev/tty.
+        rustix::process::setsid().at(Step::Session)?;
+
+        // Host files are opened while the host's tree is still there.
+        let wasm = match &plan.process.program {
+            Program::Wasm(wasm) => Some(self.open_wasm(wasm)?),
+            Program::Path(_) => None,
+        };
+
+        // Later mounts of the host still arrive, ours never leave (mount_namespaces(7)).
+        rootfs::isolate_propagation().at(Step::Propagation)?;
+        let root = rootfs::mount(&plan.rootfs).at(Step::Rootfs)?;
+        // A procfs of our own, attached nowhere: the image cannot redirect what is written there
+        // (CVE-2025-52881).
+        let procfs = rootfs::private_procfs();
+
+        // A cgroup namespace is rooted where its creator is, so the groups are entered first.
+        let cgroup_namespace = plan
+            .namespaces
+            .iter()
+            .any(|n| n.flag == sys::clone::namespace::CGROUP && n.path.is_none());
+        if cgroup_namespace {
+            self.wait_for_parent()?;
+            identity::unshare_cgroup().at(Step::CgroupNamespace)?;
+        }
+        for (index, mount) in plan.mounts.iter().enumerate() {
+            mounts::mount(root.as_fd(), mount, index)?;
+        }
+        devices::make(root.as_fd(), &plan.devices)?;
+        devices::link(root.as_fd(), &plan.symlinks)?;
+        let terminal = match &self.console {
+            Some(request) => Some(console::open(root.as_fd(), request).at(Step::Console)?),
+            None => None,
+        };
+
+        if let Some(name) = &plan.hostname {
+            rustix::system::sethostname(name.to_bytes()).at(Step::Hostname)?;
+        }
+        if let Some(name) = &plan.domainname {
+            rustix::system::setdomainname(name.to_bytes()).at(Step::Domainname)?;
+        }
+        if plan.loopback_up {
+            sys::net::link_up(c"lo").at(Step::Loopback)?;
+        }
+        if !plan.sysctl.is_empty() {
+            let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
+            for (index, (key, value)) in plan.sysctl.iter().enumerate() {
+                paths::write_proc(procfs.as_fd(), key, value.to_bytes())
+                    .at_item(Step::Sysctl, index)?;
+            }
+        }
+        if !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
+            paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
+            paths::mask(root.as_fd(), &plan.masked_paths)?;
+        }
+        if plan.process.create_cwd {
+            sys::path::make_in_root(
+                root.as_fd(),
+                &plan.process.cwd,
+                sys::path::Missing::Directory,
+            )
+            .at(Step::MakeCwd)?;
+        }
+        rootfs::enter(root.as_fd()).at(Step::PivotRoot)?;
+        drop(root);
+        if rootfs::is_readonly(&plan.rootfs) {
+            rootfs::set_readonly().at(Step::ReadonlyRoot)?;
+        }
+
+        if !cgroup_namespace {
+            self.wait_for_parent()?;
+        }
+        identity::set_limits(&plan.process)?;
+        if let Some(value) = plan.process.oom_score_adj {
+            let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
+            identity::set_oom_score_adj(procfs.as_fd(), value).at(Step::OomScoreAdj)?;
+        }
+        drop(procfs);
+        match terminal {
+            Some(terminal) => console::take_over(terminal.as_fd()).at(Step::Console)?,
+            None => self.place_stdio()?,
+        }
+        self.finish(wasm)
+    }
+
+    /// The last part, which an exec into a running container shares.
+    fn finish(&self, wasm: Option<[OwnedFd; 3]>) -> Result<std::convert::Infallible> {
+        let process = &self.plan.process;
+        identity::assume(process)?;
+        sys::exec::reset_signals();
+        match (&process.program, wasm) {
+            (Program::Wasm(_), Some([host, spec, artifact])) => {
+                sys::exec::place_descriptor(spec.as_fd(), 3).at(Step::Stdio)?;
+                sys::exec::place_descriptor(artifact.as_fd(), 4).at(Step::Stdio)?;
+                sys::exec::close_on_exec_from(5).at(Step::CloseDescriptors)?;
+                Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
+            }
+            (Program::Path(candidates), _) => {
+                sys::exec::close_on_exec_from(3).at(Step::CloseDescriptors)?;
+                Err(try_candidates(candidates, self.args, self.env)).at(Step::Exec)
+            }
+            (Program::Wasm(_), None) => Err(Errno::INVAL).at(Step::WasmHost),
+        }
+    }
+
+    /// Opens what the wasm host needs, at numbers that leave 0 to 9 free.
+    fn open_wasm(&self, wasm: &runtime::WasmPlan) -> Result<[OwnedFd; 3]> {
+        use rustix::fs::{Mode, OFlags, open};
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let host = open(&*wasm.host, flags, Mode::empty()).at(Step::WasmHost)?;
+        let artifact = open(&*wasm.artifact, flags | OFlags::NOFOLLOW, Mode::empty())
+            .at(Step::WasmArtifact)?;
+        let spec = self.wasm_spec.ok_or(Errno::BADF).at(Step::WasmHost)?;
+        Ok([
+            sys::exec::move_descriptor_above(host.as_fd(), 10).at(Step::WasmHost)?,
+            sys::exec::move_descriptor_above(spec, 10).at(Step::WasmHost)?,
+            sys::exec::move_descriptor_above(artifact.as_fd(), 10).at(Step::WasmArtifact)?,
+        ])
+    }
+
+    fn place_stdio(&self) -> Result<()> {
+        let Some(stdio) = &self.stdio else { return Ok(()) };
+        for (number, from) in (0..).zip(stdio) {
+            sys::exec::place_descriptor(*from, number).at(Step::Stdio)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tries each path as a shell does (POSIX `execvp`): a missing one is passed over, one that may not
+/// be executed is remembered.
+pub(crate) fn try_candidates(
+    candidates: &[std::ffi::CString],
+    args: &CStringArray,
+    env: &CStringArray,
+) -> Errno {
+    let mut result = Errno::NOENT;
+    for path in candidates {
+        match execve(path, args, env) {
+            Errno::NOENT | Errno::NOTDIR => {}
+            Errno::ACCESS => {
+                // The kernel says EACCES for a directory as well.
+                result = Errno::ACCESS;
+            }
+            other => return other,
+        }
+    }
+    result
+}

@@ -1,0 +1,102 @@
+//! The mounts below the root, each made detached and attached to a descriptor that was resolved
+//! beneath the root (CVE-2021-30465).
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime::{MountPlan, MountSource};
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+use sys::mount::{Depth, FileSystem};
+use sys::path::Missing;
+
+use super::{At, Result};
+use crate::step::Step;
+
+/// Makes mount `index` of the plan.
+pub(super) fn mount(root: BorrowedFd<'_>, plan: &MountPlan, index: usize) -> Result<()> {
+    let depth = if plan.recursive_flags { Depth::Tree } else { Depth::One };
+    let (mount, missing) = match &plan.source {
+        MountSource::FileSystem { kind, options, name } => {
+            let mount = file_system(kind, options, name, plan.set_flags);
+            // Without a network namespace of its own, a user namespace may not mount sysfs.
+            let mount = match mount {
+                Err(Errno::PERM) if kind.as_c_str() == c"sysfs" => bind_sysfs(plan),
+                other => other,
+            };
+            let mount = mount.at_item(Step::Mount, index)?;
+            if plan.propagation != 0 {
+                sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, Depth::Tree)
+                    .at_item(Step::Mount, index)?;
+            }
+            (mount, Missing::Directory)
+        }
+        MountSource::Bind { path, recursive } => {
+            let tree = if *recursive { Depth::Tree } else { Depth::One };
+            let mount = sys::mount::clone_tree(path, tree).at_item(Step::Mount, index)?;
+            let missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
+            set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
+            (mount, missing)
+        }
+    };
+    let target = target(root, plan, missing).at_item(Step::MountTarget, index)?;
+    sys::mount::attach(mount.as_fd(), target.as_fd()).at_item(Step::MountAttach, index)
+}
+
+fn set_flags(mount: &OwnedFd, plan: &MountPlan, depth: Depth) -> std::result::Result<(), Errno> {
+    if plan.set_flags != 0 || plan.clear_flags != 0 {
+        sys::mount::set_attributes(mount.as_fd(), plan.set_flags, plan.clear_flags, 0, depth)?;
+    }
+    if plan.propagation != 0 {
+        sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, Depth::Tree)?;
+    }
+    Ok(())
+}
+
+fn bind_sysfs(plan: &MountPlan) -> std::result::Result<OwnedFd, Errno> {
+    let mount = sys::mount::clone_tree(c"/sys", Depth::Tree)?;
+    sys::mount::set_attributes(mount.as_fd(), plan.set_flags, 0, 0, Depth::Tree)?;
+    Ok(mount)
+}
+
+fn file_system(
+    kind: &CStr,
+    options: &[(std::ffi::CString, Option<std::ffi::CString>)],
+    name: &CStr,
+    flags: u64,
+) -> std::result::Result<OwnedFd, Errno> {
+    let context = FileSystem::open(kind)?;
+    context.set(c"source", Some(name))?;
+    for (key, value) in options {
+        context.set(key, value.as_deref())?;
+    }
+    context.mount(flags)
+}
+
+/// What has to be mounted over: a file over a file, a directory over a directory.
+fn kind_of(mount: BorrowedFd<'_>) -> std::result::Result<Missing, Errno> {
+    let stat = rustix::fs::fstat(mount)?;
+    Ok(match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => Missing::Directory,
+        _ => Missing::File,
+    })
+}
+
+fn target(
+    root: BorrowedFd<'_>,
+    plan: &MountPlan,
+    missing: Missing,
+) -> std::result::Result<OwnedFd, Errno> {
+    // A link in the image must not decide where procfs, sysfs or /dev is (CVE-2019-16884).
+    if matches!(&plan.source, MountSource::FileSystem { .. }) {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let found = sys::path::open_in_root(root, &plan.target, flags, Mode::empty());
+        if let Ok(found) = found {
+            let stat = rustix::fs::fstat(&found)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                return Err(Errno::LOOP);
+            }
+        }
+    }
+    sys::path::make_in_root(root, &plan.target, missing)
+}

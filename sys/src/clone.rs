@@ -1,0 +1,105 @@
+//! A new process in new namespaces: `clone3(2)` (Linux 5.3) with a pidfd.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+
+/// `CLONE_INTO_CGROUP` (`linux/sched.h`, Linux 5.7). The constant of `libc` overflows to 0.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The namespaces that can be created or joined, as in `linux/sched.h`.
+pub mod namespace {
+    /// Time (`CLONE_NEWTIME`).
+    pub const TIME: u64 = 0x80;
+    /// Mounts.
+    pub const MOUNT: u64 = 0x2_0000;
+    /// Control groups.
+    pub const CGROUP: u64 = 0x200_0000;
+    /// Host name.
+    pub const UTS: u64 = 0x400_0000;
+    /// System V and POSIX message queues.
+    pub const IPC: u64 = 0x800_0000;
+    /// Users.
+    pub const USER: u64 = 0x1000_0000;
+    /// Processes.
+    pub const PID: u64 = 0x2000_0000;
+    /// Network.
+    pub const NET: u64 = 0x4000_0000;
+}
+
+/// Which side of [`clone_process`] this is.
+#[derive(Debug)]
+pub enum Side {
+    /// The process that called.
+    Parent {
+        /// The new process.
+        pid: i32,
+        /// Its descriptor; readable when the process has ended.
+        pidfd: OwnedFd,
+    },
+    /// The new process: a copy of the caller.
+    Child,
+}
+
+/// Creates a process in the namespaces of `flags`, and on cgroup v2 in `cgroup`.
+///
+/// The child may run only code that ends in `execve` or `_exit` ([`crate::exec`]): it must not
+/// return into its caller's frames.
+///
+/// # Errors
+/// As `clone3(2)`. [`io::ErrorKind::Unsupported`] when this process has more than one thread: the
+/// child of a threaded process may find any lock taken for ever.
+pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+    require_one_thread()?;
+    let mut pidfd: libc::c_int = -1;
+    // SAFETY: `clone_args` is a C struct of integers, for which zero is a valid value.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    #[expect(
+        clippy::cast_sign_loss,
+        reason = "constants of linux/sched.h, positive"
+    )]
+    {
+        args.flags = flags | libc::CLONE_PIDFD as u64;
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
+    args.pidfd = (&raw mut pidfd).addr() as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    }
+    // SAFETY: `args` and `pidfd` outlive the call and the size is passed; without CLONE_VM the child
+    // has its own copy of this stack. One thread was counted above, so no lock is held by another.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone3,
+            &raw const args,
+            size_of::<libc::clone_args>(),
+        )
+    };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(Side::Child),
+        pid => {
+            // SAFETY: the kernel has put a new descriptor there, which nobody else owns (CLONE_PIDFD).
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            Ok(Side::Parent {
+                pid: i32::try_from(pid).map_err(|_| Errno::OVERFLOW)?,
+                pidfd,
+            })
+        }
+    }
+}
+
+fn require_one_thread() -> io::Result<()> {
+    // With procfs hidden the answer is unknown; ketch-init starts no thread.
+    let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    if threads > 1 {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a process with several threads must not be cloned",
+        ));
+    }
+    Ok(())
+}

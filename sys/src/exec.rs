@@ -1,0 +1,237 @@
+//! The last steps before `execve(2)`, all async-signal-safe: nothing here allocates, locks or
+//! unwinds, except [`CStringArray::new`], which runs before the process is cloned.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+
+use rustix::io::Errno;
+
+/// Strings as `execve` wants them: an array of pointers that ends with a null pointer.
+#[derive(Debug)]
+pub struct CStringArray {
+    strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl CStringArray {
+    /// Takes the strings over.
+    #[must_use]
+    pub fn new(strings: Vec<CString>) -> Self {
+        let mut pointers: Vec<_> = strings.iter().map(|string| string.as_ptr()).collect();
+        pointers.push(ptr::null());
+        Self { strings, pointers }
+    }
+
+    /// The strings.
+    #[must_use]
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// Replaces this process. Returns only when that failed.
+#[must_use]
+pub fn execve(path: &CStr, args: &CStringArray, env: &CStringArray) -> Errno {
+    // SAFETY: `path` ends with NUL; both arrays end with a null pointer and own their strings
+    // (`CStringArray::new`), which live over the call (execve(2)).
+    unsafe { libc::execve(path.as_ptr(), args.pointers.as_ptr(), env.pointers.as_ptr()) };
+    last_errno()
+}
+
+/// Replaces this process by the program behind `file` (`execveat(2)` with `AT_EMPTY_PATH`).
+#[must_use]
+pub fn execve_fd(file: BorrowedFd<'_>, args: &CStringArray, env: &CStringArray) -> Errno {
+    // SAFETY: the descriptor is open, the path is an empty string, and both arrays end with a null
+    // pointer and own their strings, which live over the call (execveat(2)).
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.pointers.as_ptr(),
+            env.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
+/// Ends this process without running anything of it.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: `_exit` has no precondition (_exit(2)).
+    unsafe { libc::_exit(code) }
+}
+
+/// Marks every descriptor from `first` on as closed by the next `execve`.
+///
+/// # Errors
+/// As `close_range(2)` (Linux 5.11 for the flag).
+pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    // SAFETY: `close_range` with CLOSE_RANGE_CLOEXEC closes nothing now; it takes three integers.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
+}
+
+/// Duplicates `from` onto the number `to`, open over `execve`. What was there is closed.
+///
+/// # Errors
+/// As `dup2(2)`.
+pub fn place_descriptor(from: BorrowedFd<'_>, to: i32) -> Result<(), Errno> {
+    if from.as_raw_fd() == to {
+        return rustix::io::fcntl_setfd(from, rustix::io::FdFlags::empty());
+    }
+    // SAFETY: `dup2` takes two integers; that nothing in this process still uses `to` is the
+    // caller's plan: it is one of 0 to 4, in a process that is about to be replaced.
+    let result = unsafe { libc::dup2(from.as_raw_fd(), to) };
+    if result == -1 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Duplicates `from` to a number of at least `lowest`, closed by `execve`, and gives the number:
+/// out of the way of [`place_descriptor`].
+///
+/// # Errors
+/// As `fcntl(2)`.
+pub fn move_descriptor_above(
+    from: BorrowedFd<'_>,
+    lowest: i32,
+) -> Result<std::os::fd::OwnedFd, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(from, lowest)
+}
+
+/// Gives every signal its default disposition and unblocks all: Rust ignores SIGPIPE, and an
+/// ignored or blocked signal stays so over `execve` (signal(7)).
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition; numbers that cannot be set give an error that is
+        // of no interest (SIGKILL, SIGSTOP, the C library's own).
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: zero is a valid empty set (sigset_t is an array of integers).
+    let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `empty` lives over the call and the old set is not asked for (sigprocmask(2)).
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const empty, ptr::null_mut()) };
+}
+
+/// A new, empty session keyring (keyctl(2)): the container must not search the caller's keys.
+///
+/// # Errors
+/// `ENOSYS` and `EPERM` where there are no keys; `EDQUOT` when the user has too many.
+pub fn join_new_session_keyring() -> Result<(), Errno> {
+    // SAFETY: KEYCTL_JOIN_SESSION_KEYRING with a null name takes no pointer (keyctl(2)).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            libc::KEYCTL_JOIN_SESSION_KEYRING,
+            ptr::null::<u8>(),
+        )
+    };
+    if result == -1 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// Loads a cBPF program as a seccomp filter of this process (seccomp(2)).
+///
+/// # Errors
+/// `EINVAL` for a program that the kernel refuses, `EACCES` without `no_new_privs` and
+/// `CAP_SYS_ADMIN`.
+pub fn load_seccomp(program: &[u8], flags: u32) -> Result<(), Errno> {
+    const INSTRUCTION: usize = size_of::<libc::sock_filter>();
+    if program.is_empty() || !program.len().is_multiple_of(INSTRUCTION) {
+        return Err(Errno::INVAL);
+    }
+    let length = u16::try_from(program.len() / INSTRUCTION).map_err(|_| Errno::INVAL)?;
+    let description = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>(),
+    };
+    // SAFETY: the kernel copies `len` instructions of 8 bytes from `filter`, which lie in `program`;
+    // it reads them byte by byte (copy_from_user), so their alignment is of no account.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const description,
+        )
+    };
+    if result == -1 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// `setrlimit(2)` by the number of the resource.
+///
+/// # Errors
+/// `EPERM` above the hard limit without `CAP_SYS_RESOURCE`, `EINVAL` for an unknown resource.
+pub fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = libc::rlimit64 {
+        rlim_cur: soft,
+        rlim_max: hard,
+    };
+    // SAFETY: `limit` lives over the call, the old limit is not asked for (prlimit(2)).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            &raw const limit,
+            ptr::null::<libc::rlimit64>(),
+        )
+    };
+    if result == -1 {
+        Err(last_errno())
+    } else {
+        Ok(())
+    }
+}
+
+/// `getrlimit(2)` by the number of the resource: soft and hard limit.
+///
+/// # Errors
+/// `EINVAL` for an unknown resource.
+pub fn rlimit(resource: u32) -> Result<(u64, u64), Errno> {
+    let mut limit = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: no new limit is given and `limit` lives over the call (prlimit(2)).
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            0,
+            resource,
+            ptr::null::<libc::rlimit64>(),
+            &raw mut limit,
+        )
+    };
+    if result == -1 {
+        Err(last_errno())
+    } else {
+        Ok((limit.rlim_cur, limit.rlim_max))
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}

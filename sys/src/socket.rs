@@ -1,0 +1,164 @@
+//! Unix sockets that keep message boundaries and carry descriptors (unix(7), `SOCK_SEQPACKET`).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+};
+
+/// As many descriptors as one message carries: stdin, stdout, stderr.
+const MAX_DESCRIPTORS: usize = 3;
+
+/// Two sockets that talk to each other.
+///
+/// # Errors
+/// As `socketpair(2)`.
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+}
+
+/// Listens at `path`, non-blocking.
+///
+/// # Errors
+/// As `bind(2)`; `ENAMETOOLONG` for a path over 107 bytes.
+pub fn listen(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, 64)?;
+    Ok(socket)
+}
+
+/// Takes one caller of a listening socket.
+///
+/// # Errors
+/// `EAGAIN` when there is none.
+pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)
+}
+
+/// Connects to `path`.
+///
+/// # Errors
+/// As `connect(2)`: `ECONNREFUSED` and `ENOENT` when nobody listens.
+pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
+    let socket = rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    Ok(socket)
+}
+
+/// The user at the other end (`SO_PEERCRED`).
+///
+/// # Errors
+/// As `getsockopt(2)`.
+pub fn peer_uid(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+    Ok(rustix::net::sockopt::socket_peercred(socket)?.uid.as_raw())
+}
+
+/// Sends one message with at most three descriptors.
+///
+/// # Errors
+/// As `sendmsg(2)`; `EPIPE` when the other end is gone (no SIGPIPE is raised).
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(Errno::TOOBIG);
+    }
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(
+            socket,
+            &[IoSlice::new(message)],
+            &mut control,
+            SendFlags::NOSIGNAL,
+        )
+    })?;
+    Ok(())
+}
+
+/// One message with its descriptors.
+#[derive(Debug)]
+pub struct Received {
+    /// How many bytes of the buffer it fills; 0 when the other end is gone.
+    pub length: usize,
+    /// Its descriptors, closed on exec.
+    pub descriptors: Vec<OwnedFd>,
+}
+
+/// Receives one message.
+///
+/// # Errors
+/// As `recvmsg(2)`; `EMSGSIZE` for a message longer than `buffer`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let result = rustix::io::retry_on_intr(|| {
+        rustix::net::recvmsg(
+            socket.as_fd(),
+            &mut [IoSliceMut::new(buffer)],
+            &mut control,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+    })?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    if result.flags.contains(rustix::net::ReturnFlags::TRUNC) {
+        return Err(Errno::MSGSIZE);
+    }
+    Ok(Received {
+        length: result.bytes,
+        descriptors,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn message_with_descriptor_arrives_whole() {
+        let (one, two) = pair().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        send(one.as_fd(), b"hello", &[writer.as_fd()]).unwrap();
+        drop(writer);
+        let mut buffer = [0; 16];
+        let received = receive(two.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..received.length], b"hello");
+        let mut writer = std::fs::File::from(received.descriptors.into_iter().next().unwrap());
+        writer.write_all(b"x").unwrap();
+        drop(writer);
+        let mut text = String::new();
+        std::fs::File::from(reader)
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "x");
+    }
+
+    #[test]
+    fn receive_from_closed_peer_gives_zero() {
+        let (one, two) = pair().unwrap();
+        drop(one);
+        let mut buffer = [0; 4];
+        assert_eq!(receive(two.as_fd(), &mut buffer).unwrap().length, 0);
+    }
+}
