@@ -1,2 +1,53 @@
-//! x
-fn main() {}
+//! `ketch-init`: the small program that owns one container (DESIGN section 1). One thread, one
+//! loop. Standard input is the plan in a sealed memfd, standard output the socket of the front end
+//! that started it.
+#![forbid(unsafe_code)]
+
+mod client;
+mod log;
+mod monitor;
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use runtime::{Event, Plan, Response, StartFailure, code};
+
+/// No plan is longer.
+const MAX_PLAN: u64 = 4 << 20;
+
+fn main() {
+    let (plan, report) = match inherited() {
+        Ok(inherited) => inherited,
+        // Nobody can be told: the front end sees its socket close.
+        Err(_) => sys::exec::exit_now(i32::from(code::ENGINE)),
+    };
+    if let Err(message) = Plan::decode(&plan)
+        .map_err(|error| error.to_string())
+        .and_then(|plan| monitor::run(&plan, &report))
+    {
+        let event = Event::Failed(StartFailure {
+            code: code::ENGINE,
+            message,
+        });
+        if let Ok(bytes) = Response::Event(event).encode() {
+            // The front end may be gone.
+            drop(sys::socket::send(report.as_fd(), &bytes, &[]));
+        }
+        sys::exec::exit_now(i32::from(code::ENGINE));
+    }
+    sys::exec::exit_now(0);
+}
+
+/// Takes the plan and the socket, and leaves `/dev/null` in their places: descriptors 0 to 2 must
+/// stay taken, so that no pipe of the container gets such a number.
+fn inherited() -> std::io::Result<(Vec<u8>, OwnedFd)> {
+    let plan = sys::exec::move_descriptor_above(std::io::stdin().as_fd(), 3)?;
+    let report = sys::exec::move_descriptor_above(std::io::stdout().as_fd(), 3)?;
+    let null = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    for number in 0..3 {
+        sys::exec::place_descriptor(null.as_fd(), number)?;
+    }
+    Ok((sys::sealed::read(plan, MAX_PLAN)?, report))
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use runtime::{CgroupPlan, StartFailure, code};
+use runtime::{CgroupPlan, CgroupWrite, StartFailure, code};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -25,7 +25,10 @@ fn path(path: &CStr) -> &Path {
 fn failure(what: &str, file: &CStr, error: &io::Error) -> StartFailure {
     let why = Errno::from_io_error(error).map_or_else(|| error.to_string(), reason);
     let file = file.to_string_lossy();
-    StartFailure { code: code::ENGINE, message: format!("cannot {what} `{file}`: {why}") }
+    StartFailure {
+        code: code::ENGINE,
+        message: format!("cannot {what} `{file}`: {why}"),
+    }
 }
 
 /// Makes the groups and writes the limits.
@@ -41,31 +44,60 @@ pub fn create(plan: &CgroupPlan) -> Result<(), StartFailure> {
 }
 
 fn create_all(plan: &CgroupPlan) -> Result<(), StartFailure> {
+    let mut parents_made = false;
     for dir in &plan.make {
-        match rustix::fs::mkdir(&**dir, Mode::from_raw_mode(0o755)) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(errno) => return Err(failure("make the cgroup", dir, &errno.into())),
+        let mut made = make(dir);
+        if made == Err(Errno::NOENT) && !parents_made {
+            // Only the first container after a boot finds no parents.
+            make_parents(plan)?;
+            parents_made = true;
+            made = make(dir);
         }
+        made.map_err(|errno| failure("make the cgroup", dir, &errno.into()))?;
     }
-    for write in &plan.writes {
-        if let Err(error) = write_value(&write.path, &write.value) {
-            let why = Errno::from_io_error(&error).map_or_else(|| error.to_string(), reason);
-            let message = format!(
-                "cannot set {} to `{}`: {why} (`{}`)",
-                write.option,
-                write.value,
-                write.path.to_string_lossy()
-            );
-            return Err(StartFailure { code: code::ENGINE, message });
+    plan.writes.iter().try_for_each(limit)
+}
+
+fn make(dir: &CStr) -> Result<(), Errno> {
+    match rustix::fs::mkdir(dir, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+fn make_parents(plan: &CgroupPlan) -> Result<(), StartFailure> {
+    for dir in &plan.parents {
+        make(dir).map_err(|errno| failure("make the cgroup", dir, &errno.into()))?;
+    }
+    plan.parent_writes.iter().try_for_each(limit)
+}
+
+fn limit(write: &CgroupWrite) -> Result<(), StartFailure> {
+    write_value(&write.path, &write.value).map_err(|error| {
+        let why = Errno::from_io_error(&error).map_or_else(|| error.to_string(), reason);
+        let file = write.path.to_string_lossy();
+        let message = format!(
+            "cannot set {} to `{}`: {why} (`{file}`)",
+            write.option, write.value
+        );
+        StartFailure {
+            code: code::ENGINE,
+            message,
         }
-    }
-    Ok(())
+    })
 }
 
 fn write_value(file: &CStr, value: &str) -> io::Result<()> {
     // One write: cgroupfs takes each write as a whole command.
-    let written = File::options().write(true).open(path(file))?.write(value.as_bytes())?;
-    if written == value.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    let written = File::options()
+        .write(true)
+        .open(path(file))?
+        .write(value.as_bytes())?;
+    if written == value.len() {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::WriteZero.into())
+    }
 }
 
 /// Puts a process into the v1 groups; the v2 group was entered by the clone.
@@ -83,8 +115,12 @@ pub fn enter(plan: &CgroupPlan, pid: i32) -> Result<(), StartFailure> {
 /// `memory.oom_control` or v2 `memory.events`. Read before the group is removed.
 #[must_use]
 pub fn oom_kills(plan: &CgroupPlan) -> u64 {
-    let Some(file) = &plan.oom_counter else { return 0 };
-    let Ok(text) = fs::read_to_string(path(file)) else { return 0 };
+    let Some(file) = &plan.oom_counter else {
+        return 0;
+    };
+    let Ok(text) = fs::read_to_string(path(file)) else {
+        return 0;
+    };
     text.lines()
         .find_map(|line| line.strip_prefix("oom_kill "))
         .and_then(|count| count.trim().parse().ok())
@@ -108,7 +144,9 @@ pub fn kill(plan: &CgroupPlan) -> io::Result<()> {
             }
         }
     }
-    let Some(procs) = plan.enter.first() else { return Ok(()) };
+    let Some(procs) = plan.enter.first() else {
+        return Ok(());
+    };
     for _ in 0..100 {
         let mut text = String::new();
         match File::open(path(procs)) {
@@ -134,7 +172,6 @@ pub fn kill(plan: &CgroupPlan) -> io::Result<()> {
 pub fn remove(plan: &CgroupPlan) -> io::Result<()> {
     let mut first = Ok(());
     let deadline = Instant::now() + REMOVE_DEADLINE;
-    // The first entries are ketch's own parents, which stay for the other containers.
     for dir in plan.make.iter().rev() {
         let removed = remove_one(dir, deadline);
         if first.is_ok() {

@@ -29,7 +29,10 @@ pub struct ExecProcess {
 
 fn failed(what: &str, errno: Errno) -> StartError {
     let message = format!("cannot {what}: {}", reason(errno));
-    StartError(StartFailure { code: code::ENGINE, message })
+    StartError(StartFailure {
+        code: code::ENGINE,
+        message,
+    })
 }
 
 /// Starts the program. The calling process moves into the container's namespaces for good, so it
@@ -47,11 +50,15 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
         }
         None => None,
     };
-    let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e))?;
+    let (go_read, go_write) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e))?;
     let (report_read, report_write) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe", e))?;
     let console = match plan.console {
-        Some(size) => Some((sys::socket::pair().map_err(|e| failed("make a socket", e))?, size)),
+        Some(size) => Some((
+            sys::socket::pair().map_err(|e| failed("make a socket", e))?,
+            size,
+        )),
         None => None,
     };
     let args = CStringArray::new(plan.process.args.clone());
@@ -102,10 +109,12 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
 
 /// The container's init, if it is still the same process.
 fn open_target(plan: &ExecPlan) -> Result<OwnedFd, StartError> {
-    let gone = || StartError(StartFailure {
-        code: code::ENGINE,
-        message: "cannot execute in the container: it is not running".to_owned(),
-    });
+    let gone = || {
+        StartError(StartFailure {
+            code: code::ENGINE,
+            message: "cannot execute in the container: it is not running".to_owned(),
+        })
+    };
     let pid = Pid::from_raw(plan.pid).ok_or_else(gone)?;
     let target = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
     if sys::process::start_time(plan.pid).ok() != Some(plan.start_time) {
@@ -136,16 +145,31 @@ fn enter_cgroups(procs: Vec<File>, pid: i32) -> Result<(), StartError> {
 
 fn wait_for_exec(plan: &ExecPlan, report: OwnedFd) -> Result<(), StartError> {
     let mut bytes = Vec::new();
-    let read = File::from(report).take(Failure::SIZE as u64).read_to_end(&mut bytes);
-    let broken = |e: io::Error| failed("hear from the program", Errno::from_io_error(&e).unwrap_or(Errno::IO));
+    let read = File::from(report)
+        .take(Failure::SIZE as u64)
+        .read_to_end(&mut bytes);
+    let broken = |e: io::Error| {
+        failed(
+            "hear from the program",
+            Errno::from_io_error(&e).unwrap_or(Errno::IO),
+        )
+    };
     read.map_err(broken)?;
-    let Ok(bytes) = <[u8; Failure::SIZE]>::try_from(bytes) else { return Ok(()) };
-    let Some(failure) = Failure::decode(bytes) else { return Ok(()) };
+    let Ok(bytes) = <[u8; Failure::SIZE]>::try_from(bytes) else {
+        return Ok(());
+    };
+    let Some(failure) = Failure::decode(bytes) else {
+        return Ok(());
+    };
     Err(match failure.step {
-        Step::Exec => {
-            StartError(exec_failure(plan.process.args.first().map(AsRef::as_ref), failure.errno))
-        }
-        step => failed(&format!("execute in the container ({step:?})"), failure.errno),
+        Step::Exec => StartError(exec_failure(
+            plan.process.args.first().map(AsRef::as_ref),
+            failure.errno,
+        )),
+        step => failed(
+            &format!("execute in the container ({step:?})"),
+            failure.errno,
+        ),
     })
 }
 
@@ -165,7 +189,8 @@ impl Child<'_> {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
-        drop(rustix::io::write(report, &failure.encode()));
+        // The parent may be gone; then there is nobody to tell.
+        let _gone = rustix::io::write(report, &failure.encode());
         exit_now(127)
     }
 

@@ -10,10 +10,9 @@ pub mod cgroup;
 mod exec;
 mod init;
 pub mod plan;
-pub mod seccomp;
 mod start;
 mod step;
 
 pub use exec::{ExecProcess, exec};
-pub use start::{Process, Stdio, StartError, start};
+pub use start::{Process, StartError, Stdio, start};
 pub use step::{Failure, Step, exec_failure, reason};

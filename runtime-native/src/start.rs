@@ -25,7 +25,10 @@ pub struct StartError(pub StartFailure);
 impl StartError {
     fn engine(what: &str, error: &io::Error) -> Self {
         let why = Errno::from_io_error(error).map_or_else(|| error.to_string(), reason);
-        Self(StartFailure { code: code::ENGINE, message: format!("cannot {what}: {why}") })
+        Self(StartFailure {
+            code: code::ENGINE,
+            message: format!("cannot {what}: {why}"),
+        })
     }
 }
 
@@ -115,7 +118,11 @@ fn start_in_cgroup(
                 report: report_write.as_fd(),
                 stdio: stdio.map(|[i, o, e]| [i.as_fd(), o.as_fd(), e.as_fd()]),
                 console: theirs.console.as_ref().zip(console).map(|(socket, size)| {
-                    ConsoleRequest { socket: socket.as_fd(), size, owner: plan.process.uid }
+                    ConsoleRequest {
+                        socket: socket.as_fd(),
+                        size,
+                        owner: plan.process.uid,
+                    }
                 }),
                 wasm_spec: wasm_spec.as_ref().map(AsFd::as_fd),
             }
@@ -131,11 +138,12 @@ fn start_in_cgroup(
     match started {
         Ok(stdio) => Ok(Process { pid, pidfd, stdio }),
         Err(failure) => {
-            drop(sys::signals::send(pidfd.as_fd(), 9));
-            drop(rustix::process::waitid(
+            // It may have ended by itself.
+            let _ended = sys::signals::send(pidfd.as_fd(), 9);
+            let _reaped = rustix::process::waitid(
                 rustix::process::WaitId::PidFd(pidfd.as_fd()),
                 rustix::process::WaitIdOptions::EXITED,
-            ));
+            );
             Err(failure)
         }
     }
@@ -159,16 +167,24 @@ fn wasm_spec(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
 }
 
 fn clone_cgroup(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
-    let Some(path) = &plan.cgroup.clone_into else { return Ok(None) };
+    let Some(path) = &plan.cgroup.clone_into else {
+        return Ok(None);
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let open = rustix::fs::open(&**path, flags, Mode::empty());
-    open.map(Some).map_err(|e| StartError::engine("open the container's cgroup", &e.into()))
+    open.map(Some)
+        .map_err(|e| StartError::engine("open the container's cgroup", &e.into()))
 }
 
 /// Joins a pid namespace by path: it holds for the children of this process.
 fn join_pid_namespace(plan: &InitPlan) -> Result<(), StartError> {
-    let joined = plan.namespaces.iter().find(|n| n.flag == namespace::PID && n.path.is_some());
-    let Some(path) = joined.and_then(|n| n.path.as_ref()) else { return Ok(()) };
+    let joined = plan
+        .namespaces
+        .iter()
+        .find(|n| n.flag == namespace::PID && n.path.is_some());
+    let Some(path) = joined.and_then(|n| n.path.as_ref()) else {
+        return Ok(());
+    };
     let failed = |e: Errno| StartError::engine("join the pid namespace", &e.into());
     let file = rustix::fs::open(&**path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(failed)?;
@@ -186,7 +202,10 @@ fn clone_failure(flags: u64, error: &io::Error) -> StartError {
             );
         }
         Some(libc_errno::ENOSPC) => {
-            failure.0.message.push_str(" (a limit of user.max_*_namespaces is reached)");
+            failure
+                .0
+                .message
+                .push_str(" (a limit of user.max_*_namespaces is reached)");
         }
         _ => {}
     }
@@ -201,7 +220,11 @@ mod libc_errno {
 
 /// Our ends of the streams before the child has answered.
 enum Ours {
-    Pipes { stdin: Option<OwnedFd>, stdout: OwnedFd, stderr: OwnedFd },
+    Pipes {
+        stdin: Option<OwnedFd>,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    },
     Console(OwnedFd),
 }
 
@@ -209,10 +232,19 @@ impl Ours {
     /// With a terminal, takes the master side that the child has sent.
     fn collect(self) -> Result<Stdio, StartError> {
         match self {
-            Self::Pipes { stdin, stdout, stderr } => Ok(Stdio::Pipes { stdin, stdout, stderr }),
+            Self::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } => Ok(Stdio::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            }),
             Self::Console(socket) => {
                 let mut buffer = [0; 8];
-                let failed = |e: Errno| StartError::engine("get the container's terminal", &e.into());
+                let failed =
+                    |e: Errno| StartError::engine("get the container's terminal", &e.into());
                 let received = sys::socket::receive(socket.as_fd(), &mut buffer).map_err(failed)?;
                 let master = received.descriptors.into_iter().next().ok_or(Errno::PIPE);
                 Ok(Stdio::Console(master.map_err(failed)?))
@@ -224,7 +256,13 @@ impl Ours {
 fn streams(stdin: StdinMode, console: Option<Console>) -> Result<(Ours, ChildEnds), Errno> {
     if console.is_some() {
         let (ours, theirs) = sys::socket::pair()?;
-        return Ok((Ours::Console(ours), ChildEnds { stdio: None, console: Some(theirs) }));
+        return Ok((
+            Ours::Console(ours),
+            ChildEnds {
+                stdio: None,
+                console: Some(theirs),
+            },
+        ));
     }
     let (in_theirs, in_ours) = match stdin {
         StdinMode::Null => {
@@ -239,33 +277,42 @@ fn streams(stdin: StdinMode, console: Option<Console>) -> Result<(Ours, ChildEnd
     let (out_ours, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     let (err_ours, err_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
     Ok((
-        Ours::Pipes { stdin: in_ours, stdout: out_ours, stderr: err_ours },
-        ChildEnds { stdio: Some([in_theirs, out_theirs, err_theirs]), console: None },
+        Ours::Pipes {
+            stdin: in_ours,
+            stdout: out_ours,
+            stderr: err_ours,
+        },
+        ChildEnds {
+            stdio: Some([in_theirs, out_theirs, err_theirs]),
+            console: None,
+        },
     ))
 }
 
 /// Writes the id maps, puts the child into its control groups and lets it go on.
 fn release(plan: &InitPlan, pid: i32, go: OwnedFd) -> Result<(), StartError> {
     let mut go = File::from(go);
-    let mut signal = |go: &mut File| {
-        go.write_all(b"g").map_err(|e| StartError::engine("talk to the container's init", &e))
+    let signal = |go: &mut File| {
+        go.write_all(b"g")
+            .map_err(|e| StartError::engine("talk to the container's init", &e))
     };
     if let Some(map) = &plan.user_map {
         write_maps(pid, map).map_err(|e| StartError::engine("map the container's ids", &e))?;
         signal(&mut go)?;
     }
     cgroup::enter(&plan.cgroup, pid).map_err(StartError)?;
-    match signal(&mut go) {
-        // The child has already failed: its report says why.
-        Err(_) => Ok(()),
-        Ok(()) => Ok(()),
-    }
+    // A child that has already failed does not read: its report says why.
+    drop(signal(&mut go));
+    Ok(())
 }
 
 fn write_maps(pid: i32, map: &UserMap) -> io::Result<()> {
     let write = |file: &str, text: &str| {
         let path = format!("/proc/{pid}/{file}");
-        File::options().write(true).open(path)?.write_all(text.as_bytes())
+        File::options()
+            .write(true)
+            .open(path)?
+            .write_all(text.as_bytes())
     };
     if map.deny_setgroups {
         write("setgroups", "deny")?;
@@ -275,7 +322,9 @@ fn write_maps(pid: i32, map: &UserMap) -> io::Result<()> {
 }
 
 fn map_text(maps: &[IdMap]) -> String {
-    maps.iter().map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count)).collect()
+    maps.iter()
+        .map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count))
+        .collect()
 }
 
 /// Waits for the end of the report pipe: closed by `execve`, or after a failure was written.

@@ -174,15 +174,17 @@ impl Failure {
             Step::Symlink => named("make the link", plan.symlinks.get(index).map(|l| &*l.1)),
             Step::Sysctl => named("set the sysctl", plan.sysctl.get(index).map(|s| &*s.0)),
             Step::MaskPath => named("mask", plan.masked_paths.get(index).map(|p| &**p)),
-            Step::ReadonlyPath => {
-                named("make read-only", plan.readonly_paths.get(index).map(|p| &**p))
-            }
+            Step::ReadonlyPath => named(
+                "make read-only",
+                plan.readonly_paths.get(index).map(|p| &**p),
+            ),
             Step::MakeCwd | Step::Chdir => {
                 named("enter the working directory", Some(&plan.process.cwd))
             }
-            Step::CwdOutside => {
-                named("use the working directory (outside the container)", Some(&plan.process.cwd))
-            }
+            Step::CwdOutside => named(
+                "use the working directory (outside the container)",
+                Some(&plan.process.cwd),
+            ),
             Step::Hostname => named("set the host name", plan.hostname.as_deref()),
             Step::User => format!("become user {}:{}", plan.process.uid, plan.process.gid),
             Step::WasmHost | Step::WasmArtifact => match &plan.process.program {
@@ -194,7 +196,10 @@ impl Failure {
             },
             step => step.text().to_owned(),
         };
-        StartFailure { code: code::ENGINE, message: format!("cannot {what}: {}", reason(self.errno)) }
+        StartFailure {
+            code: code::ENGINE,
+            message: format!("cannot {what}: {}", reason(self.errno)),
+        }
     }
 }
 
@@ -233,27 +238,49 @@ impl Step {
 pub fn exec_failure(name: Option<&CStr>, errno: Errno) -> StartFailure {
     let name = name.map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let (code, why) = match errno {
-        Errno::NOENT => (code::NOT_FOUND, "no such file in the container, or its interpreter is missing"),
+        Errno::NOENT => (
+            code::NOT_FOUND,
+            "no such file in the container, or its interpreter is missing",
+        ),
         Errno::NOTDIR => (code::NOT_FOUND, "a part of its path is not a directory"),
-        Errno::ACCESS => (code::NOT_EXECUTABLE, "permission denied: it is not an executable file"),
+        Errno::ACCESS => (
+            code::NOT_EXECUTABLE,
+            "permission denied: it is not an executable file",
+        ),
         Errno::ISDIR => (code::NOT_EXECUTABLE, "it is a directory"),
-        Errno::NOEXEC => (code::NOT_EXECUTABLE, "exec format error: not a program of this machine"),
+        Errno::NOEXEC => (
+            code::NOT_EXECUTABLE,
+            "exec format error: not a program of this machine",
+        ),
         Errno::LOOP => (code::NOT_EXECUTABLE, "too many symbolic links"),
-        Errno::TOOBIG => (code::NOT_EXECUTABLE, "arguments and environment are too long"),
+        Errno::TOOBIG => (
+            code::NOT_EXECUTABLE,
+            "arguments and environment are too long",
+        ),
         other => {
             let why = reason(other);
             let message = format!("cannot execute `{name}`: {why}");
-            return StartFailure { code: code::NOT_EXECUTABLE, message };
+            return StartFailure {
+                code: code::NOT_EXECUTABLE,
+                message,
+            };
         }
     };
-    StartFailure { code, message: format!("cannot execute `{name}`: {why}") }
+    StartFailure {
+        code,
+        message: format!("cannot execute `{name}`: {why}"),
+    }
 }
 
 /// An errno as the C library words it, without its number.
 #[must_use]
 pub fn reason(errno: Errno) -> String {
     let text = std::io::Error::from(errno).to_string();
-    let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+    let text = text
+        .split(" (os error")
+        .next()
+        .unwrap_or_default()
+        .to_owned();
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
@@ -262,7 +289,10 @@ pub fn reason(errno: Errno) -> String {
 }
 
 fn named(verb: &str, path: Option<&CStr>) -> String {
-    format!("{verb} `{}`", path.map(CStr::to_string_lossy).unwrap_or_default())
+    format!(
+        "{verb} `{}`",
+        path.map(CStr::to_string_lossy).unwrap_or_default()
+    )
 }
 
 fn mount_text(plan: &InitPlan, failure: Failure) -> String {
@@ -275,7 +305,10 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
             format!("mount `{}` on `{target}`", path.to_string_lossy())
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {
-            format!("mount {} on `{target}` (a symbolic link in the image)", kind.to_string_lossy())
+            format!(
+                "mount {} on `{target}` (a symbolic link in the image)",
+                kind.to_string_lossy()
+            )
         }
         MountSource::FileSystem { kind, .. } => {
             format!("mount {} on `{target}`", kind.to_string_lossy())
@@ -290,7 +323,11 @@ mod tests {
     #[test]
     fn failure_encoded_and_decoded_is_the_same() {
         for step in STEPS {
-            let failure = Failure { step, index: 513, errno: Errno::NOSPC };
+            let failure = Failure {
+                step,
+                index: 513,
+                errno: Errno::NOSPC,
+            };
             assert_eq!(Failure::decode(failure.encode()), Some(failure));
         }
         assert_eq!(STEPS.len(), Step::Exec as usize + 1);

@@ -27,8 +27,6 @@ pub struct ExitStatus {
     pub signal: Option<i32>,
     /// The kernel, or the wasm sandbox at its memory limit, killed it for want of memory.
     pub oom_killed: bool,
-    /// When, in nanoseconds since the epoch.
-    pub finished_at_ns: i64,
     /// What went wrong, when it is known: a trap's name, a failed step.
     pub error: Option<String>,
 }

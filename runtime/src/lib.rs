@@ -13,5 +13,5 @@ pub use exit::{ExitStatus, StartFailure, code};
 pub use plan::{
     CapabilitySets, CgroupPlan, CgroupWrite, Console, DevicePlan, ExecPlan, IdMap, InitPlan,
     LogPlan, MonitorPlan, MountPlan, MountSource, Namespace, Plan, PlanError, ProcessPlan, Program,
-    RestartPolicy, Rlimit, RootfsPlan, StdinMode, UserMap, VERSION, WasmPlan,
+    Rlimit, RootfsPlan, StdinMode, UserMap, VERSION, WasmPlan,
 };

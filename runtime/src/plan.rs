@@ -84,14 +84,10 @@ pub struct MonitorPlan {
     pub console: Option<Console>,
     /// Where output is recorded.
     pub log: LogPlan,
-    /// When to start the container again.
-    pub restart: RestartPolicy,
     /// The signal that asks the container to stop.
     pub stop_signal: i32,
     /// Milliseconds between that signal and SIGKILL.
     pub stop_timeout_ms: u64,
-    /// The `oom_score_adj` of the monitor, tried and not required.
-    pub oom_score_adj: i32,
 }
 
 /// What happens to the container's standard input.
@@ -128,20 +124,6 @@ pub enum LogPlan {
         /// How many files to keep, the current one included.
         max_files: u32,
     },
-}
-
-/// When a container that ended is started again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum RestartPolicy {
-    /// Never.
-    #[default]
-    No,
-    /// After an exit code other than 0, at most so many times (0: no limit).
-    OnFailure(u32),
-    /// Always, also after a reboot.
-    Always,
-    /// Always, unless a user stopped it.
-    UnlessStopped,
 }
 
 /// What the container's init does, in this order, inside its namespaces.
@@ -211,8 +193,12 @@ pub struct UserMap {
 /// Control groups of one container. Made by the monitor, removed by it when the container has ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupPlan {
-    /// Directories to make, parents before children, and to remove in reverse order at the end.
-    /// The container's processes enter each that is also in `enter`.
+    /// Directories of ketch's own that hold the groups of all containers: made when they are missing,
+    /// parents first, and never removed.
+    pub parents: Vec<CString>,
+    /// What to write once a parent was made: `cpuset.cpus` of v1, `cgroup.subtree_control` of v2.
+    pub parent_writes: Vec<CgroupWrite>,
+    /// Directories to make, one in each hierarchy, and to remove at the end.
     pub make: Vec<CString>,
     /// `cgroup.procs` of each v1 group that the container enters.
     pub enter: Vec<CString>,

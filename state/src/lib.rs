@@ -2,6 +2,9 @@
 //! container, names and locks. Files are the truth; nothing here keeps state in memory.
 #![forbid(unsafe_code)]
 
+pub mod clock;
+mod container;
 mod layout;
 
+pub use container::{ContainerConfig, ContainerState, RecordError, Status, VERSION};
 pub use layout::{Layout, LayoutError};

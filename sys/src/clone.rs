@@ -92,6 +92,15 @@ pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
     }
 }
 
+/// Gives this process a cgroup namespace rooted at the groups that it is in.
+///
+/// # Errors
+/// As `unshare(2)`.
+pub fn unshare_cgroup() -> Result<(), Errno> {
+    // SAFETY: NEWCGROUP changes what paths are shown as; no descriptor and no memory is affected.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
 fn require_one_thread() -> io::Result<()> {
     // With procfs hidden the answer is unknown; ketch-init starts no thread.
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);

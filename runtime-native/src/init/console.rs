@@ -51,7 +51,11 @@ fn allocate(root: BorrowedFd<'_>, request: &Request<'_>) -> Result<OwnedFd, Errn
         )?;
     }
     if request.owner != 0 {
-        rustix::fs::fchown(&terminal, Some(rustix::fs::Uid::from_raw(request.owner)), None)?;
+        rustix::fs::fchown(
+            &terminal,
+            Some(rustix::fs::Uid::from_raw(request.owner)),
+            None,
+        )?;
     }
     sys::socket::send(request.socket, b"tty", &[master.as_fd()])?;
     Ok(terminal)
@@ -61,7 +65,9 @@ fn allocate(root: BorrowedFd<'_>, request: &Request<'_>) -> Result<OwnedFd, Errn
 /// takes it over.
 pub(crate) fn attach(request: &Request<'_>) -> super::Result<()> {
     let root = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
-    let terminal = root.and_then(|root| allocate(root.as_fd(), request)).at(Step::Console)?;
+    let terminal = root
+        .and_then(|root| allocate(root.as_fd(), request))
+        .at(Step::Console)?;
     take_over(terminal.as_fd()).at(Step::Console)
 }
 

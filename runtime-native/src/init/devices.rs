@@ -40,7 +40,10 @@ fn parent<'a>(
     let name = name.strip_prefix(b"/").unwrap_or(name);
     let name = std::ffi::CStr::from_bytes_with_nul(name).map_err(|_| Errno::INVAL)?;
     let dir = if dir.is_empty() { c"/" } else { dir };
-    Ok((sys::path::make_in_root(root, dir, Missing::Directory)?, name))
+    Ok((
+        sys::path::make_in_root(root, dir, Missing::Directory)?,
+        name,
+    ))
 }
 
 fn node(root: BorrowedFd<'_>, device: &DevicePlan) -> std::result::Result<(), Errno> {
@@ -94,8 +97,12 @@ pub(super) fn link(root: BorrowedFd<'_>, links: &[(CString, CString)]) -> Result
 
 /// Opens the root's `/dev/null` and checks that it is the null device (CVE-2025-31133).
 pub(super) fn open_null(root: BorrowedFd<'_>) -> std::result::Result<std::os::fd::OwnedFd, Errno> {
-    let null =
-        sys::path::open_in_root(root, c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?;
+    let null = sys::path::open_in_root(
+        root,
+        c"/dev/null",
+        OFlags::PATH | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )?;
     let stat = rustix::fs::fstat(&null)?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && stat.st_rdev == makedev(1, 3);

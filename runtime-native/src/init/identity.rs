@@ -7,8 +7,8 @@ use runtime::ProcessPlan;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, LinkNameSpaceType, UnshareFlags, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, CapabilitySets, LinkNameSpaceType, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use super::{At, Result};
@@ -44,7 +44,7 @@ pub(super) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
 
 /// A cgroup namespace rooted at the groups that were entered.
 pub(super) fn unshare_cgroup() -> std::result::Result<(), Errno> {
-    rustix::thread::unshare(UnshareFlags::NEWCGROUP)
+    sys::clone::unshare_cgroup()
 }
 
 /// Resource limits and the file mode mask.
@@ -155,7 +155,10 @@ pub(crate) fn assume_exec(process: &ProcessPlan) -> Result<()> {
 const MAX_GROUPS: usize = 256;
 
 fn group_list<'a>(from: &[u32], to: &'a mut [Gid; MAX_GROUPS]) -> Result<&'a [Gid]> {
-    let to = to.get_mut(..from.len()).ok_or(Errno::INVAL).at(Step::Groups)?;
+    let to = to
+        .get_mut(..from.len())
+        .ok_or(Errno::INVAL)
+        .at(Step::Groups)?;
     for (to, from) in to.iter_mut().zip(from) {
         *to = Gid::from_raw(*from);
     }
@@ -205,5 +208,9 @@ fn set_ambient(keep: u64) -> Result<()> {
 /// a way out (CVE-2024-21626). The kernel says "(unreachable)" for what is not below the root.
 fn check_cwd() -> Result<()> {
     let inside = sys::path::current_dir_is_inside().at(Step::CwdOutside)?;
-    if inside { Ok(()) } else { Err(Errno::NOENT).at(Step::CwdOutside) }
+    if inside {
+        Ok(())
+    } else {
+        Err(Errno::NOENT).at(Step::CwdOutside)
+    }
 }

@@ -77,7 +77,7 @@ impl Child<'_> {
             Err(failure) => failure,
         };
         // The parent may be gone; then there is nobody to tell.
-        drop(rustix::io::write(self.report, &failure.encode()));
+        let _gone = rustix::io::write(self.report, &failure.encode());
         exit_now(127)
     }
 
@@ -85,7 +85,11 @@ impl Child<'_> {
         let mut byte = [0_u8; 1];
         match rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte)) {
             Ok(1) => Ok(()),
-            Ok(_) => Err(Failure { step: Step::Sync, index: 0, errno: Errno::PIPE }),
+            Ok(_) => Err(Failure {
+                step: Step::Sync,
+                index: 0,
+                errno: Errno::PIPE,
+            }),
             Err(errno) => Err(errno).at(Step::Sync),
         }
     }
@@ -224,7 +228,9 @@ impl Child<'_> {
     }
 
     fn place_stdio(&self) -> Result<()> {
-        let Some(stdio) = &self.stdio else { return Ok(()) };
+        let Some(stdio) = &self.stdio else {
+            return Ok(());
+        };
         for (number, from) in (0..).zip(stdio) {
             sys::exec::place_descriptor(*from, number).at(Step::Stdio)?;
         }

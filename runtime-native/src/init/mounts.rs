@@ -15,9 +15,17 @@ use crate::step::Step;
 
 /// Makes mount `index` of the plan.
 pub(super) fn mount(root: BorrowedFd<'_>, plan: &MountPlan, index: usize) -> Result<()> {
-    let depth = if plan.recursive_flags { Depth::Tree } else { Depth::One };
+    let depth = if plan.recursive_flags {
+        Depth::Tree
+    } else {
+        Depth::One
+    };
     let (mount, missing) = match &plan.source {
-        MountSource::FileSystem { kind, options, name } => {
+        MountSource::FileSystem {
+            kind,
+            options,
+            name,
+        } => {
             let mount = file_system(kind, options, name, plan.set_flags);
             // Without a network namespace of its own, a user namespace may not mount sysfs.
             let mount = match mount {

@@ -21,12 +21,22 @@ pub(super) fn write_proc(
 ) -> std::result::Result<(), Errno> {
     let file = open_proc(procfs, key)?;
     let written = rustix::io::write(&file, value)?;
-    if written == value.len() { Ok(()) } else { Err(Errno::IO) }
+    if written == value.len() {
+        Ok(())
+    } else {
+        Err(Errno::IO)
+    }
 }
 
 fn open_proc(procfs: BorrowedFd<'_>, path: &CStr) -> std::result::Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    openat2(procfs, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty(), resolve)
+    openat2(
+        procfs,
+        path,
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )
 }
 
 /// Hides each path that exists: a file behind `/dev/null`, a directory behind one shared, empty,
@@ -81,10 +91,7 @@ pub(super) fn make_readonly(root: BorrowedFd<'_>, paths: &[CString]) -> Result<(
     Ok(())
 }
 
-fn open_existing(
-    root: BorrowedFd<'_>,
-    path: &CStr,
-) -> std::result::Result<Option<OwnedFd>, Errno> {
+fn open_existing(root: BorrowedFd<'_>, path: &CStr) -> std::result::Result<Option<OwnedFd>, Errno> {
     match sys::path::open_in_root(root, path, OFlags::PATH, Mode::empty()) {
         Ok(target) => Ok(Some(target)),
         Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),

@@ -55,7 +55,15 @@ pub(super) fn mount(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
 }
 
 fn overlay(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
-    let RootfsPlan::Overlay { lower, upper, work, volatile, userxattr, .. } = plan else {
+    let RootfsPlan::Overlay {
+        lower,
+        upper,
+        work,
+        volatile,
+        userxattr,
+        ..
+    } = plan
+    else {
         return Err(Errno::INVAL);
     };
     let context = FileSystem::open(c"overlay")?;
@@ -74,11 +82,23 @@ fn overlay(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
 }
 
 fn overlay_by_string(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
-    let RootfsPlan::Overlay { mountpoint, options, .. } = plan else {
+    let RootfsPlan::Overlay {
+        mountpoint,
+        options,
+        ..
+    } = plan
+    else {
         return Err(Errno::INVAL);
     };
-    rustix::mount::mount(c"overlay", &**mountpoint, c"overlay", MountFlags::empty(), &**options)?;
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    rustix::mount::mount(
+        c"overlay",
+        &**mountpoint,
+        c"overlay",
+        MountFlags::empty(),
+        &**options,
+    )?;
+    let flags =
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     rustix::fs::open(&**mountpoint, flags, rustix::fs::Mode::empty())
 }
 

@@ -1,0 +1,75 @@
+//! Builds the small executables that travel inside `ketch`: `ketch-init` and the wasm host.
+//!
+//! They are linked statically, by the musl target where it is installed and by the host's C library
+//! otherwise, so that starting one costs no dynamic linking (ARCHITECTURE.md, "Small executables").
+//! The build is nested: its own target directory, and none of this build's settings.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Package, binary and arguments of each small executable.
+const EXECUTABLES: [(&str, &str, &[&str]); 1] = [("monitor", "ketch-init", &[])];
+
+/// What a change of rebuilds them for.
+const SOURCES: [&str; 9] = [
+    "Cargo.lock", "Cargo.toml", "monitor", "network", "runtime", "runtime-native", "runtime-wasm", "state", "sys",
+];
+
+fn main() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("cli stands in the workspace");
+    for source in SOURCES {
+        if root.join(source).exists() {
+            println!("cargo:rerun-if-changed={}", root.join(source).display());
+        }
+    }
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let target = target();
+    for (package, binary, features) in EXECUTABLES {
+        build(root, &out, &target, package, binary, features);
+    }
+}
+
+/// The musl target of this machine where it is installed, else the machine's own.
+fn target() -> String {
+    let own = env::var("TARGET").expect("cargo sets TARGET");
+    let musl = own.replace("-gnu", "-musl");
+    let libdir = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
+        .args(["--print", "target-libdir", "--target", &musl])
+        .output();
+    let installed = libdir.is_ok_and(|output| {
+        let text = String::from_utf8_lossy(&output.stdout);
+        output.status.success() && Path::new(text.trim()).is_dir()
+    });
+    if installed { musl } else { own }
+}
+
+fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, extra: &[&str]) {
+    // Shared by all profiles and kept over builds; a lock of its own, so it cannot wait for ours.
+    let target_dir = target_dir(out);
+    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
+    cargo
+        .current_dir(root)
+        .args(["build", "--locked", "--profile", "small", "--package", package, "--bin", binary])
+        .args(["--target", target])
+        .args(extra)
+        .arg("--target-dir")
+        .arg(&target_dir);
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        let foreign = text.starts_with("CARGO_") && text != "CARGO_HOME" && !text.starts_with("CARGO_NET");
+        if foreign || text.starts_with("RUSTC") || text == "RUSTFLAGS" || text == "RUSTDOCFLAGS" || text == "__CARGO_FIX_YOLO" {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Crelocation-model=static");
+    let status = cargo.status().expect("cargo can be run");
+    assert!(status.success(), "cannot build {binary}");
+    let built = target_dir.join(target).join("small").join(binary);
+    std::fs::copy(&built, out.join(binary)).expect("the built executable can be copied");
+}
+
+/// `<target>/embedded`, four levels above `<target>/<profile>/build/<package>/out`.
+fn target_dir(out: &Path) -> PathBuf {
+    out.ancestors().nth(4).unwrap_or(out).join("embedded")
+}

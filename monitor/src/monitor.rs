@@ -1,0 +1,641 @@
+//! The life of one container.
+//!
+//! ```text
+//! lock, socket ── start ── loop: output, callers, timers ── ended ── drain ── record ── report ── tear down
+//! ```
+
+use std::ffi::{CStr, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use runtime::{Event, ExitStatus, Plan, Request, Response, StdinMode, code};
+use runtime_native::{Process, Stdio, cgroup};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use state::{ContainerState, Status, clock};
+use sys::lock::{FileLock, Mode};
+
+use crate::client::{Client, Message, Output, write_some};
+use crate::log::{Log, Partial};
+
+/// A caller that has so much to read holds the container's output back.
+const MAX_BACKLOG: usize = 1 << 20;
+
+/// How long callers have to take the last output after the container has ended.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
+
+const SIGKILL: i32 = 9;
+
+/// One stream of the container.
+struct Stream {
+    name: &'static str,
+    /// `None` at its end.
+    fd: Option<OwnedFd>,
+    partial: Partial,
+}
+
+struct Monitor<'a> {
+    plan: &'a Plan,
+    state_dir: PathBuf,
+    pid: i32,
+    pidfd: OwnedFd,
+    streams: Vec<Stream>,
+    /// The write end of standard input, until a caller has taken it over.
+    stdin: Option<OwnedFd>,
+    is_terminal: bool,
+    log: Log,
+    listener: OwnedFd,
+    clients: Vec<Client>,
+    kill_at: Option<Instant>,
+    auto_remove: bool,
+    started_at: String,
+}
+
+fn path(path: &CStr) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(path.to_bytes()))
+}
+
+/// Runs the container to its end.
+pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
+    // The front end's terminal and its death are nothing to the container.
+    rustix::process::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
+    let run_dir = path(&plan.monitor.run_dir);
+    let lock = FileLock::try_acquire(&run_dir.join("lock"), Mode::Exclusive)
+        .map_err(|error| format!("cannot lock the container: {error}"))?
+        .ok_or("cannot start the container: it is running")?;
+    let socket = run_dir.join("ctl.sock");
+    sys::durable::remove_tree(&socket)
+        .map_err(|error| format!("cannot remove the old control socket: {error}"))?;
+    let listener = sys::socket::listen(&socket)
+        .map_err(|error| format!("cannot make the control socket: {error}"))?;
+    let log =
+        Log::open(&plan.monitor.log).map_err(|error| format!("cannot open the log: {error}"))?;
+    let mut front_end = Client::new(
+        report
+            .try_clone()
+            .map_err(|error| format!("cannot keep the front end's socket: {error}"))?,
+    );
+    front_end.watches = true;
+    rustix::io::ioctl_fionbio(&front_end.socket, true)
+        .map_err(|error| format!("cannot use the front end's socket: {error}"))?;
+
+    let state_dir = path(&plan.monitor.state_dir);
+    let process = match runtime_native::start(&plan.init, plan.monitor.stdin, plan.monitor.console)
+    {
+        Ok(process) => process,
+        Err(error) => {
+            let failed = ContainerState {
+                status: Status::Created,
+                exit_code: Some(error.0.code),
+                error: Some(error.0.message.clone()),
+                ..ContainerState::created()
+            };
+            finish_records(plan, &state_dir, &failed, plan.monitor.auto_remove);
+            front_end.send_event(&Event::Failed(error.0));
+            return Ok(());
+        }
+    };
+    let mut monitor = Monitor::new(plan, process, state_dir, log, listener);
+    monitor.write_running()?;
+    let started = Event::Started { pid: monitor.pid };
+    front_end.send_event(&started);
+    monitor.clients.push(front_end);
+    let status = monitor.serve();
+    monitor.end(&status);
+    drop(lock);
+    Ok(())
+}
+
+/// Records the end, or lets the container vanish.
+fn finish_records(plan: &Plan, state_dir: &Path, state: &ContainerState, remove: bool) {
+    // What fails here is found by the next caller: the lock is free and the state says otherwise.
+    if !remove {
+        drop(state.write(state_dir));
+        return;
+    }
+    let trashed = sys::durable::discard(state_dir, &path(&plan.monitor.trash_dir));
+    if let Some(claim) = &plan.monitor.name_claim {
+        drop(sys::durable::remove_tree(&path(claim)));
+    }
+    if let Ok(Some(trashed)) = trashed {
+        drop(sys::durable::remove_tree(&trashed));
+    }
+}
+
+impl<'a> Monitor<'a> {
+    fn new(
+        plan: &'a Plan,
+        process: Process,
+        state_dir: PathBuf,
+        log: Log,
+        listener: OwnedFd,
+    ) -> Self {
+        let stream = |name, fd| Stream {
+            name,
+            fd: Some(fd),
+            partial: Partial::default(),
+        };
+        let (streams, stdin, is_terminal) = match process.stdio {
+            Stdio::Pipes {
+                stdin,
+                stdout,
+                stderr,
+            } => (
+                vec![stream("stdout", stdout), stream("stderr", stderr)],
+                stdin,
+                false,
+            ),
+            Stdio::Console(master) => {
+                let input = master.try_clone().ok();
+                (vec![stream("stdout", master)], input, true)
+            }
+        };
+        for stream in &streams {
+            if let Some(fd) = &stream.fd {
+                // A descriptor that cannot be made non-blocking is read when poll says so.
+                let _blocking = rustix::io::ioctl_fionbio(fd, true);
+            }
+        }
+        Self {
+            plan,
+            state_dir,
+            pid: process.pid,
+            pidfd: process.pidfd,
+            streams,
+            stdin,
+            is_terminal,
+            log,
+            listener,
+            clients: Vec::new(),
+            kill_at: None,
+            auto_remove: plan.monitor.auto_remove,
+            started_at: clock::now(),
+        }
+    }
+
+    fn write_running(&self) -> Result<(), String> {
+        let state = ContainerState {
+            status: Status::Running,
+            pid: Some(self.pid),
+            started_at: Some(self.started_at.clone()),
+            ..ContainerState::created()
+        };
+        state
+            .write(&self.state_dir)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The loop. Returns when the container has ended and its output is passed on.
+    fn serve(&mut self) -> ExitStatus {
+        loop {
+            let ended = self.turn(true);
+            self.clients.retain(|client| !client.gone);
+            if let Some(kill_at) = self.kill_at
+                && Instant::now() >= kill_at
+            {
+                self.kill_at = None;
+                // It may have ended in this moment.
+                let _ended = self.kill_all();
+            }
+            if ended {
+                break;
+            }
+        }
+        let status = self.reap();
+        self.drain();
+        status
+    }
+
+    fn kill_all(&self) -> std::io::Result<()> {
+        sys::signals::send(self.pidfd.as_fd(), SIGKILL)?;
+        cgroup::kill(&self.plan.init.cgroup)
+    }
+
+    /// Waits for something and handles it; says whether the container has ended.
+    fn turn(&mut self, wait: bool) -> bool {
+        let throttled = self
+            .clients
+            .iter()
+            .any(|client| client.backlog() > MAX_BACKLOG);
+        let ready = self.poll(wait, throttled);
+        for (index, is_ready) in ready.streams.iter().enumerate() {
+            if *is_ready {
+                self.read_stream(index);
+            }
+        }
+        for (client, at) in self.clients.iter_mut().zip(&ready.clients) {
+            for (output, is_ready) in client.outputs.iter_mut().zip(at.outputs) {
+                if is_ready
+                    && output
+                        .as_mut()
+                        .is_some_and(|output| !output.has_backlog() || output.flush().is_err())
+                {
+                    // Ready without a backlog: the caller has closed its end.
+                    *output = None;
+                }
+            }
+        }
+        for index in 0..ready.clients.len() {
+            let at = ready.clients[index];
+            if at.input {
+                self.read_input(index);
+            }
+            if at.socket {
+                self.read_request(index);
+            }
+        }
+        if ready.listener
+            && let Ok(socket) = sys::socket::accept(self.listener.as_fd())
+        {
+            self.accept(socket);
+        }
+        ready.ended
+    }
+
+    fn poll(&self, wait: bool, throttled: bool) -> Ready {
+        let mut fds = vec![
+            PollFd::new(&self.pidfd, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        let open: Vec<Option<&OwnedFd>> = self
+            .streams
+            .iter()
+            .map(|s| s.fd.as_ref().filter(|_| !throttled))
+            .collect();
+        fds.extend(
+            open.iter()
+                .flatten()
+                .map(|fd| PollFd::new(*fd, PollFlags::IN)),
+        );
+        for client in &self.clients {
+            fds.push(PollFd::new(&client.socket, PollFlags::IN));
+            for output in client.outputs.iter().flatten() {
+                // Without a backlog only its end is of interest.
+                let flags = if output.has_backlog() {
+                    PollFlags::OUT
+                } else {
+                    PollFlags::empty()
+                };
+                fds.push(PollFd::new(&output.pipe, flags));
+            }
+            if let Some(input) = &client.input {
+                fds.push(PollFd::new(input, PollFlags::IN));
+            }
+        }
+        let timeout = if wait {
+            self.timeout()
+        } else {
+            Some(Duration::ZERO)
+        };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        // Interrupted: nothing is ready, the loop comes back.
+        let _interrupted = poll(&mut fds, timeout.as_ref());
+        let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut next = || results.next().unwrap_or(false);
+        Ready {
+            ended: next(),
+            listener: next(),
+            streams: open.iter().map(|fd| fd.is_some() && next()).collect(),
+            clients: self
+                .clients
+                .iter()
+                .map(|client| ClientReady {
+                    socket: next(),
+                    outputs: [
+                        client.outputs[0].is_some() && next(),
+                        client.outputs[1].is_some() && next(),
+                    ],
+                    input: client.input.is_some() && next(),
+                })
+                .collect(),
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        self.kill_at
+            .map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads a stream until it has nothing more for now.
+    fn read_stream(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else {
+            return;
+        };
+        let Some(fd) = &stream.fd else { return };
+        let mut buffer = [0; 32 * 1024];
+        match rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut buffer)) {
+            Err(Errno::AGAIN) => {}
+            // EIO: the last process has closed the terminal.
+            Ok(0) | Err(_) => {
+                stream.fd = None;
+                self.log.finish(stream.name, &mut stream.partial);
+                for client in &mut self.clients {
+                    close_when_flushed(client, index);
+                }
+            }
+            Ok(length) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                self.log.write(stream.name, &mut stream.partial, bytes);
+                for client in &mut self.clients {
+                    if let Some(output) = client.outputs.get_mut(index)
+                        && output
+                            .as_mut()
+                            .is_some_and(|output| output.push(bytes).is_err())
+                    {
+                        *output = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Passes what a caller types on to the terminal.
+    fn read_input(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index) else {
+            return;
+        };
+        let Some(input) = &client.input else { return };
+        let mut buffer = [0; 4096];
+        match rustix::io::read(input, &mut buffer) {
+            Ok(length) if length > 0 => {
+                if let Some(master) = &self.stdin {
+                    // A program that does not read its terminal loses what does not fit, as at
+                    // any terminal.
+                    let bytes = buffer.get(..length).unwrap_or_default();
+                    let _full = write_some(master.as_fd(), bytes);
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            _ => client.input = None,
+        }
+    }
+
+    /// Takes a caller in, if it is the owner of this monitor or root.
+    fn accept(&mut self, socket: OwnedFd) {
+        let owner = rustix::process::geteuid().as_raw();
+        if sys::socket::peer_uid(socket.as_fd()).is_ok_and(|uid| uid == owner || uid == 0) {
+            self.clients.push(Client::new(socket));
+        }
+    }
+
+    fn read_request(&mut self, index: usize) {
+        let Some(client) = self.clients.get_mut(index) else {
+            return;
+        };
+        match client.receive() {
+            Message::Nothing => {}
+            Message::Gone => client.gone = true,
+            Message::Request(Request::Attach {
+                stdin,
+                stdout,
+                stderr,
+            }) => {
+                self.attach(index, stdin, [stdout, stderr]);
+            }
+            Message::Request(request) => {
+                if let Some(response) = self.answer(index, &request)
+                    && let Some(client) = self.clients.get_mut(index)
+                {
+                    client.send(&response, &[]);
+                }
+            }
+        }
+    }
+
+    /// Does what a caller asks; no answer yet when it waits for the end.
+    fn answer(&mut self, index: usize, request: &Request) -> Option<Response> {
+        let refused = |errno: Errno| Response::Refused(runtime_native::reason(errno));
+        match request {
+            Request::Watch => {
+                self.clients.get_mut(index)?.watches = true;
+                Some(Response::Event(Event::Started { pid: self.pid }))
+            }
+            Request::Signal(signal) => {
+                let sent = sys::signals::send(self.pidfd.as_fd(), *signal);
+                Some(sent.map_or_else(refused, |()| Response::Done))
+            }
+            Request::Stop { signal, timeout_ms } => {
+                let monitor = &self.plan.monitor;
+                let signal = signal.unwrap_or(monitor.stop_signal);
+                let timeout = timeout_ms.unwrap_or(monitor.stop_timeout_ms);
+                let sent = sys::signals::send(self.pidfd.as_fd(), signal);
+                self.clients.get_mut(index)?.waits_for_end = true;
+                self.kill_at = Some(Instant::now() + Duration::from_millis(timeout));
+                match sent {
+                    Ok(()) | Err(Errno::SRCH) => None,
+                    Err(errno) => Some(refused(errno)),
+                }
+            }
+            Request::Resize { rows, columns } => {
+                let size = rustix::termios::Winsize {
+                    ws_row: *rows,
+                    ws_col: *columns,
+                    ws_xpixel: 0,
+                    ws_ypixel: 0,
+                };
+                let terminal = self.stdin.as_ref().filter(|_| self.is_terminal);
+                let done = terminal
+                    .ok_or(Errno::NOTTY)
+                    .and_then(|terminal| rustix::termios::tcsetwinsize(terminal, size));
+                Some(done.map_or_else(refused, |()| Response::Done))
+            }
+            Request::Remove => {
+                self.auto_remove = true;
+                self.clients.get_mut(index)?.waits_for_end = true;
+                // It may have ended in this moment.
+                let _ended = self.kill_all();
+                None
+            }
+            Request::Attach { .. } => None,
+        }
+    }
+
+    fn attach(&mut self, index: usize, stdin: bool, outputs: [bool; 2]) {
+        let prepared = self.prepare_attach(stdin, outputs);
+        let Some(client) = self.clients.get_mut(index) else {
+            return;
+        };
+        match prepared {
+            Ok(streams) => {
+                let theirs: Vec<BorrowedFd<'_>> = streams.theirs.iter().map(AsFd::as_fd).collect();
+                client.send(&Response::Attached, &theirs);
+                client.outputs = streams.outputs;
+                client.input = streams.input;
+            }
+            Err(reason) => client.send(&Response::Refused(reason), &[]),
+        }
+    }
+
+    fn prepare_attach(&mut self, stdin: bool, wanted: [bool; 2]) -> Result<Attached, String> {
+        let failed = |errno: Errno| runtime_native::reason(errno);
+        let mut attached = Attached {
+            theirs: Vec::new(),
+            outputs: [None, None],
+            input: None,
+        };
+        if stdin && self.is_terminal {
+            let (ours, theirs) =
+                rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(failed)?;
+            attached.input = Some(ours);
+            attached.theirs.push(theirs);
+        } else if stdin {
+            let writer = match self.plan.monitor.stdin {
+                StdinMode::Keep => self.stdin.as_ref().and_then(|fd| fd.try_clone().ok()),
+                StdinMode::Once | StdinMode::Null => self.stdin.take(),
+            };
+            attached
+                .theirs
+                .push(writer.ok_or("standard input is not open")?);
+        }
+        for (index, wanted) in wanted.into_iter().enumerate() {
+            let Some(stream) = self.streams.get(index).filter(|_| wanted) else {
+                continue;
+            };
+            let (output, theirs) = Output::new().map_err(failed)?;
+            // A stream that has ended gives its end at once.
+            if stream.fd.is_some()
+                && let Some(slot) = attached.outputs.get_mut(index)
+            {
+                *slot = Some(output);
+            }
+            attached.theirs.push(theirs);
+        }
+        Ok(attached)
+    }
+
+    fn reap(&self) -> ExitStatus {
+        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let status = status.ok().flatten();
+        let signal = status.as_ref().and_then(|s| s.terminating_signal());
+        let code = match (status.as_ref().and_then(|s| s.exit_status()), signal) {
+            (Some(code), _) => u8::try_from(code & 0xff).unwrap_or(code::ENGINE),
+            (None, Some(signal)) => {
+                code::SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or(0))
+            }
+            (None, None) => u8::MAX,
+        };
+        let oom_killed = cgroup::oom_kills(&self.plan.init.cgroup) > 0;
+        ExitStatus {
+            code,
+            signal,
+            oom_killed,
+            error: None,
+        }
+    }
+
+    /// Passes the last output on: everything that is in the pipes, then until callers took it.
+    fn drain(&mut self) {
+        let deadline = Instant::now() + FLUSH_DEADLINE;
+        loop {
+            let open = self.streams.iter().any(|stream| stream.fd.is_some());
+            let waiting = self.clients.iter().any(|client| client.backlog() > 0);
+            if !(open || waiting) || Instant::now() >= deadline {
+                return;
+            }
+            self.kill_at = Some(deadline);
+            for index in 0..self.streams.len() {
+                self.read_stream(index);
+            }
+            if waiting {
+                self.wait_for_readers();
+            }
+            self.clients.retain(|client| !client.gone);
+        }
+    }
+
+    fn wait_for_readers(&mut self) {
+        let mut outputs: Vec<&mut Output> = self
+            .clients
+            .iter_mut()
+            .flat_map(|client| client.outputs.iter_mut().flatten())
+            .filter(|output| output.has_backlog())
+            .collect();
+        let mut fds: Vec<PollFd<'_>> = outputs
+            .iter()
+            .map(|o| PollFd::new(&o.pipe, PollFlags::OUT))
+            .collect();
+        let timeout = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        // Interrupted: the caller's loop comes back.
+        let _interrupted = poll(&mut fds, Some(&timeout));
+        drop(fds);
+        let broken: Vec<bool> = outputs.iter_mut().map(|o| o.flush().is_err()).collect();
+        if broken.contains(&true) {
+            for client in &mut self.clients {
+                let failed = client
+                    .outputs
+                    .iter_mut()
+                    .flatten()
+                    .any(|o| o.flush().is_err());
+                client.gone |= failed && !client.watches;
+                if failed {
+                    client.outputs = [None, None];
+                }
+            }
+        }
+    }
+
+    /// Records the end, reports it, and clears up.
+    fn end(&mut self, status: &ExitStatus) {
+        let state = ContainerState {
+            status: Status::Exited,
+            pid: None,
+            exit_code: Some(status.code),
+            oom_killed: status.oom_killed,
+            started_at: Some(self.started_at.clone()),
+            finished_at: Some(clock::now()),
+            ..ContainerState::created()
+        };
+        // The streams end before the report, so that a caller has all output when it hears of it.
+        for client in &mut self.clients {
+            client.outputs = [None, None];
+        }
+        finish_records(self.plan, &self.state_dir, &state, self.auto_remove);
+        for client in &mut self.clients {
+            if client.waits_for_end {
+                client.send(&Response::Done, &[]);
+            }
+            client.send_event(&Event::Exited(status.clone()));
+        }
+        // Nobody waits for this; what stays is found by the next check.
+        drop(cgroup::remove(&self.plan.init.cgroup));
+        if self.auto_remove {
+            drop(sys::durable::remove_tree(&path(&self.plan.monitor.run_dir)));
+        }
+    }
+}
+
+/// What `poll` said.
+struct Ready {
+    ended: bool,
+    listener: bool,
+    streams: Vec<bool>,
+    clients: Vec<ClientReady>,
+}
+
+#[derive(Clone, Copy)]
+struct ClientReady {
+    socket: bool,
+    outputs: [bool; 2],
+    input: bool,
+}
+
+/// The pipes of one attach.
+struct Attached {
+    theirs: Vec<OwnedFd>,
+    outputs: [Option<Output>; 2],
+    input: Option<OwnedFd>,
+}
+
+fn close_when_flushed(client: &mut Client, index: usize) {
+    if let Some(output) = client.outputs.get_mut(index)
+        && output.as_ref().is_some_and(|output| !output.has_backlog())
+    {
+        *output = None;
+    }
+}

@@ -1,0 +1,222 @@
+//! From an OCI runtime [`Spec`] to an [`InitPlan`]: everything that can be looked up, parsed or
+//! refused before a process exists (runtime-spec v1.2 `config.md`, `config-linux.md`).
+
+mod cgroup;
+mod mount;
+mod process;
+
+use std::ffi::CString;
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use runtime::{DevicePlan, InitPlan, Namespace, RootfsPlan, WasmPlan};
+use sys::clone::namespace;
+
+pub use cgroup::{Hierarchy, detect};
+
+/// Why a container cannot be described to the kernel.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A required part of the specification is missing.
+    #[error("the container's specification has no `{0}`")]
+    Missing(&'static str),
+    /// A string with a NUL byte.
+    #[error("`{0}` holds a NUL byte")]
+    Nul(String),
+    /// Something that is not known.
+    #[error("{field} has the unknown value `{value}`")]
+    Unknown {
+        /// The field of the specification.
+        field: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// Something that this host or this user cannot give.
+    #[error("cannot set {option}: {why}")]
+    Unavailable {
+        /// The option or field.
+        option: String,
+        /// What is missing.
+        why: String,
+    },
+}
+
+/// What a plan needs besides the specification.
+#[derive(Debug)]
+pub struct Options<'a> {
+    /// The root file system, which takes the place of the specification's `root.path`.
+    pub rootfs: RootfsPlan,
+    /// The container's id: the name of its control groups.
+    pub id: &'a str,
+    /// The control groups of this host.
+    pub hierarchy: &'a Hierarchy,
+    /// The caller stands in a user namespace, with so many group ids mapped.
+    pub user_namespace: Option<u32>,
+    /// Run the wasm host instead of `process.args`.
+    pub wasm: Option<WasmPlan>,
+    /// Make the working directory when it is missing.
+    pub create_cwd: bool,
+    /// A compiled seccomp filter that takes the place of the specification's.
+    pub seccomp: Option<Vec<u8>>,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// The field that is missing, unknown or cannot be had here.
+pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
+    let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or(PlanError::Missing("process"))?;
+    let namespaces = namespaces(linux.namespaces().as_deref().unwrap_or_default())?;
+    let new = |flag| {
+        namespaces
+            .iter()
+            .any(|n| n.flag == flag && n.path.is_none())
+    };
+    let loopback_up = new(namespace::NET);
+    let cgroup = cgroup::plan(spec, &options)?;
+    let mounts = mount::plan(
+        spec.mounts().as_deref().unwrap_or_default(),
+        &options,
+        &cgroup,
+    )?;
+    let sysctl = linux.sysctl().iter().flatten();
+    Ok(InitPlan {
+        user_map: None,
+        loopback_up,
+        cgroup,
+        mounts,
+        devices: devices(linux.devices().as_deref().unwrap_or_default())?,
+        symlinks: links()?,
+        masked_paths: c_strings(linux.masked_paths().as_deref().unwrap_or_default())?,
+        readonly_paths: c_strings(linux.readonly_paths().as_deref().unwrap_or_default())?,
+        hostname: spec
+            .hostname()
+            .as_ref()
+            .map(|name| c_string(name))
+            .transpose()?,
+        domainname: spec
+            .domainname()
+            .as_ref()
+            .map(|name| c_string(name))
+            .transpose()?,
+        sysctl: sysctl
+            .map(|(key, value)| {
+                Ok((
+                    c_string(&format!("sys/{}", key.replace('.', "/")))?,
+                    c_string(value)?,
+                ))
+            })
+            .collect::<Result<_, PlanError>>()?,
+        process: process::plan(process, linux, &options)?,
+        rootfs: options.rootfs,
+        namespaces,
+    })
+}
+
+fn namespaces(
+    specified: &[oci_spec::runtime::LinuxNamespace],
+) -> Result<Vec<Namespace>, PlanError> {
+    specified
+        .iter()
+        .map(|namespace| {
+            let path = namespace.path().as_ref();
+            let path = path
+                .map(|path| c_string(&path.to_string_lossy()))
+                .transpose()?;
+            Ok(Namespace {
+                flag: namespace_flag(namespace.typ()),
+                path,
+            })
+        })
+        .collect()
+}
+
+fn namespace_flag(kind: LinuxNamespaceType) -> u64 {
+    match kind {
+        LinuxNamespaceType::Mount => namespace::MOUNT,
+        LinuxNamespaceType::Cgroup => namespace::CGROUP,
+        LinuxNamespaceType::Uts => namespace::UTS,
+        LinuxNamespaceType::Ipc => namespace::IPC,
+        LinuxNamespaceType::User => namespace::USER,
+        LinuxNamespaceType::Pid => namespace::PID,
+        LinuxNamespaceType::Network => namespace::NET,
+        LinuxNamespaceType::Time => namespace::TIME,
+    }
+}
+
+/// The devices that every container has (runtime-spec `config-linux.md#default-devices`), then the
+/// specified ones.
+fn devices(specified: &[oci_spec::runtime::LinuxDevice]) -> Result<Vec<DevicePlan>, PlanError> {
+    const DEFAULT: [(&str, u32, u32); 6] = [
+        ("/dev/null", 1, 3),
+        ("/dev/zero", 1, 5),
+        ("/dev/full", 1, 7),
+        ("/dev/random", 1, 8),
+        ("/dev/urandom", 1, 9),
+        ("/dev/tty", 5, 0),
+    ];
+    const S_IFCHR: u32 = 0o020_000;
+    const S_IFBLK: u32 = 0o060_000;
+    const S_IFIFO: u32 = 0o010_000;
+    let mut devices = Vec::with_capacity(DEFAULT.len() + specified.len());
+    for (path, major, minor) in DEFAULT {
+        let path = c_string(path)?;
+        devices.push(DevicePlan {
+            path,
+            mode: S_IFCHR | 0o666,
+            major,
+            minor,
+            uid: 0,
+            gid: 0,
+        });
+    }
+    for device in specified {
+        let kind = match device.typ() {
+            oci_spec::runtime::LinuxDeviceType::B => S_IFBLK,
+            oci_spec::runtime::LinuxDeviceType::P => S_IFIFO,
+            _ => S_IFCHR,
+        };
+        let number = |value: i64, field| {
+            u32::try_from(value).map_err(|_| PlanError::Unknown {
+                field,
+                value: value.to_string(),
+            })
+        };
+        devices.push(DevicePlan {
+            path: c_string(&device.path().to_string_lossy())?,
+            mode: kind | device.file_mode().unwrap_or(0o666) & 0o7777,
+            major: number(device.major(), "linux.devices.major")?,
+            minor: number(device.minor(), "linux.devices.minor")?,
+            uid: device.uid().unwrap_or(0),
+            gid: device.gid().unwrap_or(0),
+        });
+    }
+    Ok(devices)
+}
+
+/// The links that every container has (runtime-spec `runtime-linux.md#dev-symbolic-links`).
+fn links() -> Result<Vec<(CString, CString)>, PlanError> {
+    [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+        ("pts/ptmx", "/dev/ptmx"),
+        ("/proc/kcore", "/dev/core"),
+    ]
+    .into_iter()
+    .map(|(target, path)| Ok((c_string(target)?, c_string(path)?)))
+    .collect()
+}
+
+pub(crate) fn c_string(text: &str) -> Result<CString, PlanError> {
+    CString::new(text).map_err(|_| PlanError::Nul(text.replace('\0', "\\0")))
+}
+
+fn c_strings(texts: &[String]) -> Result<Vec<CString>, PlanError> {
+    texts.iter().map(|text| c_string(text)).collect()
+}

@@ -1,0 +1,151 @@
+//! The program: arguments, user, capabilities, limits, filter.
+
+use oci_spec::runtime::{Capabilities, Linux, PosixRlimit, PosixRlimitType, Process};
+use runtime::{CapabilitySets, ProcessPlan, Program, Rlimit};
+
+use super::{Options, PlanError, c_string};
+use crate::capability;
+
+/// `PATH` of a container whose environment has none, as the C library's `execvp` would look.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The mask that Docker and the runtime specification's users expect.
+const DEFAULT_UMASK: u32 = 0o022;
+
+/// Plans the process.
+pub(super) fn plan(
+    process: &Process,
+    linux: &Linux,
+    options: &Options<'_>,
+) -> Result<ProcessPlan, PlanError> {
+    let args = process.args().as_deref().unwrap_or_default();
+    let first = args.first().ok_or(PlanError::Missing("process.args"))?;
+    let env = process.env().as_deref().unwrap_or_default();
+    let cwd = process.cwd().to_string_lossy();
+    let user = process.user();
+    let capabilities = sets(process.capabilities().as_ref());
+    let program = match &options.wasm {
+        Some(wasm) => Program::Wasm(wasm.clone()),
+        None => Program::Path(candidates(first, env, &cwd)?),
+    };
+    let (seccomp, seccomp_flags) = filter(linux, options)?;
+    Ok(ProcessPlan {
+        program,
+        args: args
+            .iter()
+            .map(|arg| c_string(arg))
+            .collect::<Result<_, _>>()?,
+        env: env
+            .iter()
+            .map(|pair| c_string(pair))
+            .collect::<Result<_, _>>()?,
+        cwd: c_string(&cwd)?,
+        create_cwd: options.create_cwd,
+        uid: user.uid(),
+        gid: user.gid(),
+        groups: user.additional_gids().clone().unwrap_or_default(),
+        umask: user.umask().unwrap_or(DEFAULT_UMASK),
+        capabilities,
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        seccomp,
+        seccomp_flags,
+        rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
+        oom_score_adj: process
+            .oom_score_adj()
+            .map(|value| value.clamp(-1000, 1000)),
+    })
+}
+
+/// The paths to try: the name itself when it has a slash, else in each directory of `PATH`.
+fn candidates(name: &str, env: &[String], cwd: &str) -> Result<Vec<std::ffi::CString>, PlanError> {
+    if name.contains('/') {
+        return Ok(vec![c_string(name)?]);
+    }
+    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH="));
+    path.unwrap_or(DEFAULT_PATH)
+        .split(':')
+        .map(|dir| match dir {
+            "" => c_string(&format!("{}/{name}", cwd.trim_end_matches('/'))),
+            dir => c_string(&format!("{}/{name}", dir.trim_end_matches('/'))),
+        })
+        .collect()
+}
+
+fn sets(specified: Option<&oci_spec::runtime::LinuxCapabilities>) -> CapabilitySets {
+    let Some(specified) = specified else {
+        return CapabilitySets::default();
+    };
+    let mask = |set: &Option<Capabilities>| {
+        set.iter()
+            .flatten()
+            .fold(0, |mask, one| mask | capability::bit(*one))
+    };
+    CapabilitySets {
+        bounding: mask(specified.bounding()),
+        effective: mask(specified.effective()),
+        permitted: mask(specified.permitted()),
+        inheritable: mask(specified.inheritable()),
+        ambient: mask(specified.ambient()),
+    }
+}
+
+fn filter(linux: &Linux, options: &Options<'_>) -> Result<(Vec<u8>, u32), PlanError> {
+    if let Some(program) = &options.seccomp {
+        return Ok((program.clone(), 0));
+    }
+    match linux.seccomp() {
+        // Nothing is ignored silently: a filter that is asked for and not loaded is no filter.
+        Some(_) => Err(PlanError::Unavailable {
+            option: "linux.seccomp".to_owned(),
+            why: "this version compiles no profiles".to_owned(),
+        }),
+        None => Ok((Vec::new(), 0)),
+    }
+}
+
+/// Limits are the specification's and must be met: lowering them to what this process may set is
+/// the choice of whoever wrote the specification.
+fn rlimit(limit: &PosixRlimit) -> Rlimit {
+    Rlimit {
+        resource: resource(limit.typ()),
+        soft: limit.soft(),
+        hard: limit.hard(),
+        clamp: false,
+    }
+}
+
+/// `RLIMIT_*` of `asm-generic/resource.h`.
+fn resource(kind: PosixRlimitType) -> u32 {
+    match kind {
+        PosixRlimitType::RlimitCpu => 0,
+        PosixRlimitType::RlimitFsize => 1,
+        PosixRlimitType::RlimitData => 2,
+        PosixRlimitType::RlimitStack => 3,
+        PosixRlimitType::RlimitCore => 4,
+        PosixRlimitType::RlimitRss => 5,
+        PosixRlimitType::RlimitNproc => 6,
+        PosixRlimitType::RlimitNofile => 7,
+        PosixRlimitType::RlimitMemlock => 8,
+        PosixRlimitType::RlimitAs => 9,
+        PosixRlimitType::RlimitLocks => 10,
+        PosixRlimitType::RlimitSigpending => 11,
+        PosixRlimitType::RlimitMsgqueue => 12,
+        PosixRlimitType::RlimitNice => 13,
+        PosixRlimitType::RlimitRtprio => 14,
+        PosixRlimitType::RlimitRttime => 15,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candidates_follow_the_path_of_the_environment() {
+        let env = vec!["PATH=/a:/b/:".to_owned()];
+        let paths = candidates("sh", &env, "/work").unwrap();
+        let paths: Vec<_> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["/a/sh", "/b/sh", "/work/sh"]);
+        assert_eq!(candidates("./x", &env, "/").unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,190 @@
+//! A container's two records: `config.json` never changes, `state.json` is replaced by the
+//! container's one owner (its monitor while it runs, the engine otherwise).
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sys::durable::{Durability, replace_file};
+
+/// The version of both records.
+pub const VERSION: u32 = 1;
+
+/// Why a record could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The file could not be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The file could not be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// Not such a record.
+    #[error("`{}` is not a record of this version", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: serde_json::Error,
+    },
+}
+
+/// What a container is: written once, when it is created.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerConfig {
+    /// [`VERSION`].
+    pub version: u32,
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// The name, unique on this host.
+    pub name: String,
+    /// The image as the user wrote it.
+    pub image: String,
+    /// The image's id.
+    pub image_id: String,
+    /// RFC 3339.
+    pub created: String,
+    /// `native` or `wasm`.
+    pub runtime: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Remove the container when it has ended.
+    pub auto_remove: bool,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Never started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its program has ended.
+    Exited,
+}
+
+/// What happens to a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Its init on the host while it runs.
+    pub pid: Option<i32>,
+    /// The last exit code.
+    pub exit_code: Option<u8>,
+    /// The kernel killed it for want of memory.
+    pub oom_killed: bool,
+    /// Why it could not start, or how it failed.
+    pub error: Option<String>,
+    /// RFC 3339.
+    pub started_at: Option<String>,
+    /// RFC 3339.
+    pub finished_at: Option<String>,
+}
+
+impl ContainerState {
+    /// The state of a container that was never started.
+    #[must_use]
+    pub fn created() -> Self {
+        Self {
+            version: VERSION,
+            status: Status::Created,
+            pid: None,
+            exit_code: None,
+            oom_killed: false,
+            error: None,
+            started_at: None,
+            finished_at: None,
+        }
+    }
+
+    /// Replaces `state.json` in the container's directory. Not synced: after a power cut no
+    /// container runs.
+    ///
+    /// # Errors
+    /// When the file cannot be replaced.
+    pub fn write(&self, dir: &Path) -> Result<(), RecordError> {
+        write_record(&dir.join("state.json"), self)
+    }
+
+    /// Reads `state.json` in the container's directory.
+    ///
+    /// # Errors
+    /// When it is absent or not such a record.
+    pub fn read(dir: &Path) -> Result<Self, RecordError> {
+        read_record(&dir.join("state.json"))
+    }
+}
+
+impl ContainerConfig {
+    /// Writes `config.json` into the container's directory.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<(), RecordError> {
+        write_record(&dir.join("config.json"), self)
+    }
+
+    /// Reads `config.json` in the container's directory.
+    ///
+    /// # Errors
+    /// When it is absent or not such a record.
+    pub fn read(dir: &Path) -> Result<Self, RecordError> {
+        read_record(&dir.join("config.json"))
+    }
+}
+
+fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<(), RecordError> {
+    let parse = |source| RecordError::Parse {
+        path: path.to_path_buf(),
+        source,
+    };
+    let bytes = serde_json::to_vec(record).map_err(parse)?;
+    replace_file(path, &bytes, Durability::Atomic).map_err(|source| RecordError::Write {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+    let bytes = fs::read(path).map_err(|source| RecordError::Read {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|source| RecordError::Parse {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_written_and_read_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = ContainerState {
+            exit_code: Some(9),
+            ..ContainerState::created()
+        };
+        state.write(dir.path()).unwrap();
+        assert_eq!(ContainerState::read(dir.path()).unwrap(), state);
+    }
+}
