@@ -5,6 +5,7 @@
 //! The build is nested: its own target directory, and none of this build's settings.
 
 use std::env;
+use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -25,9 +26,12 @@ fn main() {
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let target = target();
+    let mut hasher = DefaultHasher::new();
     for (package, binary, features) in EXECUTABLES {
         build(root, &out, &target, package, binary, features);
+        hasher.write(&std::fs::read(out.join(binary)).expect("the built executable can be read"));
     }
+    println!("cargo:rustc-env=KETCH_EXECUTABLES={:016x}", hasher.finish());
 }
 
 /// The musl target of this machine where it is installed, else the machine's own.

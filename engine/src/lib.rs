@@ -1,1 +1,53 @@
-//! engine
+//! What a user can ask of ketch: containers from images, found, started, watched and removed. It
+//! never prints, reads no environment and keeps nothing in memory between calls: the records on
+//! disk and the containers' monitors are the truth.
+#![forbid(unsafe_code)]
+
+mod create;
+mod error;
+mod executables;
+mod options;
+mod query;
+mod session;
+mod spec;
+mod start;
+mod user;
+
+pub use create::Created;
+pub use error::{EngineError, ErrorKind};
+pub use executables::Executables;
+pub use options::{Bind, ContainerOptions, Network};
+pub use query::Container;
+pub use start::{Force, signal_number};
+pub use session::{Session, Streams};
+
+use image::Store;
+use state::Layout;
+
+/// The engine: one state root, one run directory.
+#[derive(Debug)]
+pub struct Engine {
+    layout: Layout,
+    store: Store,
+    executables: Executables,
+}
+
+impl Engine {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(layout: Layout, store: Store, executables: Executables) -> Self {
+        Self { layout, store, executables }
+    }
+
+    /// Where everything is.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The images.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+}

@@ -1,0 +1,9 @@
+//! What travels inside `ketch`: the small executables and the image `hello`.
+
+use engine::Executables;
+
+/// The small executables, built by `build.rs`.
+pub(crate) const EXECUTABLES: Executables = Executables {
+    init: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-init")),
+    version: env!("KETCH_EXECUTABLES"),
+};

@@ -1,0 +1,82 @@
+//! Printing: data to standard output, everything else to standard error; errors in one form, with
+//! their causes and a hint; control characters of images made harmless.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use engine::EngineError;
+use image::ImageError;
+use runtime::code;
+
+/// A usage error: Docker's exit code for it is 125.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Prints an error with its causes and its hint, and gives the exit code.
+pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+    if let Some(clap) = error.downcast_ref::<clap::Error>() {
+        // Help and version are no errors.
+        drop(clap.print());
+        let code = if clap.use_stderr() { code::ENGINE } else { 0 };
+        return ExitCode::from(code);
+    }
+    let broken = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    if broken == Some(io::ErrorKind::BrokenPipe) {
+        return ExitCode::from(0);
+    }
+    let mut text = error.chain().map(ToString::to_string).collect::<Vec<_>>();
+    text.dedup();
+    line(&format!("error: {}", clean(&text.join(": "))));
+    if let Some(hint) = hint(error) {
+        line(&format!("hint: {}", clean(&hint)));
+    }
+    let engine = error.downcast_ref::<EngineError>().map(EngineError::exit_code);
+    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() { code::ENGINE } else { 1 }))
+}
+
+fn hint(error: &anyhow::Error) -> Option<String> {
+    match error.downcast_ref::<EngineError>() {
+        Some(EngineError::Image(image)) => image.hint(),
+        Some(EngineError::NameInUse { name, .. }) => {
+            Some(format!("remove it with `ketch rm {name}`, or choose another name"))
+        }
+        Some(EngineError::Running { name, .. }) => {
+            Some(format!("stop it with `ketch stop {name}`, or add --force"))
+        }
+        _ => error.downcast_ref::<ImageError>().and_then(ImageError::hint),
+    }
+}
+
+/// A line on standard error.
+pub(crate) fn line(text: &str) {
+    // Nobody is told when even that is closed.
+    drop(writeln!(io::stderr().lock(), "{text}"));
+}
+
+/// A line on standard output.
+pub(crate) fn print(text: &str) -> io::Result<()> {
+    writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Text from images and containers without control characters.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Columns, each as wide as its widest cell, three spaces between.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    let mut widths: Vec<usize> = header.iter().map(|cell| cell.len()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
+    for row in std::iter::once(&header).chain(rows) {
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        print(cells.join("   ").trim_end())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! Settings of ketch itself: flag, then environment variable, then config file, then default. The
+//! only place that reads the environment.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use anyhow::Context;
+
+/// One setting: its name in the config file, its variable, what it is for.
+pub(crate) struct Setting {
+    pub(crate) key: &'static str,
+    pub(crate) variable: &'static str,
+}
+
+/// The lasting directory.
+pub(crate) const ROOT: Setting = Setting { key: "root", variable: "KETCH_ROOT" };
+/// The directory that is gone after a reboot.
+pub(crate) const RUN: Setting = Setting { key: "run", variable: "KETCH_RUN" };
+/// The network of a container that names none: `none` or `host`.
+pub(crate) const NETWORK: Setting = Setting { key: "network", variable: "KETCH_NETWORK" };
+/// Registries that are spoken to without TLS, separated by commas.
+pub(crate) const INSECURE: Setting =
+    Setting { key: "insecure-registries", variable: "KETCH_INSECURE_REGISTRIES" };
+
+/// All of them, in the order in which `info` shows them.
+const ALL: [&Setting; 4] = [&ROOT, &RUN, &NETWORK, &INSECURE];
+
+/// Where the config file is, unless the variable says otherwise.
+const CONFIG_VARIABLE: &str = "KETCH_CONFIG";
+const CONFIG_FILE: &str = "/etc/ketch/config.json";
+
+/// A value and where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Value {
+    pub(crate) text: String,
+    pub(crate) source: String,
+}
+
+/// The effective settings.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, Value>,
+}
+
+impl Settings {
+    /// Resolves every setting; `flags` are the global flags by key.
+    pub(crate) fn resolve(flags: &BTreeMap<String, String>) -> anyhow::Result<Self> {
+        let file = config_file()?;
+        let mut values = BTreeMap::new();
+        for setting in ALL {
+            let value = if let Some(text) = flags.get(setting.key) {
+                Value { text: text.clone(), source: format!("flag --{}", setting.key) }
+            } else if let Some(text) = variable(setting.variable)? {
+                Value { text, source: format!("environment {}", setting.variable) }
+            } else if let Some(text) = file.1.get(setting.key) {
+                Value { text: text.clone(), source: format!("file {}", file.0.display()) }
+            } else {
+                Value { text: default(setting.key)?, source: "default".to_owned() }
+            };
+            values.insert(setting.key, value);
+        }
+        Ok(Self { values })
+    }
+
+    /// One setting's text.
+    pub(crate) fn get(&self, setting: &Setting) -> &str {
+        self.values.get(setting.key).map_or("", |value| value.text.as_str())
+    }
+
+    /// All settings with their sources.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        ALL.into_iter().filter_map(|s| Some((s.key, self.values.get(s.key)?)))
+    }
+}
+
+/// A variable of the environment; one that is not UTF-8 is an error, not absent.
+#[expect(clippy::disallowed_methods, reason = "this is the module the ban points to")]
+pub(crate) fn variable(name: &str) -> anyhow::Result<Option<String>> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read the variable `{name}`")),
+    }
+}
+
+fn config_file() -> anyhow::Result<(PathBuf, BTreeMap<String, String>)> {
+    let named = variable(CONFIG_VARIABLE)?;
+    let path = PathBuf::from(named.as_deref().unwrap_or(CONFIG_FILE));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            return Ok((path, BTreeMap::new()));
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read `{}`", path.display()));
+        }
+    };
+    let values: BTreeMap<String, String> = serde_json::from_str(&text)
+        .with_context(|| format!("cannot use the config file `{}`", path.display()))?;
+    if let Some(unknown) = values.keys().find(|key| ALL.iter().all(|s| s.key != **key)) {
+        anyhow::bail!("`{}` has the unknown setting `{unknown}`", path.display());
+    }
+    Ok((path, values))
+}
+
+fn default(key: &str) -> anyhow::Result<String> {
+    let is_root = rustix::process::geteuid().is_root();
+    let user = |variable_name: &str, otherwise: String| -> anyhow::Result<String> {
+        Ok(variable(variable_name)?.map_or(otherwise, |dir| format!("{dir}/ketch")))
+    };
+    Ok(match key {
+        "root" if is_root => "/var/lib/ketch".to_owned(),
+        "root" => {
+            let home = variable("HOME")?.unwrap_or_else(|| "/".to_owned());
+            user("XDG_DATA_HOME", format!("{home}/.local/share/ketch"))?
+        }
+        "run" if is_root => "/run/ketch".to_owned(),
+        "run" => {
+            let uid = rustix::process::geteuid().as_raw();
+            user("XDG_RUNTIME_DIR", format!("/tmp/ketch-{uid}"))?
+        }
+        "network" => "none".to_owned(),
+        _ => String::new(),
+    })
+}

@@ -1,0 +1,262 @@
+//! A container is created: image resolved, runtime chosen, specification written, name claimed.
+//! Its directory is built under `tmp/` and appears complete or not at all.
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use image::{Image, LayeredRoot};
+use oci_spec::runtime::Spec;
+use state::{ContainerConfig, ContainerState, VERSION, clock};
+use sys::durable::{self, Durability};
+
+use crate::options::{ContainerOptions, Network};
+use crate::{Engine, EngineError, spec, user};
+
+/// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+pub(crate) fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.len() > 1
+        && text.len() < 200
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+/// A container that was created, with what its start needs.
+#[derive(Debug)]
+pub struct Created {
+    /// Its record.
+    pub config: ContainerConfig,
+    /// Its specification.
+    pub(crate) spec: Spec,
+    /// How it is started.
+    pub(crate) launch: Launch,
+}
+
+/// What a start needs besides the specification: `launch.json` in the container's directory.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Launch {
+    /// Read-only layers, uppermost first.
+    pub(crate) layers: Vec<PathBuf>,
+    pub(crate) interactive: bool,
+    pub(crate) terminal: bool,
+    pub(crate) stop_signal: i32,
+    /// A working directory that was asked for is made when it is missing.
+    pub(crate) create_cwd: bool,
+}
+
+impl Engine {
+    /// Creates a container of an image in the store.
+    ///
+    /// # Errors
+    /// What is wrong with the request, or could not be done; then nothing is left of it.
+    pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
+        for bind in &options.binds {
+            if !bind.source.exists() {
+                return Err(EngineError::NoSuchSource(bind.source.display().to_string()));
+            }
+        }
+        let image = self.store.resolve(&options.image, options.platform.as_ref())?;
+        let layers = self.store.ensure_unpacked(&image, &())?;
+        let root = LayeredRoot::new(layers.clone());
+        let id = random_id().map_err(EngineError::io("make an id"))?;
+        let short = id.get(..12).unwrap_or_default().to_owned();
+        let run = &image.config.config;
+        let args = arguments(options, &image)?;
+        let user = options.user.as_deref().unwrap_or(&run.user);
+        let user = user::resolve(user, &root)?;
+        let dir = self.layout.container(&id);
+        let spec = spec::make(&spec::Parts {
+            options,
+            config: run,
+            user: &user,
+            args: args.clone(),
+            hostname: options.hostname.as_deref().unwrap_or(&short),
+            files: &dir,
+        })?;
+        let launch = Launch {
+            layers,
+            interactive: options.interactive,
+            terminal: options.console.is_some(),
+            stop_signal: stop_signal(run.stop_signal.as_deref()),
+            create_cwd: true,
+        };
+        let name = self.claim_name(options.name.as_deref(), &id)?;
+        let config = ContainerConfig {
+            version: VERSION,
+            id,
+            name,
+            image: options.image.clone(),
+            image_id: image.id.to_string(),
+            created: clock::now(),
+            runtime: "native".to_owned(),
+            command: args,
+            auto_remove: options.auto_remove,
+        };
+        let hostname = options.hostname.as_deref().unwrap_or(&short);
+        if let Err(error) = self.write(&config, &spec, &launch, hostname, options.network) {
+            // The claim is given back; a claim that stays is found by the next check.
+            drop(durable::remove_tree(&self.layout.container_names().join(&config.name)));
+            return Err(error);
+        }
+        Ok(Created { config, spec, launch })
+    }
+
+    fn write(
+        &self,
+        config: &ContainerConfig,
+        spec: &Spec,
+        launch: &Launch,
+        hostname: &str,
+        network: Network,
+    ) -> Result<(), EngineError> {
+        let tmp = self.layout.tmp().join(&config.id);
+        let built = write_files(&tmp, config, spec, launch, hostname, network)
+            .map_err(EngineError::io("write the container's files"))
+            .and_then(|()| {
+                durable::publish(&tmp, &self.layout.container(&config.id), Durability::Atomic)
+                    .map_err(EngineError::io("put the container in place"))
+            });
+        if built.is_err() {
+            drop(durable::remove_tree(&tmp));
+        }
+        built
+    }
+
+    /// Claims the wanted name, or one that is free.
+    fn claim_name(&self, wanted: Option<&str>, id: &str) -> Result<String, EngineError> {
+        let names = self.layout.container_names();
+        let claim = |name: &str| {
+            durable::claim_file(&names.join(name), id.as_bytes(), Durability::Atomic)
+        };
+        if let Some(name) = wanted {
+            if !is_name(name) {
+                return Err(EngineError::BadName(name.to_owned()));
+            }
+            return match claim(name) {
+                Ok(()) => Ok(name.to_owned()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let id = fs::read_to_string(names.join(name)).unwrap_or_default();
+                    Err(EngineError::NameInUse { name: name.to_owned(), id })
+                }
+                Err(error) => Err(EngineError::io("claim the container's name")(error)),
+            };
+        }
+        let seed = u64::from_str_radix(id.get(..12).unwrap_or("0"), 16).unwrap_or(0);
+        for attempt in 0..1000 {
+            let name = made_up_name(seed.wrapping_add(attempt), attempt > 50);
+            match claim(&name) {
+                Ok(()) => return Ok(name),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(EngineError::io("claim the container's name")(error)),
+            }
+        }
+        Err(EngineError::io("find a free name")(io::ErrorKind::AlreadyExists.into()))
+    }
+}
+
+/// A random container id: 64 hexadecimal digits.
+fn random_id() -> io::Result<String> {
+    let mut bytes = [0_u8; 32];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(hex::encode(bytes))
+}
+
+/// Entrypoint and command as Docker joins them: a new entrypoint drops the image's command.
+fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, EngineError> {
+    let run = &image.config.config;
+    let entrypoint = options.entrypoint.clone();
+    let command = if !options.command.is_empty() {
+        options.command.clone()
+    } else if entrypoint.is_none() {
+        run.cmd.clone().unwrap_or_default()
+    } else {
+        Vec::new()
+    };
+    let mut args = entrypoint.unwrap_or_else(|| run.entrypoint.clone().unwrap_or_default());
+    args.extend(command);
+    if args.first().is_none_or(String::is_empty) {
+        return Err(EngineError::NoCommand(options.image.clone()));
+    }
+    Ok(args)
+}
+
+/// The image's signal by name or number; SIGTERM otherwise.
+fn stop_signal(text: Option<&str>) -> i32 {
+    text.and_then(crate::start::signal_number).unwrap_or(15)
+}
+
+fn write_files(
+    dir: &Path,
+    config: &ContainerConfig,
+    spec: &Spec,
+    launch: &Launch,
+    hostname: &str,
+    network: Network,
+) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(dir)?;
+    for name in ["upper", "work"] {
+        DirBuilder::new().mode(0o755).create(dir.join(name))?;
+    }
+    // The mask of the caller does not decide what the container's root directory looks like.
+    fs::set_permissions(dir.join("upper"), Permissions::from_mode(0o755))?;
+    let write = |name: &str, bytes: &[u8]| {
+        let path = dir.join(name);
+        durable::replace_file(&path, bytes, Durability::Atomic)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o644))
+    };
+    write("spec.json", &serde_json::to_vec(spec)?)?;
+    write("launch.json", &serde_json::to_vec(launch)?)?;
+    write("hostname", format!("{hostname}\n").as_bytes())?;
+    write("hosts", hosts(hostname, network).as_bytes())?;
+    write("resolv.conf", &fs::read("/etc/resolv.conf").unwrap_or_default())?;
+    ContainerState::created().write(dir).map_err(io::Error::other)?;
+    config.write(dir).map_err(io::Error::other)
+}
+
+fn hosts(hostname: &str, network: Network) -> String {
+    let own = match network {
+        Network::None => format!("127.0.0.1\t{hostname}\n"),
+        Network::Host => return fs::read_to_string("/etc/hosts").unwrap_or_default(),
+    };
+    format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n{own}"
+    )
+}
+
+/// A name like `brisk_cutter`, numbered when many are taken.
+fn made_up_name(seed: u64, numbered: bool) -> String {
+    const HOW: [&str; 16] = [
+        "brisk", "calm", "bold", "keen", "swift", "steady", "bright", "quiet", "proud", "lively",
+        "gentle", "hardy", "merry", "noble", "spry", "trim",
+    ];
+    const WHAT: [&str; 16] = [
+        "cutter", "sloop", "ketch", "yawl", "brig", "schooner", "dory", "lugger", "pinnace",
+        "tender", "skiff", "clipper", "galley", "dinghy", "barque", "trimaran",
+    ];
+    let pick = |list: &[&'static str; 16], shift: u32| {
+        let index = usize::try_from((seed >> shift) % 16).unwrap_or(0);
+        list.get(index).copied().unwrap_or("ketch")
+    };
+    let name = format!("{}_{}", pick(&HOW, 0), pick(&WHAT, 4));
+    if numbered { format!("{name}_{}", seed % 10_000) } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_dockers() {
+        assert!(is_name("web-1.a_b"));
+        for bad in ["", "a", "-a", "a/b", "..", "a b", "é1"] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn made_up_names_are_names() {
+        assert!((0..600).all(|seed| is_name(&made_up_name(seed, seed > 300))));
+    }
+}

@@ -1,0 +1,135 @@
+//! Why the engine could not do what was asked.
+
+use std::io;
+
+use image::ImageError;
+use runtime::code;
+use runtime_native::plan::PlanError;
+use state::RecordError;
+
+/// What kind of failure it is: decides exit code and, later, HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No such object.
+    NotFound,
+    /// The object's state forbids it.
+    Conflict,
+    /// The request is wrong.
+    InvalidInput,
+    /// Everything else.
+    Internal,
+}
+
+/// An engine operation that failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// No container has this name or id.
+    #[error("no such container: {0}")]
+    NoSuchContainer(String),
+    /// More than one id starts so.
+    #[error("more than one container's id starts with `{0}`")]
+    Ambiguous(String),
+    /// The name belongs to another container.
+    #[error("cannot create container `{name}`: the name is in use by container {id}")]
+    NameInUse {
+        /// The name.
+        name: String,
+        /// Its owner's id.
+        id: String,
+    },
+    /// Not a name.
+    #[error("cannot name a container `{0}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]+ are allowed")]
+    BadName(String),
+    /// The container runs.
+    #[error("cannot {what} container `{name}`: it is running")]
+    Running {
+        /// The operation.
+        what: &'static str,
+        /// The container.
+        name: String,
+    },
+    /// The container does not run.
+    #[error("container `{0}` is not running")]
+    NotRunning(String),
+    /// The image has no command and none was given.
+    #[error("cannot create a container of `{0}`: no command was given, and the image has none")]
+    NoCommand(String),
+    /// The user is not in the image.
+    #[error("cannot find user `{0}` in the image's /etc/passwd")]
+    NoSuchUser(String),
+    /// The group is not in the image.
+    #[error("cannot find group `{0}` in the image's /etc/group")]
+    NoSuchGroup(String),
+    /// A number that is no user or group.
+    #[error("`{0}` is not a user or group id (0 to 4294967294)")]
+    BadId(String),
+    /// A volume's source is absent.
+    #[error("cannot mount `{0}`: no such file or directory on the host")]
+    NoSuchSource(String),
+    /// Something that this version cannot do, asked for by name.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The container could not start.
+    #[error("{message}")]
+    Start {
+        /// The exit code: 125, 126 or 127.
+        code: u8,
+        /// What could not be done and why.
+        message: String,
+    },
+    /// An image operation failed.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// The container cannot be described to the kernel.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A record could not be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The monitor could not be reached or did not answer.
+    #[error("cannot {what}")]
+    Io {
+        /// What was being done.
+        what: &'static str,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl EngineError {
+    /// Names what was being done.
+    pub(crate) fn io(what: &'static str) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
+
+    /// The kind.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoSuchContainer(_) => ErrorKind::NotFound,
+            Self::NameInUse { .. } | Self::Running { .. } | Self::NotRunning(_) => {
+                ErrorKind::Conflict
+            }
+            Self::Ambiguous(_)
+            | Self::BadName(_)
+            | Self::NoCommand(_)
+            | Self::NoSuchUser(_)
+            | Self::NoSuchGroup(_)
+            | Self::BadId(_)
+            | Self::NoSuchSource(_)
+            | Self::Unsupported(_)
+            | Self::Plan(_) => ErrorKind::InvalidInput,
+            _ => ErrorKind::Internal,
+        }
+    }
+
+    /// The exit code of `run` and its like.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Start { code, .. } => *code,
+            _ => code::ENGINE,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The small executables: carried inside `ketch`, written once a boot to a read-only mount that
+//! containers are started from, so that none can be written through `/proc` (CVE-2019-5736).
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use sys::mount::{Depth, FileSystem};
+
+/// `MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID` (mount_setattr(2)).
+const READ_ONLY: u64 = 0x1 | 0x4 | 0x2;
+
+/// The bytes of the small executables.
+#[derive(Clone, Copy)]
+pub struct Executables {
+    /// `ketch-init`.
+    pub init: &'static [u8],
+    /// A name that changes with the bytes, made when ketch is built.
+    pub version: &'static str,
+}
+
+impl std::fmt::Debug for Executables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Executables").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+impl Executables {
+    /// The path of `ketch-init`, put in place when it is missing.
+    pub(crate) fn init_path(&self, exe: &Path) -> io::Result<PathBuf> {
+        let name = format!("ketch-init-{}", self.version);
+        let path = exe.join(&name);
+        if path.exists() {
+            return Ok(path);
+        }
+        match self.mount(exe, &name) {
+            Ok(()) => Ok(path),
+            // Without the right to mount: a file that nobody may write.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                write_new(&path, self.init)?;
+                Ok(path)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Mounts a tmpfs with the executable over `exe`, read-only from its first moment there.
+    fn mount(&self, exe: &Path, name: &str) -> io::Result<()> {
+        let context = FileSystem::open(c"tmpfs")?;
+        context.set(c"mode", Some(c"755"))?;
+        let mount: OwnedFd = context.mount(0)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&mount, name, flags, Mode::from_raw_mode(0o555))?;
+        File::from(file).write_all(self.init)?;
+        sys::mount::set_attributes(mount.as_fd(), READ_ONLY, 0, 0, Depth::One)?;
+        let target = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        sys::mount::attach(mount.as_fd(), target.as_fd())?;
+        Ok(())
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let tmp = dir.join(format!(".new-{}", std::process::id()));
+    let mut file = File::options().write(true).create_new(true).mode(0o700).open(&tmp)?;
+    file.write_all(bytes)?;
+    file.set_permissions(std::fs::Permissions::from_mode(0o555))?;
+    drop(file);
+    match sys::durable::publish(&tmp, path, sys::durable::Durability::Atomic) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            sys::durable::remove_tree(&tmp)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,118 @@
+//! Finding containers.
+
+use std::fs;
+use std::io;
+
+use state::{ContainerConfig, ContainerState, Status};
+use sys::lock;
+
+use crate::{Engine, EngineError, Session};
+
+/// A container's two records, as they are now.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// What it is.
+    pub config: ContainerConfig,
+    /// Where it is in its life.
+    pub state: ContainerState,
+}
+
+impl Container {
+    /// Whether its program runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.state.status == Status::Running
+    }
+}
+
+impl Engine {
+    /// All containers, the newest first. One that is being removed is left out.
+    ///
+    /// # Errors
+    /// When the directory of containers cannot be read.
+    pub fn containers(&self) -> Result<Vec<Container>, EngineError> {
+        let failed = EngineError::io("list the containers");
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.layout.containers()).map_err(&failed)? {
+            let name = entry.map_err(&failed)?.file_name();
+            if let Some(id) = name.to_str().filter(|name| name.len() == 64)
+                && let Ok(container) = self.read(id)
+            {
+                found.push(container);
+            }
+        }
+        found.sort_by(|a, b| b.config.created.cmp(&a.config.created));
+        Ok(found)
+    }
+
+    fn read(&self, id: &str) -> Result<Container, EngineError> {
+        let dir = self.layout.container(id);
+        let config = ContainerConfig::read(&dir)?;
+        let mut state = ContainerState::read(&dir)?;
+        if state.status == Status::Running {
+            let held = lock::is_held(&self.layout.container_run(id).join("lock"));
+            if !held.map_err(EngineError::io("look at the container's lock"))? {
+                // Its monitor ended between the two reads, or died: then nobody can tell the exit
+                // code any more, and 255 is what Docker says.
+                state = ContainerState::read(&dir)?;
+                if state.status == Status::Running {
+                    state.status = Status::Exited;
+                    state.pid = None;
+                    state.exit_code = Some(u8::MAX);
+                    state.error = Some("the container's monitor is gone".to_owned());
+                    state.write(&dir)?;
+                }
+            }
+        }
+        Ok(Container { config, state })
+    }
+
+    /// The container with this name, this id, or the only one whose id starts so.
+    ///
+    /// # Errors
+    /// When there is none, or more than one.
+    pub fn container(&self, reference: &str) -> Result<Container, EngineError> {
+        let missing = || EngineError::NoSuchContainer(reference.to_owned());
+        let is_name = crate::create::is_name(reference);
+        if is_name && let Ok(id) = fs::read_to_string(self.layout.container_names().join(reference))
+        {
+            return self.read(id.trim());
+        }
+        let is_id = reference.len() <= 64
+            && !reference.is_empty()
+            && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Err(missing());
+        }
+        let failed = EngineError::io("list the containers");
+        let mut found: Option<String> = None;
+        for entry in fs::read_dir(self.layout.containers()).map_err(&failed)? {
+            let name = entry.map_err(&failed)?.file_name();
+            let Some(id) = name.to_str().filter(|id| id.len() == 64 && id.starts_with(reference))
+            else {
+                continue;
+            };
+            if found.replace(id.to_owned()).is_some() {
+                return Err(EngineError::Ambiguous(reference.to_owned()));
+            }
+        }
+        self.read(&found.ok_or_else(missing)?)
+    }
+
+    /// Connects to the container's monitor.
+    ///
+    /// # Errors
+    /// When the container does not run.
+    pub fn connect(&self, container: &Container) -> Result<Session, EngineError> {
+        let socket = self.layout.container_run(&container.config.id).join("ctl.sock");
+        sys::socket::connect(&socket).map(Session::new).map_err(|errno| {
+            let error = io::Error::from(errno);
+            match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    EngineError::NotRunning(container.config.name.clone())
+                }
+                _ => EngineError::io("reach the container's monitor")(error),
+            }
+        })
+    }
+}

@@ -1,0 +1,140 @@
+//! A conversation with a container's monitor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime::{Event, ExitStatus, MAX_MESSAGE, Request, Response};
+use rustix::io::Errno;
+
+use crate::EngineError;
+
+/// The container's streams, as far as they were asked for.
+#[derive(Debug, Default)]
+pub struct Streams {
+    /// Write end of standard input.
+    pub stdin: Option<OwnedFd>,
+    /// Read end of standard output.
+    pub stdout: Option<OwnedFd>,
+    /// Read end of standard error.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Session {
+    socket: OwnedFd,
+}
+
+impl Session {
+    pub(crate) fn new(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
+    fn send(&self, request: &Request) -> Result<(), EngineError> {
+        let bytes = request.encode().map_err(io::Error::other);
+        let bytes = bytes.map_err(EngineError::io("talk to the container's monitor"))?;
+        sys::socket::send(self.socket.as_fd(), &bytes, &[])
+            .map_err(|errno| EngineError::io("talk to the container's monitor")(errno.into()))
+    }
+
+    fn receive(&self) -> Result<(Response, Vec<OwnedFd>), EngineError> {
+        let failed = EngineError::io("hear from the container's monitor");
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let received = sys::socket::receive(self.socket.as_fd(), &mut buffer)
+            .map_err(|errno| failed(errno.into()))?;
+        if received.length == 0 {
+            return Err(failed(Errno::PIPE.into()));
+        }
+        let bytes = buffer.get(..received.length).unwrap_or_default();
+        let response = Response::decode(bytes).map_err(|error| failed(io::Error::other(error)))?;
+        Ok((response, received.descriptors))
+    }
+
+    /// Waits until the program runs.
+    ///
+    /// # Errors
+    /// Why it could not start.
+    pub fn wait_started(&self) -> Result<i32, EngineError> {
+        match self.receive()?.0 {
+            Response::Event(Event::Started { pid }) => Ok(pid),
+            Response::Event(Event::Failed(failure)) => {
+                Err(EngineError::Start { code: failure.code, message: failure.message })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks for streams.
+    ///
+    /// # Errors
+    /// When the monitor refuses.
+    pub fn attach(&self, stdin: bool, stdout: bool, stderr: bool) -> Result<Streams, EngineError> {
+        self.send(&Request::Attach { stdin, stdout, stderr })?;
+        match self.receive()? {
+            (Response::Attached, descriptors) => {
+                let mut descriptors = descriptors.into_iter();
+                let mut next = |wanted: bool| if wanted { descriptors.next() } else { None };
+                Ok(Streams { stdin: next(stdin), stdout: next(stdout), stderr: next(stderr) })
+            }
+            (other, _) => Err(unexpected(&other)),
+        }
+    }
+
+    /// Waits for the container's end.
+    ///
+    /// # Errors
+    /// When the monitor is gone.
+    pub fn wait_exited(&self) -> Result<ExitStatus, EngineError> {
+        loop {
+            if let Response::Event(Event::Exited(status)) = self.receive()?.0 {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// The connection, to be polled: readable when [`Session::wait_exited`] has something to read.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Asks for events from now on.
+    ///
+    /// # Errors
+    /// When the monitor is gone.
+    pub fn watch(&self) -> Result<(), EngineError> {
+        self.send(&Request::Watch)
+    }
+
+    /// Asks for something and waits until it is done.
+    ///
+    /// # Errors
+    /// When the monitor refuses.
+    pub fn ask(&self, request: &Request) -> Result<(), EngineError> {
+        self.send(request)?;
+        loop {
+            match self.receive()?.0 {
+                Response::Done => return Ok(()),
+                Response::Refused(reason) => return Err(EngineError::Unsupported(reason)),
+                Response::Event(_) | Response::Attached => {}
+            }
+        }
+    }
+
+    /// Asks without waiting for the answer: for signals and sizes while events are read.
+    ///
+    /// # Errors
+    /// When the monitor is gone.
+    pub fn tell(&self, request: &Request) -> Result<(), EngineError> {
+        self.send(request)
+    }
+}
+
+fn unexpected(response: &Response) -> EngineError {
+    match response {
+        Response::Refused(reason) => EngineError::Unsupported(reason.clone()),
+        other => EngineError::io("understand the container's monitor")(io::Error::other(format!(
+            "unexpected answer {other:?}"
+        ))),
+    }
+}

@@ -1,0 +1,253 @@
+//! From an image and a user's options to an OCI runtime [`Spec`]: the container as Docker gives
+//! it by default. Nothing below the engine knows about images, names or users.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use image::RunConfig;
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{
+    Capability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxCpuBuilder, LinuxDeviceCgroup,
+    LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxMemoryBuilder, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder, Mount,
+    MountBuilder, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+};
+use runtime_native::capability;
+
+use crate::options::{ContainerOptions, Network};
+use crate::user::User;
+use crate::EngineError;
+
+/// Masked in Docker's way: what tells about the host or its kernel's memory.
+const MASKED: [&str; 12] = [
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+    "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+];
+
+/// Read-only in Docker's way.
+const READONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// `PATH` where the image sets none.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The quota's period, in microseconds.
+const CPU_PERIOD_US: u64 = 100_000;
+
+/// The parts that are settled by the time a specification is made.
+pub(crate) struct Parts<'a> {
+    pub(crate) options: &'a ContainerOptions,
+    pub(crate) config: &'a RunConfig,
+    pub(crate) user: &'a User,
+    pub(crate) args: Vec<String>,
+    pub(crate) hostname: &'a str,
+    /// `hosts`, `hostname` and `resolv.conf` on the host.
+    pub(crate) files: &'a Path,
+}
+
+/// Makes the specification.
+pub(crate) fn make(parts: &Parts<'_>) -> Result<Spec, EngineError> {
+    build(parts).map_err(|error| {
+        EngineError::Unsupported(format!("cannot describe the container: {error}"))
+    })
+}
+
+fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
+    let options = parts.options;
+    let mut kinds = vec![
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Cgroup,
+    ];
+    if options.network == Network::None {
+        kinds.push(LinuxNamespaceType::Network);
+    }
+    let namespaces = kinds
+        .into_iter()
+        .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
+        .collect::<Result<Vec<_>, _>>()?;
+    let owned = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>();
+    let mut linux = LinuxBuilder::default()
+        .namespaces(namespaces)
+        .resources(resources(options)?)
+        .masked_paths(owned(&MASKED))
+        .readonly_paths(owned(&READONLY));
+    if options.network == Network::None {
+        // Only in a network namespace of its own: these are the host's otherwise.
+        linux = linux.sysctl(HashMap::from([
+            ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
+            ("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned()),
+        ]));
+    }
+    SpecBuilder::default()
+        .version("1.2.0")
+        .root(RootBuilder::default().path("rootfs").readonly(options.read_only).build()?)
+        .hostname(parts.hostname)
+        .process(process(parts)?)
+        .mounts(mounts(parts)?)
+        .linux(linux.build()?)
+        .build()
+}
+
+fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
+    let user = UserBuilder::default()
+        .uid(parts.user.uid)
+        .gid(parts.user.gid)
+        .additional_gids(parts.user.groups.clone())
+        .build()?;
+    // The program of another user has no capability in force, as after any change of user.
+    let set: std::collections::HashSet<Capability> =
+        capability::names(capability::DEFAULT).into_iter().collect();
+    let in_force = if parts.user.uid == 0 { set.clone() } else { Default::default() };
+    let capabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(set)
+        .permitted(in_force.clone())
+        .effective(in_force)
+        .inheritable(std::collections::HashSet::new())
+        .ambient(std::collections::HashSet::new())
+        .build()?;
+    let cwd = parts.options.workdir.clone().or_else(|| parts.config.working_dir.clone());
+    ProcessBuilder::default()
+        .terminal(parts.options.console.is_some())
+        .user(user)
+        .args(parts.args.clone())
+        .env(environment(parts))
+        .cwd(cwd.filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| "/".to_owned()))
+        .capabilities(capabilities)
+        .rlimits(Vec::new())
+        .no_new_privileges(parts.options.no_new_privileges)
+        .build()
+}
+
+/// The environment, each key once: defaults, then the image's, then the user's.
+fn environment(parts: &Parts<'_>) -> Vec<String> {
+    let mut env: Vec<String> = vec![
+        DEFAULT_PATH.to_owned(),
+        format!("HOSTNAME={}", parts.hostname),
+    ];
+    if parts.options.console.is_some() {
+        env.push("TERM=xterm".to_owned());
+    }
+    env.push(format!("HOME={}", parts.user.home));
+    for pair in parts.config.env.iter().chain(&parts.options.env) {
+        let key = pair.split('=').next().unwrap_or(pair);
+        let place = env.iter().position(|old| old.split('=').next() == Some(key));
+        match (place, pair.contains('=')) {
+            (Some(at), true) => env[at].clone_from(pair),
+            (Some(at), false) => {
+                env.remove(at);
+            }
+            (None, true) => env.push(pair.clone()),
+            (None, false) => {}
+        }
+    }
+    env
+}
+
+fn mount(
+    destination: &str,
+    kind: &str,
+    source: &str,
+    options: &[&str],
+) -> Result<Mount, OciSpecError> {
+    MountBuilder::default()
+        .destination(destination)
+        .typ(kind)
+        .source(source)
+        .options(options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+        .build()
+}
+
+fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
+    let mut mounts = vec![
+        mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
+        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        )?,
+        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
+        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"])?,
+        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
+        mount(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
+        )?,
+    ];
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let source = parts.files.join(name);
+        mounts.push(bind(&source, Path::new(&format!("/etc/{name}")), false)?);
+    }
+    for volume in &parts.options.binds {
+        mounts.push(bind(&volume.source, &volume.target, volume.readonly)?);
+    }
+    Ok(mounts)
+}
+
+fn bind(source: &Path, target: &Path, readonly: bool) -> Result<Mount, OciSpecError> {
+    let mut options = vec!["rbind".to_owned(), "rprivate".to_owned()];
+    if readonly {
+        options.push("rro".to_owned());
+    }
+    MountBuilder::default()
+        .destination(PathBuf::from(target))
+        .typ("bind")
+        .source(PathBuf::from(source))
+        .options(options)
+        .build()
+}
+
+fn resources(options: &ContainerOptions) -> Result<LinuxResources, OciSpecError> {
+    let mut resources = LinuxResourcesBuilder::default().devices(devices()?);
+    if let Some(bytes) = options.memory_bytes {
+        // As much swap again, as Docker gives.
+        let memory = LinuxMemoryBuilder::default().limit(bytes).swap(bytes.saturating_mul(2));
+        resources = resources.memory(memory.build()?);
+    }
+    if let Some(nano) = options.nano_cpus {
+        let quota = i128::from(nano) * i128::from(CPU_PERIOD_US) / 1_000_000_000;
+        let cpu = LinuxCpuBuilder::default()
+            .period(CPU_PERIOD_US)
+            .quota(i64::try_from(quota).unwrap_or(i64::MAX));
+        resources = resources.cpu(cpu.build()?);
+    }
+    if let Some(limit) = options.pids_limit {
+        resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build()?);
+    }
+    resources.build()
+}
+
+/// No device but these; nodes may be made and not opened.
+fn devices() -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
+    let rule = |allow, kind, major: Option<i64>, minor: Option<i64>, access: &str| {
+        let mut rule = LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).access(access);
+        if let Some(major) = major {
+            rule = rule.major(major);
+        }
+        if let Some(minor) = minor {
+            rule = rule.minor(minor);
+        }
+        rule.build()
+    };
+    let (all, chars, blocks) = (LinuxDeviceType::A, LinuxDeviceType::C, LinuxDeviceType::B);
+    let mut rules = vec![
+        rule(false, all, None, None, "rwm")?,
+        rule(true, chars, None, None, "m")?,
+        rule(true, blocks, None, None, "m")?,
+    ];
+    // null, zero, full, random, urandom, tty, console, ptmx, and every pts.
+    for (major, minor) in [
+        (1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)),
+        (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None),
+    ] {
+        rules.push(rule(true, chars, Some(major), minor, "rwm")?);
+    }
+    Ok(rules)
+}

@@ -1,0 +1,235 @@
+//! A container is started: plan made, monitor spawned with it. Also its removal.
+
+use std::ffi::{CString, OsStr};
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use oci_spec::runtime::Spec;
+use runtime::{
+    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
+};
+use runtime_native::plan::{Options, detect, plan};
+use sys::durable;
+
+use crate::create::{Created, Launch};
+use crate::query::Container;
+use crate::{Engine, EngineError, Session};
+
+/// How long a container has between the stop signal and SIGKILL, as with Docker.
+const STOP_TIMEOUT_MS: u64 = 10_000;
+
+/// The number of a signal that is given as `TERM`, `SIGTERM` or `15` (signal(7)).
+#[must_use]
+pub fn signal_number(text: &str) -> Option<i32> {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+    ];
+    if let Ok(number) = text.parse::<i32>() {
+        return (1..=64).contains(&number).then_some(number);
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    let index = NAMES.iter().position(|one| *one == name)?;
+    i32::try_from(index + 1).ok()
+}
+
+fn c_path(path: &Path) -> Result<CString, EngineError> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
+}
+
+impl Engine {
+    /// Starts a container that was just created.
+    ///
+    /// # Errors
+    /// When the plan cannot be made or the monitor cannot be spawned.
+    pub fn start_created(
+        &self,
+        created: &Created,
+        console: Option<Console>,
+    ) -> Result<Session, EngineError> {
+        let config = &created.config;
+        self.launch(&config.id, &config.name, config.auto_remove, &created.spec, &created.launch, console)
+    }
+
+    /// Starts a container that does not run.
+    ///
+    /// # Errors
+    /// As [`Engine::start_created`].
+    pub fn start(
+        &self,
+        container: &Container,
+        console: Option<Console>,
+    ) -> Result<Session, EngineError> {
+        let config = &container.config;
+        let dir = self.layout.container(&config.id);
+        let failed = EngineError::io("read the container's specification");
+        let spec: Spec = serde_json::from_slice(&fs::read(dir.join("spec.json")).map_err(&failed)?)
+            .map_err(|error| failed(error.into()))?;
+        let launch: Launch =
+            serde_json::from_slice(&fs::read(dir.join("launch.json")).map_err(&failed)?)
+                .map_err(|error| failed(error.into()))?;
+        let console = launch.terminal.then(|| console.unwrap_or(Console { rows: 0, columns: 0 }));
+        self.launch(&config.id, &config.name, config.auto_remove, &spec, &launch, console)
+    }
+
+    fn launch(
+        &self,
+        id: &str,
+        name: &str,
+        auto_remove: bool,
+        spec: &Spec,
+        launch: &Launch,
+        console: Option<Console>,
+    ) -> Result<Session, EngineError> {
+        let dir = self.layout.container(id);
+        let run_dir = self.layout.container_run(id);
+        let mut builder = fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&run_dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::io("make the container's run directory")(error));
+            }
+            _ => {}
+        }
+        let hierarchy = detect();
+        let init = plan(
+            spec,
+            Options {
+                rootfs: self.rootfs(&dir, spec, launch, auto_remove)?,
+                id,
+                hierarchy: &hierarchy,
+                user_namespace: None,
+                wasm: None,
+                create_cwd: launch.create_cwd,
+                seccomp: None,
+            },
+        )?;
+        let monitor = MonitorPlan {
+            id: id.to_owned(),
+            state_dir: c_path(&dir)?,
+            run_dir: c_path(&run_dir)?,
+            trash_dir: c_path(&self.layout.trash())?,
+            name_claim: Some(c_path(&self.layout.container_names().join(name))?),
+            auto_remove,
+            stdin: if launch.interactive { StdinMode::Once } else { StdinMode::Null },
+            console,
+            log: LogPlan::JsonFile {
+                path: c_path(&dir.join("container.log"))?,
+                max_bytes: 0,
+                max_files: 1,
+            },
+            stop_signal: launch.stop_signal,
+            stop_timeout_ms: STOP_TIMEOUT_MS,
+        };
+        let plan = Plan { version: PLAN_VERSION, monitor, init };
+        let bytes = plan.encode().map_err(io::Error::other);
+        self.spawn(&bytes.map_err(EngineError::io("encode the plan"))?)
+    }
+
+    fn rootfs(
+        &self,
+        dir: &Path,
+        spec: &Spec,
+        launch: &Launch,
+        auto_remove: bool,
+    ) -> Result<RootfsPlan, EngineError> {
+        let (upper, work) = (dir.join("upper"), dir.join("work"));
+        let join = launch.layers.iter().map(|layer| layer.as_os_str().as_bytes());
+        let lowers = join.collect::<Vec<_>>().join(&b":"[..]);
+        let mut options = Vec::from(&b"lowerdir="[..]);
+        options.extend_from_slice(&lowers);
+        for (key, path) in [(&b",upperdir="[..], &upper), (&b",workdir="[..], &work)] {
+            options.extend_from_slice(key);
+            options.extend_from_slice(path.as_os_str().as_bytes());
+        }
+        let mountpoint = self.layout.run().join("rootfs");
+        match fs::create_dir(&mountpoint) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::io("make the mount point of root file systems")(error));
+            }
+            _ => {}
+        }
+        Ok(RootfsPlan::Overlay {
+            lower: launch.layers.iter().map(|layer| c_path(layer)).collect::<Result<_, _>>()?,
+            upper: c_path(&upper)?,
+            work: c_path(&work)?,
+            volatile: auto_remove,
+            userxattr: false,
+            mountpoint: c_path(&mountpoint)?,
+            options: c_path(Path::new(OsStr::from_bytes(&options)))?,
+            readonly: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+        })
+    }
+
+    /// Starts a monitor. `Command` starts a program without setters by `vfork`, so a front end's
+    /// heap and threads do not matter.
+    fn spawn(&self, plan: &[u8]) -> Result<Session, EngineError> {
+        let failed = EngineError::io("start the container's monitor");
+        let plan = sys::sealed::seal("ketch-plan", plan).map_err(&failed)?;
+        let (ours, theirs) = sys::socket::pair().map_err(|errno| failed(errno.into()))?;
+        let init = self.executables.init_path(&self.layout.exe()).map_err(&failed)?;
+        let child = Command::new(init)
+            .env_clear()
+            .stdin(Stdio::from(plan))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(&failed)?;
+        // The monitor outlives this process; it is nobody's child for long.
+        drop(child);
+        Ok(Session::new(ours))
+    }
+
+    /// Removes a container that does not run; a running one when `force` is set.
+    ///
+    /// # Errors
+    /// When it runs and may not be killed, or something of it cannot be removed.
+    pub fn remove(&self, container: &Container, force: Force) -> Result<(), EngineError> {
+        let config = &container.config;
+        if container.is_running() {
+            if force == Force::No {
+                return Err(EngineError::Running { what: "remove", name: config.name.clone() });
+            }
+            return self.connect(container)?.ask(&Request::Remove);
+        }
+        let failed = EngineError::io("remove the container");
+        let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
+        let trashed = trashed.map_err(&failed)?;
+        durable::remove_tree(&self.layout.container_names().join(&config.name)).map_err(&failed)?;
+        durable::remove_tree(&self.layout.container_run(&config.id)).map_err(&failed)?;
+        match trashed {
+            Some(trashed) => durable::remove_tree(&trashed).map_err(failed),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a running container may be killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// It stays.
+    No,
+    /// It is killed.
+    Yes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signal_number_by_name_and_number() {
+        assert_eq!(signal_number("SIGTERM"), Some(15));
+        assert_eq!(signal_number("kill"), Some(9));
+        assert_eq!(signal_number("28"), Some(28));
+        assert_eq!(signal_number("0"), None);
+        assert_eq!(signal_number("SIGFOO"), None);
+    }
+}
