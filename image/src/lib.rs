@@ -6,9 +6,18 @@
 #![forbid(unsafe_code)]
 
 mod content;
+mod decode;
 mod digest;
 mod error;
+mod layers;
+mod progress;
+mod tarwalk;
+mod unpack;
 
 pub use content::{BlobWriter, ContentStore};
+pub use decode::Compression;
 pub use digest::{DiffId, Digest};
 pub use error::{BoxedCause, ErrorKind, ImageError};
+pub use progress::{Outcome, Progress, Task};
+pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk};
+pub use unpack::UnpackMode;
