@@ -11,6 +11,7 @@ mod digest;
 mod error;
 mod layers;
 mod progress;
+mod reference;
 mod tarwalk;
 mod unpack;
 
@@ -19,5 +20,6 @@ pub use decode::Compression;
 pub use digest::{DiffId, Digest};
 pub use error::{BoxedCause, ErrorKind, ImageError};
 pub use progress::{Outcome, Progress, Task};
+pub use reference::Reference;
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk};
 pub use unpack::UnpackMode;
