@@ -73,15 +73,24 @@ impl LayerStore {
         }
     }
 
-    /// Where the layer is, whether it was unpacked or not.
-    pub(crate) fn dir(&self, diff_id: &DiffId) -> PathBuf {
-        let suffix = match (self.mode.userns, self.mode.flat_owner) {
+    pub(crate) fn mode(&self) -> UnpackMode {
+        self.mode
+    }
+
+    /// What the names of directories end with that were unpacked in this mode.
+    pub(crate) fn suffix(&self) -> &'static str {
+        match (self.mode.userns, self.mode.flat_owner) {
             (false, false) => "",
             (true, false) => ".userns",
             (false, true) => ".flat",
             (true, true) => ".userns-flat",
-        };
-        self.layers.join(format!("{}{suffix}", diff_id.hex()))
+        }
+    }
+
+    /// Where the layer is, whether it was unpacked or not.
+    pub(crate) fn dir(&self, diff_id: &DiffId) -> PathBuf {
+        self.layers
+            .join(format!("{}{}", diff_id.hex(), self.suffix()))
     }
 
     fn record_path(&self, diff_id: &DiffId) -> PathBuf {

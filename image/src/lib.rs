@@ -5,21 +5,39 @@
 //! use. What has its final name here was verified while it was written.
 #![forbid(unsafe_code)]
 
+mod config;
 mod content;
 mod decode;
 mod digest;
+mod document;
 mod error;
+mod fixup;
+mod graph;
+mod history;
 mod layers;
+mod lookup;
+mod names;
+mod platform;
 mod progress;
+mod records;
 mod reference;
+mod remove;
+mod store;
 mod tarwalk;
 mod unpack;
 
+pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
 pub use decode::Compression;
 pub use digest::{DiffId, Digest};
+pub use document::{Descriptor, Document, MAX_DOCUMENT};
 pub use error::{BoxedCause, ErrorKind, ImageError};
+pub use history::HistoryStep;
+pub use lookup::{Found, LayeredRoot};
+pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
 pub use reference::Reference;
+pub use remove::{Force, Removed};
+pub use store::{Image, ImageSummary, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk};
 pub use unpack::UnpackMode;

@@ -7,5 +7,5 @@ mod whiteout;
 
 pub use stream::UnpackMode;
 pub(crate) use stream::unpack_layer;
-pub(crate) use tree::{PendingLink, Skipped};
+pub(crate) use tree::{LayerTree, PendingLink, Skipped};
 pub(crate) use whiteout::{is_opaque, is_whiteout};

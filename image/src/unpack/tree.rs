@@ -70,7 +70,7 @@ struct DirAttributes {
 }
 
 /// A layer directory that is being written.
-pub(super) struct LayerTree {
+pub(crate) struct LayerTree {
     root: Rc<OwnedFd>,
     mode: UnpackMode,
     /// The directory of the entry before: the next one is mostly in the same.
@@ -116,7 +116,7 @@ impl Fault {
 }
 
 impl LayerTree {
-    pub(super) fn new(dir: &Path, mode: UnpackMode) -> Result<Self, ImageError> {
+    pub(crate) fn new(dir: &Path, mode: UnpackMode) -> Result<Self, ImageError> {
         let root =
             rustix::fs::open(dir, DIRECTORY, Mode::empty()).map_err(|error| ImageError::Write {
                 path: dir.to_path_buf(),
@@ -136,7 +136,7 @@ impl LayerTree {
     }
 
     /// Writes one entry; `body` gives its stored bytes.
-    pub(super) fn put(&mut self, entry: &Entry, body: &mut impl Read) -> Result<(), ImageError> {
+    pub(crate) fn put(&mut self, entry: &Entry, body: &mut impl Read) -> Result<(), ImageError> {
         self.put_any(entry, body)
             .map_err(|fault| fault.about(&entry.path))
     }
@@ -509,7 +509,7 @@ impl LayerTree {
     }
 
     /// Gives the directories their modes and times, the deepest first.
-    pub(super) fn finish(self) -> Result<Unpacked, ImageError> {
+    pub(crate) fn finish(self) -> Result<Unpacked, ImageError> {
         for (path, attributes) in self.dirs.iter().rev() {
             finish_directory(&self.root, path, *attributes)
                 .map_err(|error| Fault::from(error).about(path.as_relative()))?;
