@@ -1,1 +1,43 @@
-//! image
+//! Images: references, the registry client, the content store, the layer store, names, archives.
+//!
+//! It owns `content/`, `layers/` and `images/` below the root (DESIGN section 4). It never mounts
+//! anything, never starts anything and knows no container: the engine tells it which images are in
+//! use. What has its final name here was verified while it was written.
+#![forbid(unsafe_code)]
+
+mod config;
+mod content;
+mod decode;
+mod digest;
+mod document;
+mod error;
+mod fixup;
+mod graph;
+mod history;
+mod layers;
+mod lookup;
+mod names;
+mod platform;
+mod progress;
+mod records;
+mod reference;
+mod remove;
+mod store;
+mod tarwalk;
+mod unpack;
+
+pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
+pub use content::{BlobWriter, ContentStore};
+pub use decode::Compression;
+pub use digest::{DiffId, Digest};
+pub use document::{Descriptor, Document, MAX_DOCUMENT};
+pub use error::{BoxedCause, ErrorKind, ImageError};
+pub use history::HistoryStep;
+pub use lookup::{Found, LayeredRoot};
+pub use platform::Platform;
+pub use progress::{Outcome, Progress, Task};
+pub use reference::Reference;
+pub use remove::{Force, Removed};
+pub use store::{Image, ImageSummary, Store};
+pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk};
+pub use unpack::UnpackMode;

@@ -1,0 +1,245 @@
+//! The layer store: unpacked layers by diff ID, below `layers/`.
+//!
+//! A layer is keyed by what it is and by how it was unpacked ([`UnpackMode`]), never by what stands
+//! below it: layers unpack in any order and are shared by all images that have them. Beside each
+//! directory lies its record; the record is written first, so a directory with its final name is
+//! complete.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use state::Layout;
+use sys::durable::{self, Durability};
+
+use crate::content::ContentStore;
+use crate::digest::{DiffId, Digest};
+use crate::error::ImageError;
+use crate::progress::{Outcome, Progress, Task};
+use crate::unpack::{PendingLink, Skipped, UnpackMode, unpack_layer};
+
+/// How many layers are unpacked at once: inflating is the work, and it takes a core each.
+const PARALLEL: usize = 2;
+
+/// What is known of an unpacked layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LayerRecord {
+    version: u32,
+    /// The layer.
+    pub(crate) diff_id: DiffId,
+    /// Bytes of its uncompressed archive.
+    pub(crate) size: u64,
+    /// How it was unpacked.
+    pub(crate) mode: UnpackMode,
+    /// Directories that the archive did not describe.
+    pub(crate) implied: Vec<Vec<u8>>,
+    /// Hard links to files of layers below.
+    pub(crate) links: Vec<PendingLink>,
+    /// What this directory does not have of the archive.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+const VERSION: u32 = 1;
+
+/// A layer that is wanted: what it is, and the blob that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LayerBlob {
+    pub(crate) diff_id: DiffId,
+    pub(crate) blob: Digest,
+}
+
+/// Unpacked layers of one mode.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerStore {
+    layers: PathBuf,
+    tmp: PathBuf,
+    trash: PathBuf,
+    mode: UnpackMode,
+    content: ContentStore,
+}
+
+impl LayerStore {
+    pub(crate) fn open(layout: &Layout, mode: UnpackMode) -> Self {
+        Self {
+            layers: layout.layers(),
+            tmp: layout.tmp(),
+            trash: layout.trash(),
+            mode,
+            content: ContentStore::open(layout),
+        }
+    }
+
+    pub(crate) fn mode(&self) -> UnpackMode {
+        self.mode
+    }
+
+    /// What the names of directories end with that were unpacked in this mode.
+    pub(crate) fn suffix(&self) -> &'static str {
+        match (self.mode.userns, self.mode.flat_owner) {
+            (false, false) => "",
+            (true, false) => ".userns",
+            (false, true) => ".flat",
+            (true, true) => ".userns-flat",
+        }
+    }
+
+    /// Where the layer is, whether it was unpacked or not.
+    pub(crate) fn dir(&self, diff_id: &DiffId) -> PathBuf {
+        self.layers
+            .join(format!("{}{}", diff_id.hex(), self.suffix()))
+    }
+
+    fn record_path(&self, diff_id: &DiffId) -> PathBuf {
+        let mut path = self.dir(diff_id).into_os_string();
+        path.push(".json");
+        path.into()
+    }
+
+    /// The record of an unpacked layer; `None` when it is not (usably) there.
+    pub(crate) fn record(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, ImageError> {
+        if !self.dir(diff_id).is_dir() {
+            return Ok(None);
+        }
+        let path = self.record_path(diff_id);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ImageError::Read { path, source }),
+        };
+        let record: LayerRecord =
+            serde_json::from_slice(&bytes).map_err(|error| ImageError::InvalidRecord {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?;
+        if record.version > VERSION {
+            let reason = "it was written by a newer ketch".to_owned();
+            return Err(ImageError::InvalidRecord { path, reason });
+        }
+        let is_ours = record.diff_id == *diff_id && record.mode == self.mode;
+        Ok(is_ours.then_some(record))
+    }
+
+    /// Unpacks what is missing of `layers`, two at a time.
+    pub(crate) fn ensure(
+        &self,
+        layers: &[LayerBlob],
+        progress: &dyn Progress,
+    ) -> Result<(), ImageError> {
+        let mut missing = BTreeSet::new();
+        for layer in layers {
+            if self.record(&layer.diff_id)?.is_none() {
+                missing.insert(*layer);
+            } else {
+                progress.end(Task::Unpack, &layer.blob, Outcome::AlreadyThere);
+            }
+        }
+        // The largest first, so that no thread is left with it at the end.
+        let mut queue: Vec<_> = missing.into_iter().collect();
+        queue.sort_by_key(|layer| self.content.size(&layer.blob).unwrap_or(0));
+        let queue = Mutex::new(queue);
+        let next = || queue.lock().ok().and_then(|mut queue| queue.pop());
+        let work = || -> Result<(), ImageError> {
+            while let Some(layer) = next() {
+                self.unpack(layer, progress)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..PARALLEL).map(|_| scope.spawn(work)).collect();
+            let mut result = work();
+            for other in others {
+                let ended = other.join().unwrap_or_else(|panic| {
+                    std::panic::resume_unwind(panic);
+                });
+                result = result.and(ended);
+            }
+            result
+        })
+    }
+
+    fn unpack(&self, layer: LayerBlob, progress: &dyn Progress) -> Result<(), ImageError> {
+        let total = self.content.size(&layer.blob).ok();
+        progress.begin(Task::Unpack, &layer.blob, total);
+        let result = self.unpack_blob(layer, progress);
+        let outcome = if result.is_ok() {
+            Outcome::Done
+        } else {
+            Outcome::Failed
+        };
+        progress.end(Task::Unpack, &layer.blob, outcome);
+        result.map_err(|error| ImageError::Unpack {
+            layer: layer.diff_id,
+            source: Box::new(error),
+        })
+    }
+
+    fn unpack_blob(&self, layer: LayerBlob, progress: &dyn Progress) -> Result<(), ImageError> {
+        let blob: File = self.content.open_blob(&layer.blob)?;
+        let dir = tempfile::Builder::new()
+            .prefix("layer-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir_in(&self.tmp)
+            .map_err(|source| ImageError::Write {
+                path: self.tmp.clone(),
+                source,
+            })?;
+        let advance = |bytes| progress.advance(Task::Unpack, &layer.blob, bytes);
+        let unpacked = unpack_layer(blob, layer.diff_id, dir.path(), self.mode, &advance)?;
+        let record = LayerRecord {
+            version: VERSION,
+            diff_id: layer.diff_id,
+            size: unpacked.size,
+            mode: self.mode,
+            implied: unpacked.implied,
+            links: unpacked.links,
+            skipped: unpacked.skipped,
+        };
+        self.publish(&dir, &record)
+    }
+
+    fn publish(&self, dir: &tempfile::TempDir, record: &LayerRecord) -> Result<(), ImageError> {
+        let target = self.dir(&record.diff_id);
+        let failed = |path: PathBuf| move |source| ImageError::Write { path, source };
+        // A directory without its record is what a removal left that was cut off.
+        if self.record(&record.diff_id)?.is_none() {
+            durable::discard(&target, &self.trash).map_err(failed(target.clone()))?;
+        }
+        let path = self.record_path(&record.diff_id);
+        let json = serde_json::to_vec(record).map_err(|error| ImageError::Write {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        durable::replace_file(&path, &json, Durability::Synced).map_err(failed(path.clone()))?;
+        match durable::publish(dir.path(), &target, Durability::Synced) {
+            // Somebody unpacked the same layer meanwhile; ours goes with its temporary directory.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            result => result.map_err(failed(target)),
+        }
+    }
+
+    /// Removes the layer in every mode; one that is already gone is no error.
+    pub(crate) fn remove(&self, diff_id: &DiffId) -> Result<(), ImageError> {
+        for (userns, flat_owner) in [(false, false), (true, false), (false, true), (true, true)] {
+            let mode = UnpackMode { userns, flat_owner };
+            let store = Self {
+                mode,
+                ..self.clone()
+            };
+            let dir = store.dir(diff_id);
+            let failed = |source| ImageError::Write {
+                path: dir.clone(),
+                source,
+            };
+            let gone = durable::discard(&dir, &self.trash).map_err(failed)?;
+            durable::remove_tree(&store.record_path(diff_id)).map_err(failed)?;
+            if let Some(gone) = gone {
+                durable::remove_tree(&gone).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}

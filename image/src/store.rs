@@ -1,0 +1,377 @@
+//! The image store: names, images and their layers, as the engine uses them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oci_spec::image::ImageManifest;
+use state::Layout;
+use sys::lock::{FileLock, Mode};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::config::ImageConfig;
+use crate::content::ContentStore;
+use crate::digest::Digest;
+use crate::document::{Descriptor, tar_layers, wasm_layers};
+use crate::error::ImageError;
+use crate::fixup;
+use crate::graph::{Candidate, candidates, choose};
+use crate::layers::LayerStore;
+use crate::names::{NameRecord, NameTable};
+use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::records::{ImageRecord, LayerLine, NAMES, RecordTable, VERSION};
+use crate::reference::Reference;
+use crate::unpack::UnpackMode;
+
+/// How long a change of names waits for another one. Nothing slow happens under the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The store of one root directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) layout: Layout,
+    pub(crate) content: ContentStore,
+    pub(crate) layers: LayerStore,
+    pub(crate) names: NameTable,
+    pub(crate) records: RecordTable,
+}
+
+/// An image for one platform, with everything that starting it needs to know.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The identifier: the digest of the config, or of the manifest of an artifact without one.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest_digest: Digest,
+    /// The index that led to it.
+    pub index_digest: Option<Digest>,
+    /// Its manifest.
+    pub manifest: ImageManifest,
+    /// Its config.
+    pub config: ImageConfig,
+    /// The platform it is for.
+    pub platform: Platform,
+    /// The names that lead to it, sorted.
+    pub names: Vec<Reference>,
+    /// Its layers that are WebAssembly instead of archives: the first is the entry.
+    pub wasm_layers: Vec<Descriptor>,
+}
+
+/// A line of the list of images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// The identifier.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest_digest: Digest,
+    /// The names that lead to it, sorted; none for a dangling image.
+    pub names: Vec<Reference>,
+    /// The platform it is for.
+    pub platform: Platform,
+    /// When it was made, as its config says (RFC 3339).
+    pub created: Option<String>,
+    /// When it came here (RFC 3339).
+    pub added: String,
+    /// Bytes of all its blobs.
+    pub size: u64,
+}
+
+/// What a text given by a user means.
+pub(crate) enum Target {
+    Name(NameRecord),
+    Id(Box<ImageRecord>),
+}
+
+impl Store {
+    /// Opens the store. Layers are unpacked and used in `mode`.
+    ///
+    /// # Errors
+    /// When the directory of names cannot be made.
+    pub fn open(layout: &Layout, mode: UnpackMode) -> Result<Self, ImageError> {
+        Ok(Self {
+            content: ContentStore::open(layout),
+            layers: LayerStore::open(layout, mode),
+            names: NameTable::open(layout.images().join(NAMES))?,
+            records: RecordTable::new(layout.images(), layout.trash()),
+            layout: layout.clone(),
+        })
+    }
+
+    /// The blobs.
+    #[must_use]
+    pub fn content(&self) -> &ContentStore {
+        &self.content
+    }
+
+    /// Finds an image by name or by the beginning of its identifier. A name that leads to several
+    /// images is resolved by `platform`, or without one to the host's, then to WASI.
+    ///
+    /// # Errors
+    /// [`ImageError::NotFound`], [`ImageError::AmbiguousId`], [`ImageError::NoPlatform`].
+    pub fn resolve(&self, text: &str, platform: Option<&Platform>) -> Result<Image, ImageError> {
+        let (top, own) = match self.target(text)? {
+            Target::Name(record) => (record.descriptor, None),
+            // An identifier names one platform already.
+            Target::Id(record) => (record.manifest, Some(record.platform)),
+        };
+        let mut found = candidates(&self.content, &top)?;
+        if let [only] = found.as_mut_slice()
+            && let Some(own) = &own
+        {
+            only.platform = own.clone();
+        }
+        let wanted = platform.or(own.as_ref());
+        if found.is_empty() {
+            return Err(ImageError::NotFound(text.to_owned()));
+        }
+        let chosen = choose(text, found, wanted)?;
+        self.image(chosen)
+    }
+
+    /// Makes sure that all layers are unpacked. Returns the directories to stack, the uppermost
+    /// first; an image without archives gives one empty directory.
+    ///
+    /// # Errors
+    /// [`ImageError::Unpack`] with the layer that could not be unpacked. Layers that were finished
+    /// before stay.
+    pub fn ensure_unpacked(
+        &self,
+        image: &Image,
+        progress: &dyn Progress,
+    ) -> Result<Vec<PathBuf>, ImageError> {
+        let layers = tar_layers(&image.manifest_digest, &image.manifest, &image.config)?;
+        self.layers.ensure(&layers, progress)?;
+        let mut ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
+        ids.reverse();
+        // overlayfs refuses a directory that stands in the stack twice (`ELOOP`); the upper one
+        // is the one that counts.
+        let mut seen = BTreeSet::new();
+        ids.retain(|id| seen.insert(*id));
+        if ids.is_empty() {
+            return Ok(vec![self.empty_dir()?]);
+        }
+        let mut dirs: Vec<_> = ids.iter().map(|id| self.layers.dir(id)).collect();
+        if let Some(fixup) = fixup::ensure(self, &image.id, &ids)? {
+            dirs.insert(0, fixup);
+        }
+        Ok(dirs)
+    }
+
+    /// The directory that stands for "no files".
+    fn empty_dir(&self) -> Result<PathBuf, ImageError> {
+        let path = self.layout.layers().join("empty");
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(path),
+            result => result,
+        }
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
+        .map_err(|source| ImageError::Write {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(path)
+    }
+
+    /// All images, the newest first.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn list(&self) -> Result<Vec<ImageSummary>, ImageError> {
+        let mut names = self.names_by_image()?;
+        let mut list: Vec<_> = self
+            .records
+            .list()?
+            .into_iter()
+            .map(|record| ImageSummary {
+                names: names.remove(&record.id).unwrap_or_default(),
+                id: record.id,
+                manifest_digest: record.manifest.digest,
+                platform: record.platform,
+                created: record.created,
+                added: record.added,
+                size: record.size,
+            })
+            .collect();
+        list.sort_by(|a, b| (&b.created, &a.id).cmp(&(&a.created, &b.id)));
+        Ok(list)
+    }
+
+    /// Gives the image (or all images) that `source` names another name.
+    ///
+    /// # Errors
+    /// As [`Self::resolve`], and when the name cannot be written.
+    pub fn tag(&self, source: &str, name: &Reference) -> Result<(), ImageError> {
+        let _lock = self.lock()?;
+        let descriptor = match self.target(source)? {
+            Target::Name(record) => record.descriptor,
+            Target::Id(record) => record.manifest,
+        };
+        self.names.put(name, &descriptor)
+    }
+
+    /// Records what was fetched: `name` points to `top` from now on, and every complete image
+    /// below it is known. Called when all blobs are in the content store.
+    ///
+    /// # Errors
+    /// [`ImageError::BlobMissing`] when no image below `top` is complete.
+    pub fn record_pulled(
+        &self,
+        name: &Reference,
+        top: &Descriptor,
+    ) -> Result<Vec<Digest>, ImageError> {
+        self.record(std::slice::from_ref(name), top, None)
+    }
+
+    /// Records the complete images below `top` and gives them their names.
+    pub(crate) fn record(
+        &self,
+        names: &[Reference],
+        top: &Descriptor,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Digest>, ImageError> {
+        let _lock = self.lock()?;
+        let found: Vec<_> = candidates(&self.content, top)?
+            .into_iter()
+            .filter(|found| platform.is_none_or(|wanted| found.platform.serves(wanted)))
+            .collect();
+        if found.is_empty() {
+            return Err(ImageError::BlobMissing(top.digest));
+        }
+        let mut ids = Vec::new();
+        for candidate in &found {
+            self.records.put(&record_of(candidate)?)?;
+            ids.push(candidate.id);
+        }
+        for name in names {
+            self.names.put(name, top)?;
+        }
+        Ok(ids)
+    }
+
+    pub(crate) fn lock(&self) -> Result<FileLock, ImageError> {
+        let path = self.layout.locks().join("images.lock");
+        FileLock::acquire(&path, Mode::Exclusive, LOCK_TIMEOUT)
+            .map_err(|source| ImageError::Lock { path, source })
+    }
+
+    /// What `text` means: a name first, then the beginning of an identifier.
+    pub(crate) fn target(&self, text: &str) -> Result<Target, ImageError> {
+        let reference = Reference::parse(text);
+        if let Ok(reference) = &reference
+            && let Some(record) = self.named(reference)?
+        {
+            return Ok(Target::Name(record));
+        }
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if (2..=64).contains(&prefix.len()) && prefix.bytes().all(is_hex) {
+            let ids = self.records.ids(prefix)?;
+            match ids.as_slice() {
+                [] => {}
+                [id] => {
+                    if let Some(record) = self.records.get(id)? {
+                        return Ok(Target::Id(Box::new(record)));
+                    }
+                }
+                several => {
+                    return Err(ImageError::AmbiguousId {
+                        prefix: prefix.to_owned(),
+                        count: several.len(),
+                    });
+                }
+            }
+            return Err(ImageError::NotFound(text.to_owned()));
+        }
+        // What can be no name is reported as such.
+        reference?;
+        Err(ImageError::NotFound(text.to_owned()))
+    }
+
+    /// The record of a name. `repository@digest` also finds any name of the repository that
+    /// points to the digest.
+    fn named(&self, reference: &Reference) -> Result<Option<NameRecord>, ImageError> {
+        if let Some(record) = self.names.get(reference)? {
+            return Ok(Some(record));
+        }
+        let Some(digest) = reference.digest() else {
+            return Ok(None);
+        };
+        let points_there = |record: &NameRecord| {
+            record.descriptor.digest == *digest && record.name.name() == reference.name()
+        };
+        Ok(self.names.list()?.into_iter().find(points_there))
+    }
+
+    /// Which names lead to which image.
+    pub(crate) fn names_by_image(&self) -> Result<BTreeMap<Digest, Vec<Reference>>, ImageError> {
+        let mut by_image: BTreeMap<Digest, Vec<Reference>> = BTreeMap::new();
+        for record in self.names.list()? {
+            for candidate in candidates(&self.content, &record.descriptor)? {
+                let names = by_image.entry(candidate.id).or_default();
+                if !names.contains(&record.name) {
+                    names.push(record.name.clone());
+                }
+            }
+        }
+        Ok(by_image)
+    }
+
+    fn image(&self, chosen: Candidate) -> Result<Image, ImageError> {
+        let names = self.names_by_image()?.remove(&chosen.id);
+        Ok(Image {
+            id: chosen.id,
+            manifest_digest: chosen.descriptor.digest,
+            index_digest: chosen.index,
+            wasm_layers: wasm_layers(&chosen.manifest)?,
+            manifest: chosen.manifest,
+            config: chosen.config,
+            platform: chosen.platform,
+            names: names.unwrap_or_default(),
+        })
+    }
+}
+
+fn record_of(candidate: &Candidate) -> Result<ImageRecord, ImageError> {
+    let archives = tar_layers(
+        &candidate.descriptor.digest,
+        &candidate.manifest,
+        &candidate.config,
+    )?;
+    let mut layers = Vec::new();
+    for layer in candidate.manifest.layers() {
+        let blob = Descriptor::try_from(layer)?;
+        let archive = archives.iter().find(|archive| archive.blob == blob.digest);
+        let diff_id = archive.map(|archive| archive.diff_id);
+        layers.push(LayerLine { blob, diff_id });
+    }
+    let config = Descriptor::try_from(candidate.manifest.config())?;
+    let sizes = layers.iter().map(|layer| layer.blob.size);
+    let size = sizes
+        .chain([config.size, candidate.descriptor.size])
+        .fold(0, u64::saturating_add);
+    Ok(ImageRecord {
+        version: VERSION,
+        id: candidate.id,
+        size,
+        manifest: candidate.descriptor.clone(),
+        index: candidate.index,
+        config: config.digest,
+        platform: candidate.platform.clone(),
+        layers,
+        created: candidate.config.created.clone(),
+        added: now(),
+    })
+}
+
+/// The time as records hold it.
+pub(crate) fn now() -> String {
+    // Formatting fails only for years beyond 9999.
+    OffsetDateTime::now_utc()
+        .format(&Rfc3339)
+        .unwrap_or_default()
+}

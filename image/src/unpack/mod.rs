@@ -1,0 +1,11 @@
+//! From a layer blob to a layer directory that overlayfs can mount (image-spec v1.1.1 `layer.md`).
+
+mod attributes;
+mod stream;
+mod tree;
+mod whiteout;
+
+pub use stream::UnpackMode;
+pub(crate) use stream::unpack_layer;
+pub(crate) use tree::{LayerTree, PendingLink, Skipped};
+pub(crate) use whiteout::{is_opaque, is_whiteout};

@@ -1,0 +1,559 @@
+//! The directory that a layer becomes. Everything is reached by descriptor from the layer's own
+//! root, no link of the archive is ever followed, and no path is put together as a string: an
+//! archive cannot name anything outside (CVE-2021-41089, RUSTSEC-2021-0080 and their kind).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fchmod, futimens, linkat, makedev, mkdirat,
+    mknodat, openat, openat2, statat, symlinkat, unlinkat,
+};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::attributes::{self, DroppedXattr};
+use super::stream::{UnpackMode, Unpacked};
+use super::whiteout::{self, Meaning, is_whiteout};
+use crate::error::ImageError;
+use crate::tarwalk::{Entry, EntryKind, EntryPath, Segment, printable};
+
+/// How lookups go that span more than one component.
+const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A directory that the archive does not describe (image-spec v1.1.1 leaves its attributes open).
+const IMPLIED: DirAttributes = DirAttributes {
+    mode: 0o755,
+    mtime: (0, 0),
+};
+
+/// How many skipped things a record lists.
+const MAX_SKIPPED: usize = 100;
+
+const COPY_BUFFER: usize = 128 * 1024;
+
+/// A hard link whose target is not in the same layer: the image's fix-up layer copies it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PendingLink {
+    /// Where the link is.
+    pub(crate) path: Vec<u8>,
+    /// What it is to be the same file as.
+    pub(crate) target: Vec<u8>,
+}
+
+/// Something of the archive that this layer directory does not have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skipped {
+    /// The entry, printable.
+    pub(crate) entry: String,
+    /// What of it is missing, printable.
+    pub(crate) what: String,
+}
+
+/// What a directory gets when everything is in it.
+#[derive(Debug, Clone, Copy)]
+struct DirAttributes {
+    mode: u32,
+    mtime: (i64, u32),
+}
+
+/// A layer directory that is being written.
+pub(crate) struct LayerTree {
+    root: Rc<OwnedFd>,
+    mode: UnpackMode,
+    /// The directory of the entry before: the next one is mostly in the same.
+    current: (EntryPath, Rc<OwnedFd>),
+    dirs: BTreeMap<EntryPath, DirAttributes>,
+    implied: BTreeSet<EntryPath>,
+    links: BTreeMap<EntryPath, EntryPath>,
+    skipped: Vec<Skipped>,
+    buffer: Vec<u8>,
+}
+
+/// Why an entry was not written.
+enum Fault {
+    Rule(&'static str),
+    System(io::Error),
+    Read(io::Error),
+}
+
+impl From<Errno> for Fault {
+    fn from(error: Errno) -> Self {
+        Self::System(error.into())
+    }
+}
+
+impl From<&'static str> for Fault {
+    fn from(rule: &'static str) -> Self {
+        Self::Rule(rule)
+    }
+}
+
+impl Fault {
+    fn about(self, entry: &[u8]) -> ImageError {
+        let entry = printable(entry);
+        match self {
+            Self::Rule(reason) => ImageError::Entry { entry, reason },
+            Self::System(source) => ImageError::WriteEntry { entry, source },
+            Self::Read(source) => ImageError::ReadStream {
+                what: "the archive",
+                source,
+            },
+        }
+    }
+}
+
+impl LayerTree {
+    pub(crate) fn new(dir: &Path, mode: UnpackMode) -> Result<Self, ImageError> {
+        let root =
+            rustix::fs::open(dir, DIRECTORY, Mode::empty()).map_err(|error| ImageError::Write {
+                path: dir.to_path_buf(),
+                source: error.into(),
+            })?;
+        let root = Rc::new(root);
+        Ok(Self {
+            current: (EntryPath::default(), Rc::clone(&root)),
+            root,
+            mode,
+            dirs: BTreeMap::from([(EntryPath::default(), IMPLIED)]),
+            implied: BTreeSet::new(),
+            links: BTreeMap::new(),
+            skipped: Vec::new(),
+            buffer: vec![0; COPY_BUFFER],
+        })
+    }
+
+    /// Writes one entry; `body` gives its stored bytes.
+    pub(crate) fn put(&mut self, entry: &Entry, body: &mut impl Read) -> Result<(), ImageError> {
+        self.put_any(entry, body)
+            .map_err(|fault| fault.about(&entry.path))
+    }
+
+    fn put_any(&mut self, entry: &Entry, body: &mut impl Read) -> Result<(), Fault> {
+        let path = EntryPath::parse(&entry.path)?;
+        let meaning = whiteout::meaning(&path)?;
+        // AUFS wrote its whiteouts as hard links to one empty file.
+        let may_be_whiteout = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Hardlink(_));
+        match meaning {
+            Meaning::Entry => self.put_entry(&path, entry, body),
+            Meaning::Ignored => Ok(()),
+            Meaning::Opaque(_) | Meaning::Whiteout(_) if !may_be_whiteout => {
+                Err(Fault::Rule("a whiteout must be a file"))
+            }
+            Meaning::Opaque(dir) => {
+                let dir = self.enter(&dir)?;
+                Ok(whiteout::set_opaque(dir.as_fd(), self.mode)?)
+            }
+            Meaning::Whiteout(target) => self.put_whiteout(&target),
+        }
+    }
+
+    /// A whiteout is about the layers below only: what this layer itself has at the path stays,
+    /// whichever came first.
+    fn put_whiteout(&mut self, target: &EntryPath) -> Result<(), Fault> {
+        let (parent, name) = target.split().ok_or("its whiteout names nothing")?;
+        let dir = self.enter(&parent)?;
+        match statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(whiteout::make(dir.as_fd(), name)?),
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                let own = openat(&*dir, name, DIRECTORY, Mode::empty())?;
+                Ok(whiteout::set_opaque(own.as_fd(), self.mode)?)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn put_entry(
+        &mut self,
+        path: &EntryPath,
+        entry: &Entry,
+        body: &mut impl Read,
+    ) -> Result<(), Fault> {
+        let Some((parent, name)) = path.split() else {
+            return match entry.kind {
+                EntryKind::Directory => self.put_directory_attributes(path, entry),
+                _ => Err(Fault::Rule("the root of a layer must be a directory")),
+            };
+        };
+        let dir = self.enter(&parent)?;
+        self.links.remove(path);
+        match &entry.kind {
+            EntryKind::Directory => {
+                self.make_directory(&dir, name, path)?;
+                self.put_directory_attributes(path, entry)
+            }
+            EntryKind::File { size, sparse } => {
+                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let file = self.replace(&dir, name, path, || {
+                    openat(&*dir, name, flags | OFlags::NOFOLLOW, Mode::from(0o600))
+                })?;
+                let mut file = File::from(file);
+                self.copy(&mut file, *size, sparse.as_deref(), body)?;
+                let dropped = attributes::set_on_file(file.as_fd(), entry, self.mode)?;
+                self.note_xattrs(path, &dropped);
+                Ok(())
+            }
+            EntryKind::Symlink(target) => {
+                if target.is_empty() || target.contains(&0) {
+                    return Err(Fault::Rule("its link target is empty or holds a NUL"));
+                }
+                self.replace(&dir, name, path, || {
+                    symlinkat(target.as_slice(), &*dir, name)
+                })?;
+                self.put_attributes_by_name(&dir, name, path, entry)
+            }
+            EntryKind::Hardlink(target) => self.put_hardlink(&dir, name, path, target),
+            EntryKind::Fifo => {
+                self.replace(&dir, name, path, || {
+                    mknodat(&*dir, name, FileType::Fifo, Mode::from(0o600), 0)
+                })?;
+                self.put_attributes_by_name(&dir, name, path, entry)
+            }
+            EntryKind::CharDevice(major, minor) => {
+                if (*major, *minor) == (0, 0) {
+                    return Err(Fault::Rule("a character device 0:0 is a whiteout on disk"));
+                }
+                let device = (FileType::CharacterDevice, *major, *minor);
+                self.put_device(&dir, name, path, entry, device)
+            }
+            EntryKind::BlockDevice(major, minor) => {
+                let device = (FileType::BlockDevice, *major, *minor);
+                self.put_device(&dir, name, path, entry, device)
+            }
+        }
+    }
+
+    fn put_directory_attributes(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), Fault> {
+        let own = self.enter(path)?;
+        let dropped = attributes::set_owner_and_xattrs(own.as_fd(), entry, self.mode)?;
+        self.note_xattrs(path, &dropped);
+        let attributes = DirAttributes {
+            mode: entry.mode,
+            mtime: entry.mtime,
+        };
+        self.dirs.insert(path.clone(), attributes);
+        self.implied.remove(path);
+        Ok(())
+    }
+
+    fn put_attributes_by_name(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &EntryPath,
+        entry: &Entry,
+    ) -> Result<(), Fault> {
+        let dropped = attributes::set_by_name(dir.as_fd(), name, entry, self.mode)?;
+        self.note_xattrs(path, &dropped);
+        Ok(())
+    }
+
+    fn put_device(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &EntryPath,
+        entry: &Entry,
+        (file_type, major, minor): (FileType, u32, u32),
+    ) -> Result<(), Fault> {
+        let made = self.replace(dir, name, path, || {
+            let device = makedev(major, minor);
+            mknodat(dir, name, file_type, Mode::from(0o600), device)
+        });
+        match made {
+            Ok(()) => self.put_attributes_by_name(dir, name, path, entry),
+            Err(Fault::System(error))
+                if self.mode.userns && error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                self.note(path, "the device node".to_owned());
+                Ok(())
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn put_hardlink(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &EntryPath,
+        target: &[u8],
+    ) -> Result<(), Fault> {
+        let target = EntryPath::parse(target)
+            .map_err(|_| Fault::Rule("its link target leaves the root or is malformed"))?;
+        let (parent, target_name) = target.split().ok_or("it is a hard link to a directory")?;
+        if target == *path {
+            return Err(Fault::Rule("it is a hard link to itself"));
+        }
+        let flags = DIRECTORY.union(OFlags::PATH);
+        let found = openat2(
+            &*self.root,
+            parent.as_relative(),
+            flags,
+            Mode::empty(),
+            RESOLVE,
+        )
+        .and_then(|parent| {
+            statat(&parent, target_name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (parent, stat))
+        });
+        match found {
+            Err(Errno::NOENT) if self.links.contains_key(&target) => {
+                let first = self.links.get(&target).cloned().unwrap_or_default();
+                self.clear(dir, name, path)?;
+                self.links.insert(path.clone(), first);
+                Ok(())
+            }
+            Err(Errno::NOENT) => {
+                self.clear(dir, name, path)?;
+                self.links.insert(path.clone(), target);
+                Ok(())
+            }
+            Err(Errno::LOOP | Errno::NOTDIR) => Err(Fault::Rule(
+                "its link target goes through something that is no directory",
+            )),
+            Err(error) => Err(error.into()),
+            Ok((_, stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                Err(Fault::Rule("it is a hard link to a directory"))
+            }
+            Ok((_, stat)) if is_whiteout(&stat) => {
+                Err(Fault::Rule("it is a hard link to a whiteout"))
+            }
+            Ok((parent, _)) => self.replace(dir, name, path, || {
+                linkat(&parent, target_name, dir, name, AtFlags::empty())
+            }),
+        }
+    }
+
+    /// The directory at `path`, made with its parents where the archive did not describe it.
+    fn enter(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Fault> {
+        if self.current.0 == *path {
+            return Ok(Rc::clone(&self.current.1));
+        }
+        let opened = openat2(
+            &*self.root,
+            path.as_relative(),
+            DIRECTORY,
+            Mode::empty(),
+            RESOLVE,
+        );
+        let dir = match opened {
+            Ok(dir) => Rc::new(dir),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.make_path(path)?,
+            Err(error) => return Err(error.into()),
+        };
+        self.current = (path.clone(), Rc::clone(&dir));
+        Ok(dir)
+    }
+
+    fn make_path(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Fault> {
+        let mut dir = Rc::clone(&self.root);
+        let mut upto = EntryPath::default();
+        for name in path.components() {
+            upto = upto.child(name);
+            let opened = match openat(&*dir, name, DIRECTORY, Mode::empty()) {
+                Err(Errno::NOENT) => self.make_implied(&dir, name, &upto)?,
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let stat = statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                    if !is_whiteout(&stat) {
+                        return Err(Fault::Rule(
+                            "its path goes through something that is no directory",
+                        ));
+                    }
+                    self.make_implied(&dir, name, &upto)?
+                }
+                other => other?,
+            };
+            dir = Rc::new(opened);
+        }
+        Ok(dir)
+    }
+
+    fn make_implied(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &EntryPath,
+    ) -> Result<OwnedFd, Fault> {
+        self.make_directory(dir, name, path)?;
+        self.dirs.insert(path.clone(), IMPLIED);
+        self.implied.insert(path.clone());
+        Ok(openat(dir, name, DIRECTORY, Mode::empty())?)
+    }
+
+    /// Makes a directory, or leaves the one that is there. One that takes the place of a whiteout
+    /// hides what the layers below have in theirs.
+    fn make_directory(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &EntryPath,
+    ) -> Result<(), Fault> {
+        let private = Mode::from(0o700);
+        match mkdirat(dir, name, private) {
+            Err(Errno::EXIST) => {}
+            other => return Ok(other?),
+        }
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            return Ok(());
+        }
+        self.clear(dir, name, path)?;
+        mkdirat(dir, name, private)?;
+        if is_whiteout(&stat) {
+            let own = openat(dir, name, DIRECTORY, Mode::empty())?;
+            whiteout::set_opaque(own.as_fd(), self.mode)?;
+        }
+        Ok(())
+    }
+
+    /// Makes something at `name`; what an earlier entry put there goes first.
+    fn replace<T>(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        path: &EntryPath,
+        make: impl Fn() -> Result<T, Errno>,
+    ) -> Result<T, Fault> {
+        match make() {
+            Err(Errno::EXIST) => {
+                self.clear(dir, name, path)?;
+                Ok(make()?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn clear(&mut self, dir: &OwnedFd, name: &[u8], path: &EntryPath) -> Result<(), Fault> {
+        match unlinkat(dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        remove_directory(dir, name)?;
+        self.dirs.retain(|known, _| !known.is_within(path));
+        self.implied.retain(|known| !known.is_within(path));
+        self.links.retain(|known, _| !known.is_within(path));
+        self.current = (EntryPath::default(), Rc::clone(&self.root));
+        Ok(())
+    }
+
+    fn copy(
+        &mut self,
+        file: &mut File,
+        size: u64,
+        sparse: Option<&[Segment]>,
+        body: &mut impl Read,
+    ) -> Result<(), Fault> {
+        let Some(segments) = sparse else {
+            return self.copy_bytes(file, size, body);
+        };
+        for segment in segments {
+            file.seek(SeekFrom::Start(segment.offset))
+                .map_err(Fault::System)?;
+            self.copy_bytes(file, segment.length, body)?;
+        }
+        file.set_len(size).map_err(Fault::System)
+    }
+
+    fn copy_bytes(
+        &mut self,
+        file: &mut File,
+        mut left: u64,
+        body: &mut impl Read,
+    ) -> Result<(), Fault> {
+        while left > 0 {
+            let most = usize::try_from(left)
+                .unwrap_or(usize::MAX)
+                .min(self.buffer.len());
+            let buffer = self.buffer.get_mut(..most).unwrap_or_default();
+            let count = match body.read(buffer) {
+                Ok(0) => return Err(Fault::Read(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Fault::Read(error)),
+            };
+            file.write_all(buffer.get(..count).unwrap_or_default())
+                .map_err(Fault::System)?;
+            left -= count as u64;
+        }
+        Ok(())
+    }
+
+    fn note_xattrs(&mut self, path: &EntryPath, dropped: &[DroppedXattr]) {
+        for name in dropped {
+            self.note(
+                path,
+                format!("the extended attribute `{}`", printable(name)),
+            );
+        }
+    }
+
+    fn note(&mut self, path: &EntryPath, what: String) {
+        if self.skipped.len() < MAX_SKIPPED {
+            let entry = path.to_string();
+            self.skipped.push(Skipped { entry, what });
+        }
+    }
+
+    /// Gives the directories their modes and times, the deepest first.
+    pub(crate) fn finish(self) -> Result<Unpacked, ImageError> {
+        for (path, attributes) in self.dirs.iter().rev() {
+            finish_directory(&self.root, path, *attributes)
+                .map_err(|error| Fault::from(error).about(path.as_relative()))?;
+        }
+        let bytes = |path: EntryPath| path.as_bytes().to_vec();
+        Ok(Unpacked {
+            size: 0,
+            implied: self.implied.into_iter().map(bytes).collect(),
+            links: self
+                .links
+                .into_iter()
+                .map(|(path, target)| PendingLink {
+                    path: bytes(path),
+                    target: bytes(target),
+                })
+                .collect(),
+            skipped: self.skipped,
+        })
+    }
+}
+
+fn finish_directory(
+    root: &OwnedFd,
+    path: &EntryPath,
+    attributes: DirAttributes,
+) -> Result<(), Errno> {
+    let dir = openat2(root, path.as_relative(), DIRECTORY, Mode::empty(), RESOLVE)?;
+    fchmod(&dir, Mode::from_raw_mode(attributes.mode))?;
+    futimens(&dir, &attributes::times(attributes.mtime))
+}
+
+/// Removes a directory with everything in it. Depth is bounded by [`EntryPath`].
+fn remove_directory(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
+    let dir = openat(parent, name, DIRECTORY, Mode::empty())?;
+    for entry in Dir::read_from(&dir)? {
+        let entry = entry?;
+        let child = entry.file_name().to_bytes();
+        if matches!(child, b"." | b"..") {
+            continue;
+        }
+        match unlinkat(&dir, child, AtFlags::empty()) {
+            Err(Errno::ISDIR) => remove_directory(&dir, child)?,
+            other => other?,
+        }
+    }
+    unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
