@@ -7,3 +7,6 @@ pub(crate) const EXECUTABLES: Executables = Executables {
     init: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-init")),
     version: env!("KETCH_EXECUTABLES"),
 };
+
+/// The image `hello`: an OCI layout as a tar archive (`fixtures/images/build.py`).
+pub(crate) const HELLO: &[u8] = include_bytes!("../../fixtures/images/hello.tar");

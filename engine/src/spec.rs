@@ -109,13 +109,14 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
         .inheritable(std::collections::HashSet::new())
         .ambient(std::collections::HashSet::new())
         .build()?;
-    let cwd = parts.options.workdir.clone().or_else(|| parts.config.working_dir.clone());
+    let cwd = parts.options.workdir.as_ref().unwrap_or(&parts.config.working_dir);
+    let cwd = if cwd.is_empty() { "/" } else { cwd };
     ProcessBuilder::default()
         .terminal(parts.options.console.is_some())
         .user(user)
         .args(parts.args.clone())
         .env(environment(parts))
-        .cwd(cwd.filter(|cwd| !cwd.is_empty()).unwrap_or_else(|| "/".to_owned()))
+        .cwd(cwd)
         .capabilities(capabilities)
         .rlimits(Vec::new())
         .no_new_privileges(parts.options.no_new_privileges)

@@ -1,0 +1,267 @@
+//! The commands of images: `images`, `load`, `save`, `import`, `tag`, `rmi`, `history`.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use engine::Engine;
+use image::{Digest, Force, ImportOptions, Reference, Removed};
+
+use super::Invocation;
+use super::options::platform;
+use super::ps::age;
+use crate::render;
+
+/// Options of `images`.
+#[derive(Debug, Args)]
+pub(crate) struct ImagesArgs {
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not shorten ids
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// Options of `load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadArgs {
+    /// Archive or OCI layout directory (default: standard input)
+    #[arg(short, long)]
+    input: Option<PathBuf>,
+    /// Load this platform only: os/arch[/variant]
+    #[arg(long)]
+    platform: Option<String>,
+}
+
+/// Options of `save`.
+#[derive(Debug, Args)]
+pub(crate) struct SaveArgs {
+    /// File to write (default: standard output)
+    #[arg(short, long)]
+    output: Option<PathBuf>,
+    /// Images, by name or id
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Apply a Dockerfile instruction (can be repeated)
+    #[arg(short, long)]
+    change: Vec<String>,
+    /// Note for the history
+    #[arg(short, long)]
+    message: Option<String>,
+    /// Archive, also compressed; - for standard input
+    file: PathBuf,
+    /// Name of the image
+    name: Option<String>,
+}
+
+/// Arguments of `tag`.
+#[derive(Debug, Args)]
+pub(crate) struct TagArgs {
+    /// Image, by name or id
+    source: String,
+    /// New name
+    target: String,
+}
+
+/// Options of `rmi`.
+#[derive(Debug, Args)]
+pub(crate) struct RmiArgs {
+    /// Remove also what several names lead to
+    #[arg(short, long)]
+    force: bool,
+    /// Images, by name or id
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Image, by name or id
+    image: String,
+}
+
+fn short(digest: &Digest) -> String {
+    digest.hex().chars().take(12).collect()
+}
+
+/// A size in powers of 1000, as Docker shows it.
+fn size(bytes: u64) -> String {
+    let mut value = bytes;
+    let mut rest = 0;
+    for unit in ["B", "kB", "MB", "GB"] {
+        if value < 1000 {
+            let fraction = if unit == "B" || value >= 100 { String::new() } else { format!(".{}", rest / 100) };
+            return format!("{value}{fraction}{unit}");
+        }
+        (value, rest) = (value / 1000, value % 1000);
+    }
+    format!("{value}TB")
+}
+
+/// Lists images.
+pub(crate) fn images(context: &Invocation, args: &ImagesArgs) -> anyhow::Result<u8> {
+    let list = context.engine()?.store().list()?;
+    let mut rows = Vec::new();
+    for image in &list {
+        let id = if args.no_trunc { image.id.to_string() } else { short(&image.id) };
+        if args.quiet {
+            render::print(&id)?;
+            continue;
+        }
+        let names: Vec<(String, String)> = if image.names.is_empty() {
+            vec![("<none>".to_owned(), "<none>".to_owned())]
+        } else {
+            image
+                .names
+                .iter()
+                .map(|n| (n.familiar_name(), n.tag().unwrap_or("<none>").to_owned()))
+                .collect()
+        };
+        for (name, tag) in names {
+            let platform = format!("{}/{}", image.platform.os(), image.platform.architecture());
+            let created = image.created.as_deref().map(age).unwrap_or_default();
+            rows.push(vec![name, tag, id.clone(), platform, format!("{created} ago"), size(image.size)]);
+        }
+    }
+    if !args.quiet {
+        render::table(&["REPOSITORY", "TAG", "IMAGE ID", "PLATFORM", "CREATED", "SIZE"], &rows)?;
+    }
+    Ok(0)
+}
+
+/// Loads images from an archive or a directory.
+pub(crate) fn load(context: &Invocation, args: &LoadArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let platform = args.platform.as_deref().map(platform).transpose()?;
+    let loaded = match &args.input {
+        Some(path) if path.is_dir() => engine.store().load_dir(path, platform.as_ref(), &())?,
+        Some(path) => engine.store().load(open(path)?, platform.as_ref(), &())?,
+        None => engine.store().load(io::stdin().lock(), platform.as_ref(), &())?,
+    };
+    for image in loaded {
+        for name in &image.names {
+            render::print(&format!("Loaded image: {}", name.familiar()))?;
+        }
+        if image.names.is_empty() {
+            for id in &image.ids {
+                render::print(&format!("Loaded image ID: {id}"))?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Loads the image that travels inside `ketch`.
+pub(crate) fn load_hello(engine: &Engine) -> anyhow::Result<()> {
+    engine.store().load(crate::embedded::HELLO, None, &())?;
+    Ok(())
+}
+
+/// Writes images to an archive.
+pub(crate) fn save(context: &Invocation, args: &SaveArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    match &args.output {
+        Some(path) => {
+            let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+            let mut file = sys_temp(dir.unwrap_or(Path::new(".")), path)?;
+            engine.store().save(&args.images, &mut file)?;
+            file.persist(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
+        None => {
+            let mut out = io::stdout().lock();
+            engine.store().save(&args.images, &mut out)?;
+            out.flush()?;
+        }
+    }
+    Ok(0)
+}
+
+fn sys_temp(dir: &Path, path: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
+    tempfile::NamedTempFile::new_in(dir)
+        .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// Makes an image from a root file system.
+pub(crate) fn import(context: &Invocation, args: &ImportArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let options = ImportOptions {
+        name: args.name.as_deref().map(Reference::parse).transpose()?,
+        changes: args.change.clone(),
+        message: args.message.clone(),
+        ..ImportOptions::default()
+    };
+    let reader: Box<dyn Read> = if args.file.as_os_str() == "-" {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(open(&args.file)?)
+    };
+    render::print(&engine.store().import(reader, &options)?.to_string())?;
+    Ok(0)
+}
+
+fn open(path: &Path) -> anyhow::Result<File> {
+    File::open(path).with_context(|| format!("cannot read `{}`", path.display()))
+}
+
+/// Gives an image another name.
+pub(crate) fn tag(context: &Invocation, args: &TagArgs) -> anyhow::Result<u8> {
+    context.engine()?.store().tag(&args.source, &Reference::parse(&args.target)?)?;
+    Ok(0)
+}
+
+/// Removes images that no container needs.
+pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let containers = engine.containers()?;
+    let in_use = |id: &Digest| {
+        let id = id.to_string();
+        let user = containers.iter().find(|container| container.config.image_id == id);
+        user.map(|container| container.config.name.clone())
+    };
+    let force = if args.force { Force::Yes } else { Force::No };
+    let mut code = 0;
+    for image in &args.images {
+        match engine.store().remove(image, force, &in_use) {
+            Ok(removed) => {
+                for one in removed {
+                    render::print(&match one {
+                        Removed::Untagged(name) => format!("Untagged: {}", name.familiar()),
+                        Removed::Deleted(id) => format!("Deleted: {id}"),
+                    })?;
+                }
+            }
+            Err(error) => {
+                drop(render::failure(&error.into()));
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Shows how an image came to be, the newest step first.
+pub(crate) fn history(context: &Invocation, args: &HistoryArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let image = engine.store().resolve(&args.image, None)?;
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for step in engine.store().history(&image)? {
+        let created = step.created.as_deref().map(age).unwrap_or_default();
+        rows.push(vec![
+            format!("{created} ago"),
+            render::clean(&step.created_by).chars().take(60).collect(),
+            size(step.size),
+            render::clean(&step.comment),
+        ]);
+    }
+    render::table(&["CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows)?;
+    Ok(0)
+}

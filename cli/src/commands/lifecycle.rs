@@ -1,0 +1,130 @@
+//! `start`, `stop`, `kill`, `wait` and `rm`: one operation on each container named.
+
+use clap::Args;
+use engine::{Container, Engine, EngineError, Force, signal_number};
+use runtime::Request;
+
+use super::Invocation;
+use crate::render::{self, Usage};
+
+/// Containers by name or id.
+#[derive(Debug, Args)]
+pub(crate) struct Names {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    containers: Vec<String>,
+}
+
+/// Options of `stop`.
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    /// Seconds before the container is killed (default 10)
+    #[arg(short, long, alias = "timeout")]
+    time: Option<u64>,
+    /// Signal that asks it to stop (default: the image's, or TERM)
+    #[arg(short, long)]
+    signal: Option<String>,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Options of `kill`.
+#[derive(Debug, Args)]
+pub(crate) struct KillArgs {
+    /// Signal
+    #[arg(short, long, default_value = "KILL")]
+    signal: String,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Options of `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct RmArgs {
+    /// Kill running containers
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    names: Names,
+}
+
+/// Does `operation` on each; goes on after a failure and prints it. The exit code is 1 then.
+fn each(
+    context: &Invocation,
+    names: &Names,
+    mut operation: impl FnMut(&Engine, &Container) -> Result<(), EngineError>,
+) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let mut code = 0;
+    for name in &names.containers {
+        let result = engine.container(name).and_then(|found| operation(&engine, &found));
+        match result {
+            Ok(()) => render::print(name)?,
+            Err(error) => {
+                drop(render::failure(&error.into()));
+                code = 1;
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// Starts containers; one that runs already is left alone.
+pub(crate) fn start(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
+    each(context, args, |engine, container| {
+        if container.is_running() {
+            return Ok(());
+        }
+        engine.start(container, None)?.wait_started().map(drop)
+    })
+}
+
+/// Stops containers; one that has ended is left alone.
+pub(crate) fn stop(context: &Invocation, args: &StopArgs) -> anyhow::Result<u8> {
+    let signal = args.signal.as_deref().map(signal).transpose()?;
+    let timeout_ms = args.time.map(|seconds| seconds.saturating_mul(1000));
+    each(context, &args.names, |engine, container| {
+        if !container.is_running() {
+            return Ok(());
+        }
+        engine.connect(container)?.ask(&Request::Stop { signal, timeout_ms })
+    })
+}
+
+/// Sends a signal.
+pub(crate) fn kill(context: &Invocation, args: &KillArgs) -> anyhow::Result<u8> {
+    let signal = signal(&args.signal)?;
+    each(context, &args.names, |engine, container| {
+        engine.connect(container)?.ask(&Request::Signal(signal))
+    })
+}
+
+/// Waits for the end and prints the exit codes.
+pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    for name in &args.containers {
+        let container = engine.container(name)?;
+        let code = match engine.connect(&container) {
+            Ok(session) => {
+                session.watch()?;
+                session.wait_exited()?.code
+            }
+            Err(EngineError::NotRunning(_)) => {
+                engine.container(name)?.state.exit_code.unwrap_or(0)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        render::print(&code.to_string())?;
+    }
+    Ok(0)
+}
+
+/// Removes containers.
+pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
+    let force = if args.force { Force::Yes } else { Force::No };
+    each(context, &args.names, |engine, container| engine.remove(container, force))
+}
+
+fn signal(text: &str) -> anyhow::Result<i32> {
+    signal_number(text).ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())
+}

@@ -1,0 +1,246 @@
+//! The options of `run` and `create`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use engine::{Bind, ContainerOptions, Network};
+use image::Platform;
+
+use crate::render::Usage;
+use crate::settings::{self, Settings};
+
+/// Options of `run` and `create`, spelt as Docker's.
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Give the container a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Remove the container when it has ended
+    #[arg(long)]
+    rm: bool,
+    /// Name of the container (default: made up)
+    #[arg(long)]
+    name: Option<String>,
+    /// Set a variable, or take it over from this environment (can be repeated)
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// Read variables from a file, one a line (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// Working directory
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// User, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Mount a path of the host (can be repeated)
+    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
+    volume: Vec<String>,
+    /// Run this in place of the image's entrypoint
+    #[arg(long)]
+    entrypoint: Option<String>,
+    /// Host name (default: the short id)
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// Memory limit, in bytes or with a unit: b, k, m, g
+    #[arg(short, long)]
+    memory: Option<String>,
+    /// How many processors, such as 1.5
+    #[arg(long)]
+    cpus: Option<f64>,
+    /// How many processes
+    #[arg(long)]
+    pids_limit: Option<i64>,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Network: none or host
+    #[arg(long)]
+    network: Option<String>,
+    /// Security option: no-new-privileges (can be repeated)
+    #[arg(long)]
+    security_opt: Vec<String>,
+    /// Which image of an index: os/arch[/variant]
+    #[arg(long)]
+    platform: Option<String>,
+    /// Image
+    pub(crate) image: String,
+    /// Command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl CreateArgs {
+    /// The engine's options.
+    pub(crate) fn resolve(&self, settings: &Settings) -> anyhow::Result<ContainerOptions> {
+        let mut no_new_privileges = false;
+        for option in &self.security_opt {
+            match option.as_str() {
+                "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
+                    no_new_privileges = true;
+                }
+                other => {
+                    let text = format!("cannot use --security-opt `{other}`: only no-new-privileges is known");
+                    return Err(Usage(text).into());
+                }
+            }
+        }
+        let network = self.network.as_deref().unwrap_or_else(|| settings.get(&settings::NETWORK));
+        Ok(ContainerOptions {
+            image: self.image.clone(),
+            name: self.name.clone(),
+            platform: self.platform.as_deref().map(platform).transpose()?,
+            command: self.command.clone(),
+            entrypoint: self.entrypoint.as_ref().map(|text| {
+                if text.is_empty() { Vec::new() } else { vec![text.clone()] }
+            }),
+            env: environment(&self.env_file, &self.env)?,
+            user: self.user.clone(),
+            workdir: self.workdir.clone(),
+            hostname: self.hostname.clone(),
+            binds: self.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+            network: match network {
+                "none" => Network::None,
+                "host" => Network::Host,
+                other => {
+                    let text = format!("cannot use network `{other}`: only none and host are known");
+                    return Err(Usage(text).into());
+                }
+            },
+            memory_bytes: self.memory.as_deref().map(bytes).transpose()?,
+            nano_cpus: self.cpus.map(nano_cpus).transpose()?,
+            pids_limit: self.pids_limit,
+            read_only: self.read_only,
+            no_new_privileges,
+            console: self.tty.then(crate::attach::console),
+            interactive: self.interactive,
+            auto_remove: self.rm,
+        })
+    }
+}
+
+/// `os/arch[/variant]`.
+pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
+    let mut parts = text.split('/');
+    let (os, arch) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    if os.is_empty() || arch.is_empty() {
+        return Err(Usage(format!("cannot use platform `{text}`: it is os/arch[/variant]")).into());
+    }
+    Ok(Platform::new(os, arch, parts.next()))
+}
+
+/// Files first, then flags, which are stronger.
+fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut env = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the environment file `{}`", file.display()))?;
+        for (number, line) in text.lines().enumerate() {
+            let line = line.trim_start();
+            if !(line.is_empty() || line.starts_with('#')) {
+                let place = format!("`{}` line {}", file.display(), number + 1);
+                env.extend(pair(line, &place)?);
+            }
+        }
+    }
+    for flag in flags {
+        env.extend(pair(flag, "--env")?);
+    }
+    Ok(env)
+}
+
+/// `KEY=value`, or `KEY` with this environment's value, or nothing when it has none.
+fn pair(text: &str, place: &str) -> anyhow::Result<Option<String>> {
+    let key = text.split('=').next().unwrap_or_default();
+    if key.is_empty() || key.contains(char::is_whitespace) || text.contains('\0') {
+        return Err(Usage(format!("cannot use `{text}` in {place}: it is KEY=VALUE or KEY")).into());
+    }
+    if text.contains('=') {
+        return Ok(Some(text.to_owned()));
+    }
+    Ok(settings::variable(key)?.map(|value| format!("{key}={value}")))
+}
+
+fn volume(text: &str) -> anyhow::Result<Bind> {
+    let wrong = |why: &str| Usage(format!("cannot use --volume `{text}`: {why}"));
+    let parts: Vec<&str> = text.split(':').collect();
+    let (source, target, readonly) = match parts.as_slice() {
+        [source, target] => (*source, *target, false),
+        [source, target, "ro"] => (*source, *target, true),
+        [source, target, "rw"] => (*source, *target, false),
+        [_, _, _] => return Err(wrong("the option after the target is ro or rw").into()),
+        _ => return Err(wrong("it is SOURCE:TARGET[:ro]").into()),
+    };
+    if !source.contains('/') {
+        return Err(wrong("named volumes are not built yet; a path has a slash").into());
+    }
+    if !Path::new(target).is_absolute() {
+        return Err(wrong("the target must be absolute").into());
+    }
+    let source = std::path::absolute(source)?;
+    Ok(Bind { source, target: PathBuf::from(target), readonly })
+}
+
+/// A size with Docker's units, powers of 1024.
+fn bytes(text: &str) -> anyhow::Result<i64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor: i64 = match lower.get(digits.len()..).unwrap_or_default() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => 0,
+    };
+    let value = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(factor));
+    value.filter(|value| *value > 0).ok_or_else(|| {
+        Usage(format!("cannot use --memory `{text}`: it is a number with b, k, m or g")).into()
+    })
+}
+
+fn nano_cpus(cpus: f64) -> anyhow::Result<i64> {
+    const LEAST: f64 = 0.01;
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let most = u32::try_from(available).map_or(1.0, f64::from);
+    if !(LEAST..=most).contains(&cpus) {
+        let text = format!("cannot use --cpus `{cpus}`: this host gives {LEAST} to {most}");
+        return Err(Usage(text).into());
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
+    Ok((cpus * 1e9) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_with_units() {
+        assert_eq!(bytes("16m").unwrap(), 16 << 20);
+        assert_eq!(bytes("1G").unwrap(), 1 << 30);
+        for bad in ["", "m", "-1", "1x", "99999999999g"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn volume_forms() {
+        let bind = volume("/a:/b:ro").unwrap();
+        assert!(bind.readonly && bind.source == Path::new("/a") && bind.target == Path::new("/b"));
+        for bad in ["/a", "/a:b", "/a:/b:x", "data:/b"] {
+            assert!(volume(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn malformed_pair_is_refused() {
+        assert!(pair("=x", "f").is_err());
+        assert!(pair("A B=x", "f").is_err());
+        assert_eq!(pair("A=b=c", "f").unwrap().unwrap(), "A=b=c");
+    }
+}

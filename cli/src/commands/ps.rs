@@ -1,0 +1,144 @@
+//! `ketch ps` and `ketch inspect`.
+
+use clap::Args;
+use engine::Container;
+use state::Status;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Invocation;
+use crate::render;
+
+/// Options of `ps`.
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Show all containers, not only running ones
+    #[arg(short, long)]
+    all: bool,
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Do not shorten ids and commands
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Containers, by name or id
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+/// Lists containers.
+pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
+    let containers = context.engine()?.containers()?;
+    let shown = containers.iter().filter(|container| args.all || container.is_running());
+    let short = |text: &str, length: usize| -> String {
+        if args.no_trunc || text.chars().count() <= length {
+            return text.to_owned();
+        }
+        text.chars().take(length - 1).chain(['…']).collect()
+    };
+    let id = |container: &Container| {
+        let id = &container.config.id;
+        if args.no_trunc { id.clone() } else { id.get(..12).unwrap_or(id).to_owned() }
+    };
+    if args.quiet {
+        for container in shown {
+            render::print(&id(container))?;
+        }
+        return Ok(0);
+    }
+    let rows: Vec<Vec<String>> = shown
+        .map(|container| {
+            let config = &container.config;
+            vec![
+                id(container),
+                render::clean(&config.image),
+                format!("\"{}\"", short(&render::clean(&config.command.join(" ")), 20)),
+                format!("{} ago", age(&config.created)),
+                status(container),
+                String::new(),
+                config.name.clone(),
+            ]
+        })
+        .collect();
+    let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+    render::table(&header, &rows)?;
+    Ok(0)
+}
+
+/// Docker's words for where a container is.
+fn status(container: &Container) -> String {
+    let state = &container.state;
+    let since = |at: &Option<String>| at.as_deref().map(age).unwrap_or_default();
+    match state.status {
+        Status::Created => "Created".to_owned(),
+        Status::Running => format!("Up {}", since(&state.started_at)),
+        Status::Exited => {
+            format!("Exited ({}) {} ago", state.exit_code.unwrap_or(0), since(&state.finished_at))
+        }
+    }
+}
+
+/// How long ago, in one unit, as Docker words it.
+pub(crate) fn age(rfc3339: &str) -> String {
+    let Ok(at) = OffsetDateTime::parse(rfc3339, &Rfc3339) else { return "?".to_owned() };
+    let seconds = (OffsetDateTime::now_utc() - at).whole_seconds().max(0);
+    let (count, unit) = match seconds {
+        0 => return "Less than a second".to_owned(),
+        1..60 => (seconds, "second"),
+        60..3_600 => (seconds / 60, "minute"),
+        3_600..86_400 => (seconds / 3_600, "hour"),
+        86_400..1_209_600 => (seconds / 86_400, "day"),
+        1_209_600..5_184_000 => (seconds / 604_800, "week"),
+        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
+        _ => (seconds / 31_536_000, "year"),
+    };
+    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+}
+
+/// Shows containers' records as JSON.
+pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let mut found = Vec::new();
+    let mut code = 0;
+    for name in &args.names {
+        match engine.container(name) {
+            Ok(container) => found.push(record(&container)),
+            Err(error) => {
+                drop(render::failure(&error.into()));
+                code = 1;
+            }
+        }
+    }
+    render::print(&serde_json::to_string_pretty(&found)?)?;
+    Ok(code)
+}
+
+fn record(container: &Container) -> serde_json::Value {
+    let (config, state) = (&container.config, &container.state);
+    serde_json::json!({
+        "Id": config.id,
+        "Name": format!("/{}", config.name),
+        "Created": config.created,
+        "Image": config.image_id,
+        "Path": config.command.first(),
+        "Args": config.command.get(1..),
+        "Runtime": config.runtime,
+        "State": {
+            "Status": state.status,
+            "Running": container.is_running(),
+            "OOMKilled": state.oom_killed,
+            "Pid": state.pid.unwrap_or(0),
+            "ExitCode": state.exit_code.unwrap_or(0),
+            "Error": state.error.clone().unwrap_or_default(),
+            "StartedAt": state.started_at,
+            "FinishedAt": state.finished_at,
+        },
+        "Config": { "Image": config.image, "Cmd": config.command },
+        "HostConfig": { "AutoRemove": config.auto_remove },
+    })
+}

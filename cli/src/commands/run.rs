@@ -1,0 +1,69 @@
+//! `ketch run` and `ketch create`.
+
+use clap::Args;
+use engine::{Created, Engine};
+use image::ImageError;
+
+use super::Invocation;
+use super::options::CreateArgs;
+use crate::{attach, render};
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Go on in the background and print the id
+    #[arg(short, long)]
+    detach: bool,
+    #[command(flatten)]
+    create: CreateArgs,
+}
+
+/// Creates and starts a container.
+pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let options = args.create.resolve(&context.settings)?;
+    let created = create_container(&engine, &options)?;
+    if args.detach {
+        let session = engine.start_created(&created, options.console)?;
+        session.wait_started()?;
+        render::print(&created.config.id)?;
+        return Ok(0);
+    }
+    let signals = attach::block_signals()?;
+    let session = engine.start_created(&created, options.console)?;
+    // Asked before the start is confirmed: what a fast program prints is in its pipes.
+    session.wait_started()?;
+    let terminal = options.console.is_some();
+    let streams = session.attach(options.interactive, true, !terminal)?;
+    let raw = match terminal && options.interactive {
+        true => attach::RawTerminal::enter().ok(),
+        false => None,
+    };
+    let status = attach::serve(&session, streams, &signals)?;
+    drop(raw);
+    if status.oom_killed {
+        render::line("ketch: the container was killed: it was out of memory (see --memory)");
+    }
+    Ok(status.code)
+}
+
+/// Creates a container and prints its id.
+pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
+    let options = args.resolve(&context.settings)?;
+    let created = create_container(&context.engine()?, &options)?;
+    render::print(&created.config.id)?;
+    Ok(0)
+}
+
+fn create_container(
+    engine: &Engine,
+    options: &engine::ContainerOptions,
+) -> anyhow::Result<Created> {
+    match engine.create(options) {
+        Err(engine::EngineError::Image(ImageError::NotFound { .. })) if options.image == "hello" => {
+            super::image::load_hello(engine)?;
+            Ok(engine.create(options)?)
+        }
+        other => Ok(other?),
+    }
+}
