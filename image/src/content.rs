@@ -188,6 +188,12 @@ impl BlobWriter {
     /// # Errors
     /// [`ImageError::DigestMismatch`], or when the blob cannot be written; then nothing is left.
     pub fn finish(self) -> Result<(Digest, u64), ImageError> {
+        self.finish_noting_new()
+            .map(|(digest, size, _)| (digest, size))
+    }
+
+    /// As [`Self::finish`]; also says whether the blob was not there before.
+    pub(crate) fn finish_noting_new(self) -> Result<(Digest, u64, bool), ImageError> {
         let actual = Digest::from_hasher(self.hasher);
         if let Some(expected) = self.expected
             && expected != actual
@@ -195,18 +201,18 @@ impl BlobWriter {
             return Err(ImageError::DigestMismatch { expected, actual });
         }
         let path = self.blobs.join(actual.hex());
-        publish(self.file, &self.blobs, &path)
+        let is_new = publish(self.file, &self.blobs, &path)
             .map_err(|source| ImageError::Write { path, source })?;
-        Ok((actual, self.written))
+        Ok((actual, self.written, is_new))
     }
 }
 
-fn publish(file: NamedTempFile, blobs: &Path, path: &Path) -> io::Result<()> {
+fn publish(file: NamedTempFile, blobs: &Path, path: &Path) -> io::Result<bool> {
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
-        Ok(_) => durable::sync_dir(blobs),
+        Ok(_) => durable::sync_dir(blobs).map(|()| true),
         // Somebody stored the same bytes meanwhile: the same content under the same name.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error.error),
     }
 }

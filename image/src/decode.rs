@@ -1,6 +1,6 @@
 //! Compression, found by its magic bytes: media types are claims, bytes decide.
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use liblzma::bufread::XzDecoder;
@@ -105,25 +105,10 @@ impl<R: Read, F: FnMut(&[u8])> Read for Watched<R, F> {
     }
 }
 
-/// Writes to two places.
-pub(crate) struct Tee<A, B>(pub(crate) A, pub(crate) B);
-
-impl<A: Write, B: Write> Write for Tee<A, B> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write_all(bytes)?;
-        self.1.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.0.flush()?;
-        self.1.flush()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     fn read_all(bytes: &[u8]) -> Result<(Compression, Vec<u8>), ImageError> {
         let (compression, mut reader) = decoder(bytes)?;

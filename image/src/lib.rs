@@ -5,6 +5,7 @@
 //! use. What has its final name here was verified while it was written.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod config;
 mod content;
 mod decode;
@@ -26,6 +27,7 @@ mod store;
 mod tarwalk;
 mod unpack;
 
+pub use archive::{ImportOptions, Loaded, apply_change};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
 pub use decode::Compression;

@@ -154,7 +154,7 @@ mod tests {
             file_name("docker.io/library/a:1"),
             "docker.io%2Flibrary%2Fa%3A1"
         );
-        assert_eq!(file_name(".."), "%2E%2E");
+        assert_eq!(file_name(".."), "%2E.");
         assert!(file_name(&"a/".repeat(120)).len() < 255);
     }
 

@@ -124,13 +124,7 @@ impl Store {
             self.records.remove(id)?;
             removed.push(Removed::Deleted(*id));
         }
-        let mut live = Reachable::default();
-        for name in self.names.list()? {
-            live.add(&self.content, &name.descriptor);
-        }
-        for record in self.records.list()? {
-            live.add(&self.content, &record.manifest);
-        }
+        let live = self.live()?;
         for layer in candidates.layers.difference(&live.layers) {
             self.layers.remove(layer)?;
         }
@@ -138,6 +132,31 @@ impl Store {
             self.content.remove(blob)?;
         }
         Ok(removed)
+    }
+
+    /// What names and images lead to.
+    fn live(&self) -> Result<Reachable, ImageError> {
+        let mut live = Reachable::default();
+        for name in self.names.list()? {
+            live.add(&self.content, &name.descriptor);
+        }
+        for record in self.records.list()? {
+            live.add(&self.content, &record.manifest);
+        }
+        Ok(live)
+    }
+
+    /// Removes those of `blobs` that no name and no image leads to.
+    pub(crate) fn discard_unreferenced(&self, blobs: &[Digest]) -> Result<(), ImageError> {
+        if blobs.is_empty() {
+            return Ok(());
+        }
+        let _lock = self.lock()?;
+        let live = self.live()?;
+        for blob in blobs.iter().filter(|blob| !live.blobs.contains(blob)) {
+            self.content.remove(blob)?;
+        }
+        Ok(())
     }
 }
 

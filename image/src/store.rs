@@ -235,12 +235,16 @@ impl Store {
         platform: Option<&Platform>,
     ) -> Result<Vec<Digest>, ImageError> {
         let _lock = self.lock()?;
-        let found: Vec<_> = candidates(&self.content, top)?
-            .into_iter()
-            .filter(|found| platform.is_none_or(|wanted| found.platform.serves(wanted)))
-            .collect();
+        let mut found = candidates(&self.content, top)?;
         if found.is_empty() {
             return Err(ImageError::BlobMissing(top.digest));
+        }
+        if let Some(wanted) = platform {
+            let name = names
+                .first()
+                .map_or_else(|| top.digest.to_string(), Reference::familiar);
+            choose(&name, found.clone(), Some(wanted))?;
+            found.retain(|found| found.platform.serves(wanted));
         }
         let mut ids = Vec::new();
         for candidate in &found {

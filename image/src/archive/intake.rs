@@ -1,0 +1,257 @@
+//! Takes the files of an archive into the content store. Paths of the archive are keys of a map
+//! and nothing else: none of them ever reaches the file system (CVE-2014-9356 and its kind).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
+use rustix::io::Errno;
+
+use crate::content::ContentStore;
+use crate::decode::decoder;
+use crate::digest::Digest;
+use crate::document::MAX_DOCUMENT;
+use crate::error::ImageError;
+use crate::progress::{Outcome, Progress, Task};
+use crate::tarwalk::{EntryKind, EntryPath, TarWalk};
+
+/// How many files an image archive may hold: some four for each layer.
+const MAX_FILES: usize = 100_000;
+
+/// How many links lead from a path to its file at most.
+const MAX_LINKS: usize = 8;
+
+/// The files of an archive, each stored as a blob.
+pub(super) struct Intake<'a> {
+    content: &'a ContentStore,
+    progress: &'a dyn Progress,
+    files: BTreeMap<EntryPath, (Digest, u64)>,
+    links: BTreeMap<EntryPath, EntryPath>,
+    /// Blobs that were not there before.
+    pub(super) added: Vec<Digest>,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(content: &'a ContentStore, progress: &'a dyn Progress) -> Self {
+        Self {
+            content,
+            progress,
+            files: BTreeMap::new(),
+            links: BTreeMap::new(),
+            added: Vec::new(),
+        }
+    }
+
+    /// Reads a tar archive, compressed or not.
+    pub(super) fn read_tar(&mut self, reader: impl Read) -> Result<(), ImageError> {
+        let (_, decoder) = decoder(reader)?;
+        let mut walk = TarWalk::new(decoder);
+        while let Some(entry) = walk.next_entry()? {
+            let refuse = |reason| ImageError::Entry {
+                entry: crate::tarwalk::printable(&entry.path),
+                reason,
+            };
+            let path = EntryPath::parse(&entry.path).map_err(refuse)?;
+            match &entry.kind {
+                EntryKind::Directory => {}
+                EntryKind::File { size, sparse: None } => {
+                    self.take(path, Some(*size), &mut walk)?;
+                }
+                EntryKind::Symlink(target) => {
+                    let from = path.split().map(|(parent, _)| parent).unwrap_or_default();
+                    let target = [from.as_bytes(), target].join(&b'/');
+                    let target = EntryPath::parse(&target)
+                        .map_err(|_| refuse("it is a link out of the archive"))?;
+                    self.links.insert(path, target);
+                }
+                EntryKind::Hardlink(target) => {
+                    let target = EntryPath::parse(target)
+                        .map_err(|_| refuse("it is a link out of the archive"))?;
+                    self.links.insert(path, target);
+                }
+                _ => return Err(refuse("an image archive holds files only")),
+            }
+            self.check_count()?;
+        }
+        Ok(())
+    }
+
+    /// Reads an OCI layout directory.
+    pub(super) fn read_dir(&mut self, dir: &Path) -> Result<(), ImageError> {
+        let failed = |error: Errno| ImageError::Read {
+            path: dir.to_path_buf(),
+            source: error.into(),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(failed)?;
+        for name in ["index.json", "manifest.json"] {
+            self.take_file(&root, name, name)
+                .map_err(flatten(&failed))?;
+        }
+        let flags = flags | OFlags::NOFOLLOW;
+        let open = |parent: &OwnedFd, name: &str| openat(parent, name, flags, Mode::empty());
+        let blobs = match open(&root, "blobs").and_then(|blobs| open(&blobs, "sha256")) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(failed)?,
+        };
+        for entry in Dir::read_from(&blobs).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // Only what is named like a blob: partial downloads of other programs lie here, too.
+            let Ok(name) = entry.file_name().to_str() else {
+                continue;
+            };
+            if Digest::parse_hex(name).is_ok() {
+                let path = format!("blobs/sha256/{name}");
+                self.take_file(&blobs, name, &path)
+                    .map_err(flatten(&failed))?;
+                self.check_count()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_file(&mut self, dir: &OwnedFd, name: &str, path: &str) -> Result<(), TakeFault> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            other => other.map_err(TakeFault::System)?,
+        };
+        let stat = fstat(file.as_fd()).map_err(TakeFault::System)?;
+        let refuse = |reason| {
+            TakeFault::Image(ImageError::Entry {
+                entry: path.to_owned(),
+                reason,
+            })
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(refuse("it is no regular file"));
+        }
+        let size = u64::try_from(stat.st_size).ok();
+        let path = EntryPath::parse(path.as_bytes()).map_err(refuse)?;
+        self.take(path, size, &mut File::from(file))
+            .map_err(TakeFault::Image)
+    }
+
+    fn check_count(&self) -> Result<(), ImageError> {
+        if self.files.len() + self.links.len() > MAX_FILES {
+            return Err(ImageError::InvalidArchive {
+                reason: "it holds too many files".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        path: EntryPath,
+        size: Option<u64>,
+        body: &mut impl Read,
+    ) -> Result<(), ImageError> {
+        let expected = blob_name(&path)?;
+        if let Some(digest) = &expected {
+            self.progress.begin(Task::Load, digest, size);
+        }
+        let result = self.store(expected.as_ref(), body);
+        if let Some(digest) = &expected {
+            let outcome = match &result {
+                Ok((_, _, true)) => Outcome::Done,
+                Ok((_, _, false)) => Outcome::AlreadyThere,
+                Err(_) => Outcome::Failed,
+            };
+            self.progress.end(Task::Load, digest, outcome);
+        }
+        let (digest, size, is_new) = result?;
+        if is_new {
+            self.added.push(digest);
+        }
+        self.files.insert(path, (digest, size));
+        Ok(())
+    }
+
+    fn store(
+        &self,
+        expected: Option<&Digest>,
+        body: &mut impl Read,
+    ) -> Result<(Digest, u64, bool), ImageError> {
+        let mut writer = self.content.writer(expected, None)?;
+        let copied = match expected {
+            Some(digest) => {
+                let progress = self.progress;
+                let mut watched = crate::decode::Watched::new(body, |bytes: &[u8]| {
+                    progress.advance(Task::Load, digest, bytes.len() as u64);
+                });
+                io::copy(&mut watched, &mut writer)
+            }
+            None => io::copy(body, &mut writer),
+        };
+        copied.map_err(|source| ImageError::ReadStream {
+            what: "the archive",
+            source,
+        })?;
+        writer.finish_noting_new()
+    }
+
+    /// The blob that a path of the archive leads to.
+    pub(super) fn find(&self, path: &str) -> Result<(Digest, u64), ImageError> {
+        let invalid = |reason: &str| ImageError::InvalidArchive {
+            reason: format!("`{}` {reason}", crate::tarwalk::printable(path.as_bytes())),
+        };
+        let mut path =
+            EntryPath::parse(path.as_bytes()).map_err(|_| invalid("leads out of the archive"))?;
+        for _ in 0..=MAX_LINKS {
+            if let Some(found) = self.files.get(&path) {
+                return Ok(*found);
+            }
+            match self.links.get(&path) {
+                Some(target) => path = target.clone(),
+                None => return Err(invalid("is not in the archive")),
+            }
+        }
+        Err(invalid("is behind too many links"))
+    }
+
+    /// The bytes of a document at the top of the archive; `None` when there is none. A link in its
+    /// place is refused.
+    pub(super) fn document(&self, name: &str) -> Result<Option<Vec<u8>>, ImageError> {
+        let path = EntryPath::parse(name.as_bytes()).unwrap_or_default();
+        if self.links.contains_key(&path) {
+            return Err(ImageError::Entry {
+                entry: name.to_owned(),
+                reason: "it must be a file",
+            });
+        }
+        match self.files.get(&path) {
+            Some((digest, _)) => self.content.read(digest, MAX_DOCUMENT).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The digest that a path of an OCI layout promises.
+fn blob_name(path: &EntryPath) -> Result<Option<Digest>, ImageError> {
+    let Some(name) = path.as_bytes().strip_prefix(b"blobs/") else {
+        return Ok(None);
+    };
+    let refuse = || ImageError::Entry {
+        entry: path.to_string(),
+        reason: "it is named like a blob and has no SHA-256 name",
+    };
+    let hex = name.strip_prefix(b"sha256/").ok_or_else(refuse)?;
+    let hex = std::str::from_utf8(hex).map_err(|_| refuse())?;
+    Digest::parse_hex(hex).map(Some).map_err(|_| refuse())
+}
+
+enum TakeFault {
+    System(Errno),
+    Image(ImageError),
+}
+
+fn flatten(failed: &dyn Fn(Errno) -> ImageError) -> impl Fn(TakeFault) -> ImageError {
+    move |fault| match fault {
+        TakeFault::System(error) => failed(error),
+        TakeFault::Image(error) => error,
+    }
+}

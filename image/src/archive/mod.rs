@@ -1,0 +1,13 @@
+//! Archives of images: OCI layouts (image-spec v1.1.1 `image-layout.md`) as tar and as directory,
+//! Docker's `save` format, and plain root filesystems.
+
+mod change;
+mod docker;
+mod import;
+mod intake;
+mod load;
+mod save;
+
+pub use change::apply_change;
+pub use import::ImportOptions;
+pub use load::Loaded;
