@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::{DiffId, Digest};
+use crate::registry::RegistryError;
 
 /// What kind of failure it is: decides exit codes and HTTP statuses, once each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +244,16 @@ pub enum ImageError {
         /// The rule that it breaks.
         reason: &'static str,
     },
+
+    /// A registry did not give what was asked for.
+    #[error(transparent)]
+    Registry(Box<RegistryError>),
+}
+
+impl From<RegistryError> for ImageError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(Box::new(error))
+    }
 }
 
 fn list(present: &[String]) -> String {
@@ -274,6 +285,7 @@ impl ImageError {
             | Self::RootPath { .. }
             | Self::InvalidChange { .. } => ErrorKind::InvalidInput,
             Self::Lock { .. } => ErrorKind::Unavailable,
+            Self::Registry(error) => error.kind(),
             Self::Lookup { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 ErrorKind::NotFound
             }
@@ -306,6 +318,7 @@ impl ImageError {
                 Some("another `ketch` is changing images; wait for it or end it".to_owned())
             }
             Self::Unpack { source, .. } => source.downcast_ref::<Self>().and_then(Self::hint),
+            Self::Registry(error) => error.hint(),
             Self::WriteEntry { source, .. }
             | Self::Write { source, .. }
             | Self::WriteStream { source, .. }

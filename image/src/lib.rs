@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod auth;
 mod config;
 mod content;
 mod decode;
@@ -22,12 +23,14 @@ mod platform;
 mod progress;
 mod records;
 mod reference;
+mod registry;
 mod remove;
 mod store;
 mod tarwalk;
 mod unpack;
 
 pub use archive::{ImportOptions, Loaded, apply_change};
+pub use auth::{AuthConfig, Credentials, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
 pub use decode::Compression;
@@ -39,6 +42,7 @@ pub use lookup::{Found, LayeredRoot};
 pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
 pub use reference::Reference;
+pub use registry::{PlatformChoice, Pulled, RegistryError, RegistryOptions, pull};
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk};

@@ -1,0 +1,22 @@
+//! The registry client: images come from any registry that speaks the distribution spec (v1.1).
+//!
+//! `oci-distribution` streams the blobs and keeps the tokens. The rest is beside it, over the same
+//! HTTP library, because it needs what that crate does not show: who asks for a token and in which
+//! scheme, the status of a refusal, the type and a bound of a manifest.
+//!
+//! - What a registry sends is bounded, and checked against its digest while it comes.
+//! - Credentials go to the registry and to the token service that it names, over TLS unless the
+//!   registry itself may be spoken to without; never along a redirect to another origin.
+//! - Every wait has an end, and so has every repetition.
+
+mod blobs;
+mod connection;
+mod endpoint;
+mod error;
+mod manifests;
+mod pull;
+mod retry;
+mod token;
+
+pub use error::RegistryError;
+pub use pull::{PlatformChoice, Pulled, RegistryOptions, pull};

@@ -1,0 +1,57 @@
+//! Asking again: when a registry is busy or a connection breaks, and never for ever.
+
+use std::time::Duration;
+
+use crate::error::ImageError;
+
+/// How long to wait before each further attempt.
+const BACK_OFF: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_secs(1),
+    Duration::from_secs(4),
+];
+
+/// The longest `Retry-After` that is honoured: who asks for more time is not waited for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// How an attempt ended without a result.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Another attempt may succeed.
+    Transient {
+        error: ImageError,
+        /// How long the registry wants to be left alone.
+        after: Option<Duration>,
+    },
+    /// Another attempt would end the same.
+    Final(ImageError),
+}
+
+impl<E: Into<ImageError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+/// Runs `attempt` until it succeeds, fails for good or has been tried four times.
+pub(super) async fn with_retries<T>(
+    mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
+) -> Result<T, ImageError> {
+    for wait in BACK_OFF {
+        match attempt().await {
+            Ok(value) => return Ok(value),
+            Err(Failure::Final(error)) => return Err(error),
+            Err(Failure::Transient { error, after }) => {
+                let wait = after.map_or(wait, |after| after.max(wait));
+                if wait > MAX_RETRY_AFTER {
+                    return Err(error);
+                }
+                tracing::debug!(%error, ?wait, "asking the registry again");
+                tokio::time::sleep(wait).await;
+            }
+        }
+    }
+    attempt().await.map_err(|failure| match failure {
+        Failure::Transient { error, .. } | Failure::Final(error) => error,
+    })
+}

@@ -1,0 +1,238 @@
+//! Answering a registry's challenge: with name and password, or with a token from the service that
+//! it names (the token protocol of the distribution project, and its `OAuth2` variant for identity
+//! tokens).
+
+use std::borrow::Cow;
+
+use http_auth::parse_challenges;
+use oci_distribution::token_cache::{RegistryToken, RegistryTokenType};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{RequestBuilder, Url};
+use serde::Deserialize;
+
+use super::connection::Connection;
+use super::error::{RegistryError, quote};
+use super::retry::Failure;
+use crate::auth::{Credentials, Secret};
+
+/// The longest answer of a token service: tokens have some kilobytes.
+const MAX_ANSWER: u64 = 256 * 1024;
+/// Under which name tokens are asked for.
+const CLIENT_ID: &str = "ketch";
+
+/// What a registry asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Challenge {
+    /// A token of this service.
+    Bearer { realm: Url, service: Option<String> },
+    /// Name and password.
+    Basic,
+}
+
+/// What is shown to the registry with each request.
+#[derive(Debug, Clone)]
+pub(super) enum Authorization {
+    Bearer(Secret),
+    Basic { username: String, password: Secret },
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<Secret>,
+    access_token: Option<Secret>,
+}
+
+impl Challenge {
+    /// The challenge that can be answered best. Headers that are no challenges are passed over.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut basic = None;
+        for header in headers.get_all(WWW_AUTHENTICATE) {
+            let Ok(challenges) = header
+                .to_str()
+                .map_err(drop)
+                .and_then(|text| parse_challenges(text).map_err(drop))
+            else {
+                continue;
+            };
+            for challenge in challenges {
+                let parameter = |name: &str| {
+                    let mut all = challenge.params.iter();
+                    all.find(|(key, _)| key.eq_ignore_ascii_case(name))
+                        .map(|(_, value)| value.to_unescaped())
+                };
+                if challenge.scheme.eq_ignore_ascii_case("bearer") {
+                    let realm = parameter("realm").and_then(|realm| Url::parse(&realm).ok());
+                    if let Some(realm) = realm {
+                        let service = parameter("service");
+                        return Some(Self::Bearer { realm, service });
+                    }
+                } else if challenge.scheme.eq_ignore_ascii_case("basic") {
+                    basic = Some(Self::Basic);
+                }
+            }
+        }
+        basic
+    }
+}
+
+impl Authorization {
+    pub(super) fn apply(&self, request: RequestBuilder) -> RequestBuilder {
+        match self {
+            Self::Bearer(token) => request.bearer_auth(token.expose()),
+            Self::Basic { username, password } => {
+                request.basic_auth(username, Some(password.expose()))
+            }
+        }
+    }
+
+    /// The same in the terms of the blob client.
+    pub(super) fn for_blob_client(&self) -> RegistryTokenType {
+        match self {
+            Self::Bearer(token) => RegistryTokenType::Bearer(RegistryToken::Token {
+                token: token.expose().to_owned(),
+            }),
+            Self::Basic { username, password } => {
+                RegistryTokenType::Basic(username.clone(), password.expose().to_owned())
+            }
+        }
+    }
+}
+
+/// Answers `challenge` with the credentials of `connection`.
+pub(super) async fn answer(
+    challenge: &Challenge,
+    connection: &Connection<'_>,
+) -> Result<Authorization, Failure> {
+    match (challenge, &connection.credentials) {
+        (_, Credentials::RegistryToken(token)) => bearer(token.clone(), connection),
+        (Challenge::Basic, Credentials::Password { username, password }) => {
+            Ok(Authorization::Basic {
+                username: username.clone(),
+                password: password.clone(),
+            })
+        }
+        (Challenge::Basic, _) => Err(connection.denied().into()),
+        (Challenge::Bearer { realm, service }, _) => {
+            request_token(realm, service.as_deref(), connection).await
+        }
+    }
+}
+
+async fn request_token(
+    realm: &Url,
+    service: Option<&str>,
+    connection: &Connection<'_>,
+) -> Result<Authorization, Failure> {
+    let is_protected = realm.scheme() == "https" || !connection.uses_tls();
+    if !is_protected {
+        let error = RegistryError::InsecureRealm {
+            registry: connection.registry().to_owned(),
+            realm: quote(realm.as_str()),
+        };
+        return Err(error.into());
+    }
+    let request = token_request(realm, service, connection);
+    let response = connection.send(request).await?;
+    let status = response.status();
+    if !status.is_success() {
+        let missing = || connection.answer("its token service is not there".to_owned());
+        return Err(match status.as_u16() {
+            400 => connection.denied().into(),
+            _ => connection.refusal(status, response.headers(), missing),
+        });
+    }
+    let bytes = connection.read_bounded(response, MAX_ANSWER).await?;
+    let answer: Option<TokenAnswer> = serde_json::from_slice(&bytes).ok();
+    let token = answer.and_then(|answer| answer.token.or(answer.access_token));
+    let token =
+        token.ok_or_else(|| connection.answer("its token service sent no token".to_owned()))?;
+    bearer(token, connection)
+}
+
+fn token_request(
+    realm: &Url,
+    service: Option<&str>,
+    connection: &Connection<'_>,
+) -> RequestBuilder {
+    let scope = format!("repository:{}:pull", connection.reference.repository());
+    let service = service.map(|service| ("service", Cow::Borrowed(service)));
+    let mut pairs = vec![("scope", Cow::Owned(scope))];
+    pairs.extend(service);
+    if let Credentials::IdentityToken(token) = &connection.credentials {
+        pairs.push(("grant_type", Cow::Borrowed("refresh_token")));
+        pairs.push(("client_id", Cow::Borrowed(CLIENT_ID)));
+        pairs.push(("refresh_token", Cow::Borrowed(token.expose())));
+        let mut form = realm.clone();
+        form.set_query(None);
+        form.query_pairs_mut().extend_pairs(pairs);
+        return connection
+            .http
+            .post(realm.clone())
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .body(form.query().unwrap_or_default().to_owned());
+    }
+    let mut url = realm.clone();
+    url.query_pairs_mut().extend_pairs(pairs);
+    match &connection.credentials {
+        Credentials::Password { username, password } => connection
+            .http
+            .get(url)
+            .basic_auth(username, Some(password.expose())),
+        _ => connection.http.get(url),
+    }
+}
+
+/// A token that cannot stand in a header is refused here: the blob client would panic.
+fn bearer(token: Secret, connection: &Connection<'_>) -> Result<Authorization, Failure> {
+    let is_visible = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
+    if token.expose().is_empty() || !is_visible || HeaderValue::from_str(token.expose()).is_err() {
+        let error = connection.answer("its token has characters that no token has".to_owned());
+        return Err(error.into());
+    }
+    Ok(Authorization::Bearer(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(headers: &[&str]) -> Option<Challenge> {
+        let mut map = HeaderMap::new();
+        for header in headers {
+            map.append(WWW_AUTHENTICATE, header.parse().unwrap());
+        }
+        Challenge::from_headers(&map)
+    }
+
+    #[test]
+    fn challenge_the_best_of_all_headers_is_chosen() {
+        let bearer = |realm: &str, service: Option<&str>| {
+            Some(Challenge::Bearer {
+                realm: Url::parse(realm).unwrap(),
+                service: service.map(str::to_owned),
+            })
+        };
+        let full =
+            r#"Bearer realm="https://auth.io/token?x=1",service="r.io",scope="repository:a:pull""#;
+        assert_eq!(
+            challenge(&[full]),
+            bearer("https://auth.io/token?x=1", Some("r.io"))
+        );
+        assert_eq!(
+            challenge(&["Basic realm=\"r\"", full]),
+            bearer("https://auth.io/token?x=1", Some("r.io"))
+        );
+        assert_eq!(
+            challenge(&["bearer REALM=\"https://a.io/\", basic realm=x"]),
+            bearer("https://a.io/", None)
+        );
+        assert_eq!(challenge(&["basic realm=\"r\""]), Some(Challenge::Basic));
+        assert_eq!(
+            challenge(&["Negotiate", "Basic realm=r"]),
+            Some(Challenge::Basic)
+        );
+        assert_eq!(challenge(&["Bearer realm=\"not a url\""]), None);
+        assert_eq!(challenge(&["Bearer", "\"\"", "realm=\"", ",,,"]), None);
+        assert_eq!(challenge(&[]), None);
+    }
+}
