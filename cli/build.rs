@@ -14,11 +14,21 @@ const EXECUTABLES: [(&str, &str, &[&str]); 1] = [("monitor", "ketch-init", &[])]
 
 /// What a change of rebuilds them for.
 const SOURCES: [&str; 9] = [
-    "Cargo.lock", "Cargo.toml", "monitor", "network", "runtime", "runtime-native", "runtime-wasm", "state", "sys",
+    "Cargo.lock",
+    "Cargo.toml",
+    "monitor",
+    "network",
+    "runtime",
+    "runtime-native",
+    "runtime-wasm",
+    "state",
+    "sys",
 ];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("cli stands in the workspace");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("cli stands in the workspace");
     for source in SOURCES {
         if root.join(source).exists() {
             println!("cargo:rerun-if-changed={}", root.join(source).display());
@@ -54,19 +64,37 @@ fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, ext
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
         .current_dir(root)
-        .args(["build", "--locked", "--profile", "small", "--package", package, "--bin", binary])
+        .args([
+            "build",
+            "--locked",
+            "--profile",
+            "small",
+            "--package",
+            package,
+            "--bin",
+            binary,
+        ])
         .args(["--target", target])
         .args(extra)
         .arg("--target-dir")
         .arg(&target_dir);
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
-        let foreign = text.starts_with("CARGO_") && text != "CARGO_HOME" && !text.starts_with("CARGO_NET");
-        if foreign || text.starts_with("RUSTC") || text == "RUSTFLAGS" || text == "RUSTDOCFLAGS" || text == "__CARGO_FIX_YOLO" {
+        let foreign =
+            text.starts_with("CARGO_") && text != "CARGO_HOME" && !text.starts_with("CARGO_NET");
+        if foreign
+            || text.starts_with("RUSTC")
+            || text == "RUSTFLAGS"
+            || text == "RUSTDOCFLAGS"
+            || text == "__CARGO_FIX_YOLO"
+        {
             cargo.env_remove(&name);
         }
     }
-    cargo.env("RUSTFLAGS", "-Ctarget-feature=+crt-static -Crelocation-model=static");
+    cargo.env(
+        "RUSTFLAGS",
+        "-Ctarget-feature=+crt-static -Crelocation-model=static",
+    );
     let status = cargo.status().expect("cargo can be run");
     assert!(status.success(), "cannot build {binary}");
     let built = target_dir.join(target).join("small").join(binary);

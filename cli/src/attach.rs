@@ -26,8 +26,14 @@ pub(crate) fn block_signals() -> io::Result<OwnedFd> {
 /// The size of the caller's terminal, zeros when there is none.
 pub(crate) fn console() -> Console {
     match rustix::termios::tcgetwinsize(io::stdin()) {
-        Ok(size) => Console { rows: size.ws_row, columns: size.ws_col },
-        Err(_) => Console { rows: 0, columns: 0 },
+        Ok(size) => Console {
+            rows: size.ws_row,
+            columns: size.ws_col,
+        },
+        Err(_) => Console {
+            rows: 0,
+            columns: 0,
+        },
     }
 }
 
@@ -113,7 +119,10 @@ fn wait(
         Ok(_) | Err(Errno::INTR) => {}
         Err(errno) => {
             let what = "wait for the container";
-            return Err(EngineError::Io { what, source: errno.into() });
+            return Err(EngineError::Io {
+                what,
+                source: errno.into(),
+            });
         }
     }
     let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
@@ -166,7 +175,10 @@ fn forward(session: &Session, signals: &OwnedFd) -> Result<(), EngineError> {
     while let Ok(Some(signal)) = sys::signals::next_signal(signals.as_fd()) {
         let request = if signal == WINDOW_CHANGED {
             let size = console();
-            Request::Resize { rows: size.rows, columns: size.columns }
+            Request::Resize {
+                rows: size.rows,
+                columns: size.columns,
+            }
         } else {
             Request::Signal(signal)
         };

@@ -11,8 +11,9 @@ mod settings;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let args: Vec<String> =
-        std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<String> = std::env::args_os()
+        .map(|arg| arg.to_string_lossy().into_owned())
+        .collect();
     match commands::dispatch(&args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => render::failure(&error),

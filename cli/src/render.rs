@@ -25,26 +25,33 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     if broken == Some(io::ErrorKind::BrokenPipe) {
         return ExitCode::from(0);
     }
+    report(error);
+    let engine = error.downcast_ref::<EngineError>().map(EngineError::exit_code);
+    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() { code::ENGINE } else { 1 }))
+}
+
+/// Prints an error with its causes and its hint.
+pub(crate) fn report(error: &anyhow::Error) {
     let mut text = error.chain().map(ToString::to_string).collect::<Vec<_>>();
     text.dedup();
     line(&format!("error: {}", clean(&text.join(": "))));
     if let Some(hint) = hint(error) {
         line(&format!("hint: {}", clean(&hint)));
     }
-    let engine = error.downcast_ref::<EngineError>().map(EngineError::exit_code);
-    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() { code::ENGINE } else { 1 }))
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
     match error.downcast_ref::<EngineError>() {
         Some(EngineError::Image(image)) => image.hint(),
-        Some(EngineError::NameInUse { name, .. }) => {
-            Some(format!("remove it with `ketch rm {name}`, or choose another name"))
-        }
+        Some(EngineError::NameInUse { name, .. }) => Some(format!(
+            "remove it with `ketch rm {name}`, or choose another name"
+        )),
         Some(EngineError::Running { name, .. }) => {
             Some(format!("stop it with `ketch stop {name}`, or add --force"))
         }
-        _ => error.downcast_ref::<ImageError>().and_then(ImageError::hint),
+        _ => error
+            .downcast_ref::<ImageError>()
+            .and_then(ImageError::hint),
     }
 }
 
@@ -61,7 +68,9 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 
 /// Text from images and containers without control characters.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
 }
 
 /// Columns, each as wide as its widest cell, three spaces between.
@@ -74,8 +83,11 @@ pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
     }
     let header: Vec<String> = header.iter().map(|&cell| cell.to_owned()).collect();
     for row in std::iter::once(&header).chain(rows) {
-        let cells: Vec<String> =
-            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
         print(cells.join("   ").trim_end())?;
     }
     Ok(())

@@ -16,14 +16,25 @@ pub(crate) struct Setting {
 }
 
 /// The lasting directory.
-pub(crate) const ROOT: Setting = Setting { key: "root", variable: "KETCH_ROOT" };
+pub(crate) const ROOT: Setting = Setting {
+    key: "root",
+    variable: "KETCH_ROOT",
+};
 /// The directory that is gone after a reboot.
-pub(crate) const RUN: Setting = Setting { key: "run", variable: "KETCH_RUN" };
+pub(crate) const RUN: Setting = Setting {
+    key: "run",
+    variable: "KETCH_RUN",
+};
 /// The network of a container that names none: `none` or `host`.
-pub(crate) const NETWORK: Setting = Setting { key: "network", variable: "KETCH_NETWORK" };
+pub(crate) const NETWORK: Setting = Setting {
+    key: "network",
+    variable: "KETCH_NETWORK",
+};
 /// Registries that are spoken to without TLS, separated by commas.
-pub(crate) const INSECURE: Setting =
-    Setting { key: "insecure-registries", variable: "KETCH_INSECURE_REGISTRIES" };
+pub(crate) const INSECURE: Setting = Setting {
+    key: "insecure-registries",
+    variable: "KETCH_INSECURE_REGISTRIES",
+};
 
 /// All of them, in the order in which `info` shows them.
 const ALL: [&Setting; 4] = [&ROOT, &RUN, &NETWORK, &INSECURE];
@@ -52,13 +63,25 @@ impl Settings {
         let mut values = BTreeMap::new();
         for setting in ALL {
             let value = if let Some(text) = flags.get(setting.key) {
-                Value { text: text.clone(), source: format!("flag --{}", setting.key) }
+                Value {
+                    text: text.clone(),
+                    source: format!("flag --{}", setting.key),
+                }
             } else if let Some(text) = variable(setting.variable)? {
-                Value { text, source: format!("environment {}", setting.variable) }
+                Value {
+                    text,
+                    source: format!("environment {}", setting.variable),
+                }
             } else if let Some(text) = file.1.get(setting.key) {
-                Value { text: text.clone(), source: format!("file {}", file.0.display()) }
+                Value {
+                    text: text.clone(),
+                    source: format!("file {}", file.0.display()),
+                }
             } else {
-                Value { text: default(setting.key)?, source: "default".to_owned() }
+                Value {
+                    text: default(setting.key)?,
+                    source: "default".to_owned(),
+                }
             };
             values.insert(setting.key, value);
         }
@@ -67,17 +90,23 @@ impl Settings {
 
     /// One setting's text.
     pub(crate) fn get(&self, setting: &Setting) -> &str {
-        self.values.get(setting.key).map_or("", |value| value.text.as_str())
+        self.values
+            .get(setting.key)
+            .map_or("", |value| value.text.as_str())
     }
 
     /// All settings with their sources.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        ALL.into_iter().filter_map(|s| Some((s.key, self.values.get(s.key)?)))
+        ALL.into_iter()
+            .filter_map(|s| Some((s.key, self.values.get(s.key)?)))
     }
 }
 
 /// A variable of the environment; one that is not UTF-8 is an error, not absent.
-#[expect(clippy::disallowed_methods, reason = "this is the module the ban points to")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the module the ban points to"
+)]
 pub(crate) fn variable(name: &str) -> anyhow::Result<Option<String>> {
     match env::var(name) {
         Ok(value) => Ok(Some(value)),

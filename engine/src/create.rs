@@ -17,7 +17,9 @@ use crate::{Engine, EngineError, spec, user};
 /// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+    bytes
+        .next()
+        .is_some_and(|first| first.is_ascii_alphanumeric())
         && text.len() > 1
         && text.len() < 200
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
@@ -57,7 +59,9 @@ impl Engine {
                 return Err(EngineError::NoSuchSource(bind.source.display().to_string()));
             }
         }
-        let image = self.store.resolve(&options.image, options.platform.as_ref())?;
+        let image = self
+            .store
+            .resolve(&options.image, options.platform.as_ref())?;
         let layers = self.store.ensure_unpacked(&image, &())?;
         let root = LayeredRoot::new(layers.clone());
         let id = random_id().map_err(EngineError::io("make an id"))?;
@@ -97,10 +101,16 @@ impl Engine {
         let hostname = options.hostname.as_deref().unwrap_or(&short);
         if let Err(error) = self.write(&config, &spec, &launch, hostname, options.network) {
             // The claim is given back; a claim that stays is found by the next check.
-            drop(durable::remove_tree(&self.layout.container_names().join(&config.name)));
+            drop(durable::remove_tree(
+                &self.layout.container_names().join(&config.name),
+            ));
             return Err(error);
         }
-        Ok(Created { config, spec, launch })
+        Ok(Created {
+            config,
+            spec,
+            launch,
+        })
     }
 
     fn write(
@@ -127,9 +137,8 @@ impl Engine {
     /// Claims the wanted name, or one that is free.
     fn claim_name(&self, wanted: Option<&str>, id: &str) -> Result<String, EngineError> {
         let names = self.layout.container_names();
-        let claim = |name: &str| {
-            durable::claim_file(&names.join(name), id.as_bytes(), Durability::Atomic)
-        };
+        let claim =
+            |name: &str| durable::claim_file(&names.join(name), id.as_bytes(), Durability::Atomic);
         if let Some(name) = wanted {
             if !is_name(name) {
                 return Err(EngineError::BadName(name.to_owned()));
@@ -138,7 +147,10 @@ impl Engine {
                 Ok(()) => Ok(name.to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     let id = fs::read_to_string(names.join(name)).unwrap_or_default();
-                    Err(EngineError::NameInUse { name: name.to_owned(), id })
+                    Err(EngineError::NameInUse {
+                        name: name.to_owned(),
+                        id,
+                    })
                 }
                 Err(error) => Err(EngineError::io("claim the container's name")(error)),
             };
@@ -152,7 +164,9 @@ impl Engine {
                 Err(error) => return Err(EngineError::io("claim the container's name")(error)),
             }
         }
-        Err(EngineError::io("find a free name")(io::ErrorKind::AlreadyExists.into()))
+        Err(EngineError::io("find a free name")(
+            io::ErrorKind::AlreadyExists.into(),
+        ))
     }
 }
 
@@ -210,8 +224,13 @@ fn write_files(
     write("launch.json", &serde_json::to_vec(launch)?)?;
     write("hostname", format!("{hostname}\n").as_bytes())?;
     write("hosts", hosts(hostname, network).as_bytes())?;
-    write("resolv.conf", &fs::read("/etc/resolv.conf").unwrap_or_default())?;
-    ContainerState::created().write(dir).map_err(io::Error::other)?;
+    write(
+        "resolv.conf",
+        &fs::read("/etc/resolv.conf").unwrap_or_default(),
+    )?;
+    ContainerState::created()
+        .write(dir)
+        .map_err(io::Error::other)?;
     config.write(dir).map_err(io::Error::other)
 }
 
@@ -240,7 +259,11 @@ fn made_up_name(seed: u64, numbered: bool) -> String {
         list.get(index).copied().unwrap_or("ketch")
     };
     let name = format!("{}_{}", pick(&HOW, 0), pick(&WHAT, 4));
-    if numbered { format!("{name}_{}", seed % 10_000) } else { name }
+    if numbered {
+        format!("{name}_{}", seed % 10_000)
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ pub struct Executables {
 
 impl std::fmt::Debug for Executables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Executables").field("version", &self.version).finish_non_exhaustive()
+        f.debug_struct("Executables")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
     }
 }
 
@@ -65,7 +67,11 @@ impl Executables {
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let tmp = dir.join(format!(".new-{}", std::process::id()));
-    let mut file = File::options().write(true).create_new(true).mode(0o700).open(&tmp)?;
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o700)
+        .open(&tmp)?;
     file.write_all(bytes)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o555))?;
     drop(file);

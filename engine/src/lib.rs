@@ -18,8 +18,8 @@ pub use error::{EngineError, ErrorKind};
 pub use executables::Executables;
 pub use options::{Bind, ContainerOptions, Network};
 pub use query::Container;
+pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
-pub use session::{Session, Streams};
 
 use image::Store;
 use state::Layout;
@@ -36,7 +36,11 @@ impl Engine {
     /// Puts the parts together.
     #[must_use]
     pub fn new(layout: Layout, store: Store, executables: Executables) -> Self {
-        Self { layout, store, executables }
+        Self {
+            layout,
+            store,
+            executables,
+        }
     }
 
     /// Where everything is.

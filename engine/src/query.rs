@@ -88,7 +88,9 @@ impl Engine {
         let mut found: Option<String> = None;
         for entry in fs::read_dir(self.layout.containers()).map_err(&failed)? {
             let name = entry.map_err(&failed)?.file_name();
-            let Some(id) = name.to_str().filter(|id| id.len() == 64 && id.starts_with(reference))
+            let Some(id) = name
+                .to_str()
+                .filter(|id| id.len() == 64 && id.starts_with(reference))
             else {
                 continue;
             };
@@ -104,15 +106,20 @@ impl Engine {
     /// # Errors
     /// When the container does not run.
     pub fn connect(&self, container: &Container) -> Result<Session, EngineError> {
-        let socket = self.layout.container_run(&container.config.id).join("ctl.sock");
-        sys::socket::connect(&socket).map(Session::new).map_err(|errno| {
-            let error = io::Error::from(errno);
-            match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    EngineError::NotRunning(container.config.name.clone())
+        let socket = self
+            .layout
+            .container_run(&container.config.id)
+            .join("ctl.sock");
+        sys::socket::connect(&socket)
+            .map(Session::new)
+            .map_err(|errno| {
+                let error = io::Error::from(errno);
+                match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        EngineError::NotRunning(container.config.name.clone())
+                    }
+                    _ => EngineError::io("reach the container's monitor")(error),
                 }
-                _ => EngineError::io("reach the container's monitor")(error),
-            }
-        })
+            })
     }
 }

@@ -19,6 +19,17 @@ pub struct Streams {
     pub stderr: Option<OwnedFd>,
 }
 
+/// Which streams of a container are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// Write to standard input.
+    pub stdin: bool,
+    /// Read standard output.
+    pub stdout: bool,
+    /// Read standard error; a container with a terminal has none.
+    pub stderr: bool,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub struct Session {
@@ -57,24 +68,43 @@ impl Session {
     pub fn wait_started(&self) -> Result<i32, EngineError> {
         match self.receive()?.0 {
             Response::Event(Event::Started { pid }) => Ok(pid),
-            Response::Event(Event::Failed(failure)) => {
-                Err(EngineError::Start { code: failure.code, message: failure.message })
-            }
+            Response::Event(Event::Failed(failure)) => Err(EngineError::Start {
+                code: failure.code,
+                message: failure.message,
+            }),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Asks for streams.
+    /// Asks for streams of a container that runs.
     ///
     /// # Errors
     /// When the monitor refuses.
-    pub fn attach(&self, stdin: bool, stdout: bool, stderr: bool) -> Result<Streams, EngineError> {
-        self.send(&Request::Attach { stdin, stdout, stderr })?;
+    pub fn attach(&self, wanted: Wanted) -> Result<Streams, EngineError> {
+        self.ask_streams(wanted)?;
+        self.attached(wanted)
+    }
+
+    /// Sends the request of [`Session::attach`].
+    pub(crate) fn ask_streams(&self, wanted: Wanted) -> Result<(), EngineError> {
+        let Wanted { stdin, stdout, stderr } = wanted;
+        self.send(&Request::Attach { stdin, stdout, stderr })
+    }
+
+    /// Takes the streams that were asked for when the container was started.
+    ///
+    /// # Errors
+    /// When the monitor refuses.
+    pub fn attached(&self, wanted: Wanted) -> Result<Streams, EngineError> {
         match self.receive()? {
             (Response::Attached, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
                 let mut next = |wanted: bool| if wanted { descriptors.next() } else { None };
-                Ok(Streams { stdin: next(stdin), stdout: next(stdout), stderr: next(stderr) })
+                Ok(Streams {
+                    stdin: next(wanted.stdin),
+                    stdout: next(wanted.stdout),
+                    stderr: next(wanted.stderr),
+                })
             }
             (other, _) => Err(unexpected(&other)),
         }

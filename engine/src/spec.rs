@@ -14,20 +14,34 @@ use oci_spec::runtime::{
 };
 use runtime_native::capability;
 
+use crate::EngineError;
 use crate::options::{ContainerOptions, Network};
 use crate::user::User;
-use crate::EngineError;
 
 /// Masked in Docker's way: what tells about the host or its kernel's memory.
 const MASKED: [&str; 12] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
-    "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
-    "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
 ];
 
 /// Read-only in Docker's way.
-const READONLY: [&str; 5] =
-    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// `PATH` where the image sets none.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -69,7 +83,12 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
         .into_iter()
         .map(|kind| LinuxNamespaceBuilder::default().typ(kind).build())
         .collect::<Result<Vec<_>, _>>()?;
-    let owned = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect::<Vec<_>>();
+    let owned = |paths: &[&str]| {
+        paths
+            .iter()
+            .map(|&path| path.to_owned())
+            .collect::<Vec<_>>()
+    };
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
         .resources(resources(options)?)
@@ -78,13 +97,24 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
     if options.network == Network::None {
         // Only in a network namespace of its own: these are the host's otherwise.
         linux = linux.sysctl(HashMap::from([
-            ("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned()),
-            ("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned()),
+            (
+                "net.ipv4.ip_unprivileged_port_start".to_owned(),
+                "0".to_owned(),
+            ),
+            (
+                "net.ipv4.ping_group_range".to_owned(),
+                "0 2147483647".to_owned(),
+            ),
         ]));
     }
     SpecBuilder::default()
         .version("1.2.0")
-        .root(RootBuilder::default().path("rootfs").readonly(options.read_only).build()?)
+        .root(
+            RootBuilder::default()
+                .path("rootfs")
+                .readonly(options.read_only)
+                .build()?,
+        )
         .hostname(parts.hostname)
         .process(process(parts)?)
         .mounts(mounts(parts)?)
@@ -101,7 +131,11 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
     // The program of another user has no capability in force, as after any change of user.
     let set: std::collections::HashSet<Capability> =
         capability::names(capability::DEFAULT).into_iter().collect();
-    let in_force = if parts.user.uid == 0 { set.clone() } else { Default::default() };
+    let in_force = if parts.user.uid == 0 {
+        set.clone()
+    } else {
+        Default::default()
+    };
     let capabilities = LinuxCapabilitiesBuilder::default()
         .bounding(set)
         .permitted(in_force.clone())
@@ -109,7 +143,11 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
         .inheritable(std::collections::HashSet::new())
         .ambient(std::collections::HashSet::new())
         .build()?;
-    let cwd = parts.options.workdir.as_ref().unwrap_or(&parts.config.working_dir);
+    let cwd = parts
+        .options
+        .workdir
+        .as_ref()
+        .unwrap_or(&parts.config.working_dir);
     let cwd = if cwd.is_empty() { "/" } else { cwd };
     ProcessBuilder::default()
         .terminal(parts.options.console.is_some())
@@ -135,7 +173,9 @@ fn environment(parts: &Parts<'_>) -> Vec<String> {
     env.push(format!("HOME={}", parts.user.home));
     for pair in parts.config.env.iter().chain(&parts.options.env) {
         let key = pair.split('=').next().unwrap_or(pair);
-        let place = env.iter().position(|old| old.split('=').next() == Some(key));
+        let place = env
+            .iter()
+            .position(|old| old.split('=').next() == Some(key));
         match (place, pair.contains('=')) {
             (Some(at), true) => env[at].clone_from(pair),
             (Some(at), false) => {
@@ -158,23 +198,55 @@ fn mount(
         .destination(destination)
         .typ(kind)
         .source(source)
-        .options(options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+        .options(
+            options
+                .iter()
+                .map(|&option| option.to_owned())
+                .collect::<Vec<_>>(),
+        )
         .build()
 }
 
 fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
     let mut mounts = vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
-        mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"])?,
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        )?,
         mount(
             "/dev/pts",
             "devpts",
             "devpts",
-            &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
         )?,
-        mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"])?,
-        mount("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"])?,
-        mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"])?,
+        mount(
+            "/sys",
+            "sysfs",
+            "sysfs",
+            &["nosuid", "noexec", "nodev", "ro"],
+        )?,
+        mount(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["ro", "nosuid", "noexec", "nodev"],
+        )?,
+        mount(
+            "/dev/mqueue",
+            "mqueue",
+            "mqueue",
+            &["nosuid", "noexec", "nodev"],
+        )?,
         mount(
             "/dev/shm",
             "tmpfs",
@@ -209,7 +281,9 @@ fn resources(options: &ContainerOptions) -> Result<LinuxResources, OciSpecError>
     let mut resources = LinuxResourcesBuilder::default().devices(devices()?);
     if let Some(bytes) = options.memory_bytes {
         // As much swap again, as Docker gives.
-        let memory = LinuxMemoryBuilder::default().limit(bytes).swap(bytes.saturating_mul(2));
+        let memory = LinuxMemoryBuilder::default()
+            .limit(bytes)
+            .swap(bytes.saturating_mul(2));
         resources = resources.memory(memory.build()?);
     }
     if let Some(nano) = options.nano_cpus {
@@ -228,7 +302,10 @@ fn resources(options: &ContainerOptions) -> Result<LinuxResources, OciSpecError>
 /// No device but these; nodes may be made and not opened.
 fn devices() -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
     let rule = |allow, kind, major: Option<i64>, minor: Option<i64>, access: &str| {
-        let mut rule = LinuxDeviceCgroupBuilder::default().allow(allow).typ(kind).access(access);
+        let mut rule = LinuxDeviceCgroupBuilder::default()
+            .allow(allow)
+            .typ(kind)
+            .access(access);
         if let Some(major) = major {
             rule = rule.major(major);
         }
@@ -245,8 +322,15 @@ fn devices() -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
     ];
     // null, zero, full, random, urandom, tty, console, ptmx, and every pts.
     for (major, minor) in [
-        (1, Some(3)), (1, Some(5)), (1, Some(7)), (1, Some(8)), (1, Some(9)),
-        (5, Some(0)), (5, Some(1)), (5, Some(2)), (136, None),
+        (1, Some(3)),
+        (1, Some(5)),
+        (1, Some(7)),
+        (1, Some(8)),
+        (1, Some(9)),
+        (5, Some(0)),
+        (5, Some(1)),
+        (5, Some(2)),
+        (136, None),
     ] {
         rules.push(rule(true, chars, Some(major), minor, "rwm")?);
     }

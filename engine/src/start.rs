@@ -17,7 +17,7 @@ use sys::durable;
 
 use crate::create::{Created, Launch};
 use crate::query::Container;
-use crate::{Engine, EngineError, Session};
+use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
 const STOP_TIMEOUT_MS: u64 = 10_000;
@@ -45,7 +45,8 @@ fn c_path(path: &Path) -> Result<CString, EngineError> {
 }
 
 impl Engine {
-    /// Starts a container that was just created.
+    /// Starts a container that was just created; the streams in `wanted` are attached before its
+    /// program runs.
     ///
     /// # Errors
     /// When the plan cannot be made or the monitor cannot be spawned.
@@ -53,9 +54,18 @@ impl Engine {
         &self,
         created: &Created,
         console: Option<Console>,
+        wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        self.launch(&config.id, &config.name, config.auto_remove, &created.spec, &created.launch, console)
+        self.launch(
+            &config.id,
+            &config.name,
+            config.auto_remove,
+            &created.spec,
+            &created.launch,
+            console,
+            wanted,
+        )
     }
 
     /// Starts a container that does not run.
@@ -66,6 +76,7 @@ impl Engine {
         &self,
         container: &Container,
         console: Option<Console>,
+        wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &container.config;
         let dir = self.layout.container(&config.id);
@@ -75,8 +86,21 @@ impl Engine {
         let launch: Launch =
             serde_json::from_slice(&fs::read(dir.join("launch.json")).map_err(&failed)?)
                 .map_err(|error| failed(error.into()))?;
-        let console = launch.terminal.then(|| console.unwrap_or(Console { rows: 0, columns: 0 }));
-        self.launch(&config.id, &config.name, config.auto_remove, &spec, &launch, console)
+        let console = launch.terminal.then(|| {
+            console.unwrap_or(Console {
+                rows: 0,
+                columns: 0,
+            })
+        });
+        self.launch(
+            &config.id,
+            &config.name,
+            config.auto_remove,
+            &spec,
+            &launch,
+            console,
+            wanted,
+        )
     }
 
     fn launch(
@@ -87,6 +111,7 @@ impl Engine {
         spec: &Spec,
         launch: &Launch,
         console: Option<Console>,
+        wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let dir = self.layout.container(id);
         let run_dir = self.layout.container_run(id);
@@ -118,7 +143,11 @@ impl Engine {
             trash_dir: c_path(&self.layout.trash())?,
             name_claim: Some(c_path(&self.layout.container_names().join(name))?),
             auto_remove,
-            stdin: if launch.interactive { StdinMode::Once } else { StdinMode::Null },
+            stdin: if launch.interactive {
+                StdinMode::Once
+            } else {
+                StdinMode::Null
+            },
             console,
             log: LogPlan::JsonFile {
                 path: c_path(&dir.join("container.log"))?,
@@ -128,9 +157,13 @@ impl Engine {
             stop_signal: launch.stop_signal,
             stop_timeout_ms: STOP_TIMEOUT_MS,
         };
-        let plan = Plan { version: PLAN_VERSION, monitor, init };
+        let plan = Plan {
+            version: PLAN_VERSION,
+            monitor,
+            init,
+        };
         let bytes = plan.encode().map_err(io::Error::other);
-        self.spawn(&bytes.map_err(EngineError::io("encode the plan"))?)
+        self.spawn(&bytes.map_err(EngineError::io("encode the plan"))?, wanted)
     }
 
     fn rootfs(
@@ -141,7 +174,10 @@ impl Engine {
         auto_remove: bool,
     ) -> Result<RootfsPlan, EngineError> {
         let (upper, work) = (dir.join("upper"), dir.join("work"));
-        let join = launch.layers.iter().map(|layer| layer.as_os_str().as_bytes());
+        let join = launch
+            .layers
+            .iter()
+            .map(|layer| layer.as_os_str().as_bytes());
         let lowers = join.collect::<Vec<_>>().join(&b":"[..]);
         let mut options = Vec::from(&b"lowerdir="[..]);
         options.extend_from_slice(&lowers);
@@ -157,24 +193,39 @@ impl Engine {
             _ => {}
         }
         Ok(RootfsPlan::Overlay {
-            lower: launch.layers.iter().map(|layer| c_path(layer)).collect::<Result<_, _>>()?,
+            lower: launch
+                .layers
+                .iter()
+                .map(|layer| c_path(layer))
+                .collect::<Result<_, _>>()?,
             upper: c_path(&upper)?,
             work: c_path(&work)?,
             volatile: auto_remove,
             userxattr: false,
             mountpoint: c_path(&mountpoint)?,
             options: c_path(Path::new(OsStr::from_bytes(&options)))?,
-            readonly: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+            readonly: spec
+                .root()
+                .as_ref()
+                .and_then(|root| root.readonly())
+                .unwrap_or(false),
         })
     }
 
     /// Starts a monitor. `Command` starts a program without setters by `vfork`, so a front end's
     /// heap and threads do not matter.
-    fn spawn(&self, plan: &[u8]) -> Result<Session, EngineError> {
+    fn spawn(&self, plan: &[u8], wanted: Option<Wanted>) -> Result<Session, EngineError> {
         let failed = EngineError::io("start the container's monitor");
         let plan = sys::sealed::seal("ketch-plan", plan).map_err(&failed)?;
         let (ours, theirs) = sys::socket::pair().map_err(|errno| failed(errno.into()))?;
-        let init = self.executables.init_path(&self.layout.exe()).map_err(&failed)?;
+        let session = Session::new(ours);
+        if let Some(wanted) = wanted {
+            session.ask_streams(wanted)?;
+        }
+        let init = self
+            .executables
+            .init_path(&self.layout.exe())
+            .map_err(&failed)?;
         let child = Command::new(init)
             .env_clear()
             .stdin(Stdio::from(plan))
@@ -184,7 +235,7 @@ impl Engine {
             .map_err(&failed)?;
         // The monitor outlives this process; it is nobody's child for long.
         drop(child);
-        Ok(Session::new(ours))
+        Ok(session)
     }
 
     /// Removes a container that does not run; a running one when `force` is set.
@@ -195,7 +246,10 @@ impl Engine {
         let config = &container.config;
         if container.is_running() {
             if force == Force::No {
-                return Err(EngineError::Running { what: "remove", name: config.name.clone() });
+                return Err(EngineError::Running {
+                    what: "remove",
+                    name: config.name.clone(),
+                });
             }
             return self.connect(container)?.ask(&Request::Remove);
         }

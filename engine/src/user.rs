@@ -34,7 +34,12 @@ pub(crate) fn resolve(text: &str, root: &LayeredRoot) -> Result<User, EngineErro
     let entries = passwd.lines().filter_map(PasswdEntry::parse);
     let found = match number(user)? {
         Some(uid) => entries.clone().find(|entry| entry.uid == uid).map_or_else(
-            || PasswdEntry { name: "", uid, gid: 0, home: "/" },
+            || PasswdEntry {
+                name: "",
+                uid,
+                gid: 0,
+                home: "/",
+            },
             |entry| entry,
         ),
         None => entries
@@ -57,12 +62,19 @@ pub(crate) fn resolve(text: &str, root: &LayeredRoot) -> Result<User, EngineErro
     } else {
         supplementary(&database, found.name, gid)
     };
-    Ok(User { uid: found.uid, gid, groups, home: found.home.to_owned() })
+    Ok(User {
+        uid: found.uid,
+        gid,
+        groups,
+        home: found.home.to_owned(),
+    })
 }
 
 /// Absent and unreadable databases are empty.
 fn read(root: &LayeredRoot, path: &str) -> String {
-    let bytes = root.read_bounded(Path::new(path), MAX_DATABASE).unwrap_or_default();
+    let bytes = root
+        .read_bounded(Path::new(path), MAX_DATABASE)
+        .unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -72,8 +84,12 @@ fn number(text: &str) -> Result<Option<u32>, EngineError> {
         return Ok(None);
     }
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    let id = text.parse::<u32>().ok().filter(|id| digits && *id <= MAX_ID);
-    id.map(Some).ok_or_else(|| EngineError::BadId(text.to_owned()))
+    let id = text
+        .parse::<u32>()
+        .ok()
+        .filter(|id| digits && *id <= MAX_ID);
+    id.map(Some)
+        .ok_or_else(|| EngineError::BadId(text.to_owned()))
 }
 
 /// A line of `/etc/passwd` (passwd(5)).
@@ -92,7 +108,12 @@ impl<'a> PasswdEntry<'a> {
         let uid = fields.nth(1)?.parse().ok()?;
         let gid = fields.next()?.parse().ok()?;
         let home = fields.nth(1).filter(|home| !home.is_empty()).unwrap_or("/");
-        Some(Self { name, uid, gid, home })
+        Some(Self {
+            name,
+            uid,
+            gid,
+            home,
+        })
     }
 }
 
@@ -107,7 +128,9 @@ fn groups(database: &str) -> impl Iterator<Item = (&str, u32, &str)> {
 }
 
 fn group_by_name(database: &str, wanted: &str) -> Option<u32> {
-    groups(database).find(|(name, ..)| *name == wanted).map(|(_, gid, _)| gid)
+    groups(database)
+        .find(|(name, ..)| *name == wanted)
+        .map(|(_, gid, _)| gid)
 }
 
 fn supplementary(database: &str, user: &str, primary: u32) -> Vec<u32> {
@@ -135,7 +158,10 @@ mod tests {
             )
             .unwrap();
         };
-        file("passwd", "root:x:0:0::/root:/bin/sh\nme:x:1000:100::/home/me:/bin/sh\n4294967296:x:0:0::/:/x\n1234:x:0:0::/:/x\n");
+        file(
+            "passwd",
+            "root:x:0:0::/root:/bin/sh\nme:x:1000:100::/home/me:/bin/sh\n4294967296:x:0:0::/:/x\n1234:x:0:0::/:/x\n",
+        );
         file("group", "users:x:100:\naudio:x:29:me,you\n");
         let root = LayeredRoot::new(vec![dir.path().to_path_buf()]);
         (dir, root)
@@ -145,7 +171,10 @@ mod tests {
     fn name_takes_ids_home_and_groups_of_the_image() {
         let (_dir, root) = root();
         let user = resolve("me", &root).unwrap();
-        assert_eq!((user.uid, user.gid, user.home.as_str()), (1000, 100, "/home/me"));
+        assert_eq!(
+            (user.uid, user.gid, user.home.as_str()),
+            (1000, 100, "/home/me")
+        );
         assert_eq!(user.groups, [29]);
         assert_eq!(resolve("me:audio", &root).unwrap().gid, 29);
     }
@@ -154,15 +183,32 @@ mod tests {
     fn number_is_never_looked_up_as_a_name() {
         let (_dir, root) = root();
         assert_eq!(resolve("1234", &root).unwrap().uid, 1234);
-        for text in ["4294967296", "4294967295", " 0", "+0", "0x0", "-1", "1000:4294967296"] {
-            assert!(matches!(resolve(text, &root), Err(EngineError::BadId(_))), "{text}");
+        for text in [
+            "4294967296",
+            "4294967295",
+            " 0",
+            "+0",
+            "0x0",
+            "-1",
+            "1000:4294967296",
+        ] {
+            assert!(
+                matches!(resolve(text, &root), Err(EngineError::BadId(_))),
+                "{text}"
+            );
         }
     }
 
     #[test]
     fn unknown_name_is_an_error() {
         let (_dir, root) = root();
-        assert!(matches!(resolve("nobody-here", &root), Err(EngineError::NoSuchUser(_))));
-        assert!(matches!(resolve("0:nogroup", &root), Err(EngineError::NoSuchGroup(_))));
+        assert!(matches!(
+            resolve("nobody-here", &root),
+            Err(EngineError::NoSuchUser(_))
+        ));
+        assert!(matches!(
+            resolve("0:nogroup", &root),
+            Err(EngineError::NoSuchGroup(_))
+        ));
     }
 }

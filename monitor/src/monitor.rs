@@ -103,6 +103,9 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     let started = Event::Started { pid: monitor.pid };
     front_end.send_event(&started);
     monitor.clients.push(front_end);
+    // What the front end asked for before it started this program comes before the container's
+    // output is read, and so loses none of it.
+    monitor.read_request(0);
     let status = monitor.serve();
     monitor.end(&status);
     drop(lock);

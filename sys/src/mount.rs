@@ -115,7 +115,8 @@ pub fn set_attributes(
     let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
     attributes.attr_set = set;
     attributes.attr_clr = clear;
-    attributes.propagation = propagation;
+    // mount_setattr takes the kind alone; how deep it goes is AT_RECURSIVE.
+    attributes.propagation = propagation & !libc::MS_REC;
     let flags = match depth {
         Depth::One => libc::AT_EMPTY_PATH,
         Depth::Tree => libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,

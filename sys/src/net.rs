@@ -36,7 +36,12 @@ pub fn link_up(name: &CStr) -> Result<(), Errno> {
     }
     // SAFETY: SIOCSIFFLAGS reads one `ifreq`, which lives over the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_ioctl, socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request)
+        libc::syscall(
+            libc::SYS_ioctl,
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS,
+            &raw const request,
+        )
     };
     if result == -1 {
         return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));

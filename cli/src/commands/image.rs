@@ -99,7 +99,11 @@ fn size(bytes: u64) -> String {
     let mut rest = 0;
     for unit in ["B", "kB", "MB", "GB"] {
         if value < 1000 {
-            let fraction = if unit == "B" || value >= 100 { String::new() } else { format!(".{}", rest / 100) };
+            let fraction = if unit == "B" || value >= 100 {
+                String::new()
+            } else {
+                format!(".{}", rest / 100)
+            };
             return format!("{value}{fraction}{unit}");
         }
         (value, rest) = (value / 1000, value % 1000);
@@ -112,7 +116,11 @@ pub(crate) fn images(context: &Invocation, args: &ImagesArgs) -> anyhow::Result<
     let list = context.engine()?.store().list()?;
     let mut rows = Vec::new();
     for image in &list {
-        let id = if args.no_trunc { image.id.to_string() } else { short(&image.id) };
+        let id = if args.no_trunc {
+            image.id.to_string()
+        } else {
+            short(&image.id)
+        };
         if args.quiet {
             render::print(&id)?;
             continue;
@@ -129,11 +137,28 @@ pub(crate) fn images(context: &Invocation, args: &ImagesArgs) -> anyhow::Result<
         for (name, tag) in names {
             let platform = format!("{}/{}", image.platform.os(), image.platform.architecture());
             let created = image.created.as_deref().map(age).unwrap_or_default();
-            rows.push(vec![name, tag, id.clone(), platform, format!("{created} ago"), size(image.size)]);
+            rows.push(vec![
+                name,
+                tag,
+                id.clone(),
+                platform,
+                format!("{created} ago"),
+                size(image.size),
+            ]);
         }
     }
     if !args.quiet {
-        render::table(&["REPOSITORY", "TAG", "IMAGE ID", "PLATFORM", "CREATED", "SIZE"], &rows)?;
+        render::table(
+            &[
+                "REPOSITORY",
+                "TAG",
+                "IMAGE ID",
+                "PLATFORM",
+                "CREATED",
+                "SIZE",
+            ],
+            &rows,
+        )?;
     }
     Ok(0)
 }
@@ -145,7 +170,9 @@ pub(crate) fn load(context: &Invocation, args: &LoadArgs) -> anyhow::Result<u8> 
     let loaded = match &args.input {
         Some(path) if path.is_dir() => engine.store().load_dir(path, platform.as_ref(), &())?,
         Some(path) => engine.store().load(open(path)?, platform.as_ref(), &())?,
-        None => engine.store().load(io::stdin().lock(), platform.as_ref(), &())?,
+        None => engine
+            .store()
+            .load(io::stdin().lock(), platform.as_ref(), &())?,
     };
     for image in loaded {
         for name in &image.names {
@@ -174,7 +201,8 @@ pub(crate) fn save(context: &Invocation, args: &SaveArgs) -> anyhow::Result<u8> 
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
             let mut file = sys_temp(dir.unwrap_or(Path::new(".")), path)?;
             engine.store().save(&args.images, &mut file)?;
-            file.persist(path).with_context(|| format!("cannot write `{}`", path.display()))?;
+            file.persist(path)
+                .with_context(|| format!("cannot write `{}`", path.display()))?;
         }
         None => {
             let mut out = io::stdout().lock();
@@ -214,7 +242,10 @@ fn open(path: &Path) -> anyhow::Result<File> {
 
 /// Gives an image another name.
 pub(crate) fn tag(context: &Invocation, args: &TagArgs) -> anyhow::Result<u8> {
-    context.engine()?.store().tag(&args.source, &Reference::parse(&args.target)?)?;
+    context
+        .engine()?
+        .store()
+        .tag(&args.source, &Reference::parse(&args.target)?)?;
     Ok(0)
 }
 
@@ -224,7 +255,9 @@ pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
     let containers = engine.containers()?;
     let in_use = |id: &Digest| {
         let id = id.to_string();
-        let user = containers.iter().find(|container| container.config.image_id == id);
+        let user = containers
+            .iter()
+            .find(|container| container.config.image_id == id);
         user.map(|container| container.config.name.clone())
     };
     let force = if args.force { Force::Yes } else { Force::No };
@@ -240,7 +273,7 @@ pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
                 }
             }
             Err(error) => {
-                drop(render::failure(&error.into()));
+                render::report(&error.into());
                 code = 1;
             }
         }

@@ -9,13 +9,20 @@ use crate::render;
 pub(crate) fn info(context: &Invocation) -> anyhow::Result<u8> {
     render::print("Settings:")?;
     for (key, value) in context.settings.all() {
-        let text = if value.text.is_empty() { "-" } else { &value.text };
+        let text = if value.text.is_empty() {
+            "-"
+        } else {
+            &value.text
+        };
         render::print(&format!("  {key:<22}{text:<28}({})", value.source))?;
     }
     let groups = match detect() {
         Hierarchy::None => "none that this user may use".to_owned(),
         Hierarchy::Unified => "v2".to_owned(),
-        Hierarchy::Legacy { controllers, unified } => {
+        Hierarchy::Legacy {
+            controllers,
+            unified,
+        } => {
             let kind = if unified { "v1, hybrid" } else { "v1" };
             format!("{kind} ({})", controllers.join(" "))
         }
@@ -23,7 +30,10 @@ pub(crate) fn info(context: &Invocation) -> anyhow::Result<u8> {
     render::print(&format!("Control groups: {groups}"))?;
     let system = rustix::system::uname();
     render::print(&format!("Kernel: {}", system.release().to_string_lossy()))?;
-    render::print(&format!("Architecture: {}", system.machine().to_string_lossy()))?;
+    render::print(&format!(
+        "Architecture: {}",
+        system.machine().to_string_lossy()
+    ))?;
     Ok(0)
 }
 

@@ -57,11 +57,13 @@ fn each(
     let engine = context.engine()?;
     let mut code = 0;
     for name in &names.containers {
-        let result = engine.container(name).and_then(|found| operation(&engine, &found));
+        let result = engine
+            .container(name)
+            .and_then(|found| operation(&engine, &found));
         match result {
             Ok(()) => render::print(name)?,
             Err(error) => {
-                drop(render::failure(&error.into()));
+                render::report(&error.into());
                 code = 1;
             }
         }
@@ -75,7 +77,7 @@ pub(crate) fn start(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
         if container.is_running() {
             return Ok(());
         }
-        engine.start(container, None)?.wait_started().map(drop)
+        engine.start(container, None, None)?.wait_started().map(drop)
     })
 }
 
@@ -87,7 +89,9 @@ pub(crate) fn stop(context: &Invocation, args: &StopArgs) -> anyhow::Result<u8> 
         if !container.is_running() {
             return Ok(());
         }
-        engine.connect(container)?.ask(&Request::Stop { signal, timeout_ms })
+        engine
+            .connect(container)?
+            .ask(&Request::Stop { signal, timeout_ms })
     })
 }
 
@@ -109,9 +113,7 @@ pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
                 session.watch()?;
                 session.wait_exited()?.code
             }
-            Err(EngineError::NotRunning(_)) => {
-                engine.container(name)?.state.exit_code.unwrap_or(0)
-            }
+            Err(EngineError::NotRunning(_)) => engine.container(name)?.state.exit_code.unwrap_or(0),
             Err(error) => return Err(error.into()),
         };
         render::print(&code.to_string())?;
@@ -122,7 +124,9 @@ pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
 /// Removes containers.
 pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
     let force = if args.force { Force::Yes } else { Force::No };
-    each(context, &args.names, |engine, container| engine.remove(container, force))
+    each(context, &args.names, |engine, container| {
+        engine.remove(container, force)
+    })
 }
 
 fn signal(text: &str) -> anyhow::Result<i32> {

@@ -38,7 +38,10 @@ struct Record {
 pub(crate) fn logs(context: &Invocation, args: &LogsArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let container = engine.container(&args.container)?;
-    let path = engine.layout().container(&container.config.id).join("container.log");
+    let path = engine
+        .layout()
+        .container(&container.config.id)
+        .join("container.log");
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -49,7 +52,9 @@ pub(crate) fn logs(context: &Invocation, args: &LogsArgs) -> anyhow::Result<u8> 
     loop {
         // Asked before reading: what is written before the end is read after the question.
         let running = args.follow
-            && engine.container(&args.container).is_ok_and(|container| container.is_running());
+            && engine
+                .container(&args.container)
+                .is_ok_and(|container| container.is_running());
         while reader.read_line(&mut line)? > 0 {
             // A line that is still being written has no end yet.
             if !line.ends_with('\n') {

@@ -12,10 +12,10 @@ mod run;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::Context;
-use clap::{Args, FromArgMatches};
-use engine::Engine;
 use ::image::{Store, UnpackMode};
+use anyhow::Context;
+use clap::Args;
+use engine::Engine;
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
@@ -31,7 +31,10 @@ const COMMANDS: [(&str, &str); 19] = [
     ("logs", "Show the output of a container"),
     ("stop", "Stop running containers"),
     ("kill", "Send a signal to running containers"),
-    ("wait", "Wait until containers end and print their exit codes"),
+    (
+        "wait",
+        "Wait until containers end and print their exit codes",
+    ),
     ("rm", "Remove containers"),
     ("inspect", "Show everything about containers"),
     ("images", "List images"),
@@ -89,7 +92,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
                 };
                 let key = key.trim_start_matches('-').to_owned();
                 if !["root", "run"].contains(&key.as_str()) {
-                    return Err(Usage(format!("unknown flag `--{key}` (see `ketch --help`)")).into());
+                    return Err(
+                        Usage(format!("unknown flag `--{key}` (see `ketch --help`)")).into(),
+                    );
                 }
                 let value = value.with_context(|| format!("the flag `--{key}` needs a value"))?;
                 flags.insert(key, value);
@@ -98,7 +103,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
-    let context = Invocation { settings: Settings::resolve(&flags)? };
+    let context = Invocation {
+        settings: Settings::resolve(&flags)?,
+    };
     match command {
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
@@ -125,8 +132,12 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
 
 /// Parses the arguments of one subcommand.
 fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
-    let about = COMMANDS.iter().find(|(name, _)| *name == command).map_or("", |(_, text)| *text);
-    let parser = clap::Command::new(format!("ketch {command}"))
+    let about = COMMANDS
+        .iter()
+        .find(|(name, _)| *name == command)
+        .map_or("", |(_, text)| *text);
+    let parser = clap::Command::new("ketch")
+        .bin_name(format!("ketch {command}"))
         .no_binary_name(true)
         .about(about)
         .disable_help_flag(true)

@@ -84,30 +84,44 @@ impl CreateArgs {
                     no_new_privileges = true;
                 }
                 other => {
-                    let text = format!("cannot use --security-opt `{other}`: only no-new-privileges is known");
+                    let text = format!(
+                        "cannot use --security-opt `{other}`: only no-new-privileges is known"
+                    );
                     return Err(Usage(text).into());
                 }
             }
         }
-        let network = self.network.as_deref().unwrap_or_else(|| settings.get(&settings::NETWORK));
+        let network = self
+            .network
+            .as_deref()
+            .unwrap_or_else(|| settings.get(&settings::NETWORK));
         Ok(ContainerOptions {
             image: self.image.clone(),
             name: self.name.clone(),
             platform: self.platform.as_deref().map(platform).transpose()?,
             command: self.command.clone(),
             entrypoint: self.entrypoint.as_ref().map(|text| {
-                if text.is_empty() { Vec::new() } else { vec![text.clone()] }
+                if text.is_empty() {
+                    Vec::new()
+                } else {
+                    vec![text.clone()]
+                }
             }),
             env: environment(&self.env_file, &self.env)?,
             user: self.user.clone(),
             workdir: self.workdir.clone(),
             hostname: self.hostname.clone(),
-            binds: self.volume.iter().map(|text| volume(text)).collect::<Result<_, _>>()?,
+            binds: self
+                .volume
+                .iter()
+                .map(|text| volume(text))
+                .collect::<Result<_, _>>()?,
             network: match network {
                 "none" => Network::None,
                 "host" => Network::Host,
                 other => {
-                    let text = format!("cannot use network `{other}`: only none and host are known");
+                    let text =
+                        format!("cannot use network `{other}`: only none and host are known");
                     return Err(Usage(text).into());
                 }
             },
@@ -126,9 +140,15 @@ impl CreateArgs {
 /// `os/arch[/variant]`.
 pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
     let mut parts = text.split('/');
-    let (os, arch) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let (os, arch) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
     if os.is_empty() || arch.is_empty() {
-        return Err(Usage(format!("cannot use platform `{text}`: it is os/arch[/variant]")).into());
+        return Err(Usage(format!(
+            "cannot use platform `{text}`: it is os/arch[/variant]"
+        ))
+        .into());
     }
     Ok(Platform::new(os, arch, parts.next()))
 }
@@ -157,7 +177,10 @@ fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String
 fn pair(text: &str, place: &str) -> anyhow::Result<Option<String>> {
     let key = text.split('=').next().unwrap_or_default();
     if key.is_empty() || key.contains(char::is_whitespace) || text.contains('\0') {
-        return Err(Usage(format!("cannot use `{text}` in {place}: it is KEY=VALUE or KEY")).into());
+        return Err(Usage(format!(
+            "cannot use `{text}` in {place}: it is KEY=VALUE or KEY"
+        ))
+        .into());
     }
     if text.contains('=') {
         return Ok(Some(text.to_owned()));
@@ -182,7 +205,11 @@ fn volume(text: &str) -> anyhow::Result<Bind> {
         return Err(wrong("the target must be absolute").into());
     }
     let source = std::path::absolute(source)?;
-    Ok(Bind { source, target: PathBuf::from(target), readonly })
+    Ok(Bind {
+        source,
+        target: PathBuf::from(target),
+        readonly,
+    })
 }
 
 /// A size with Docker's units, powers of 1024.
@@ -197,9 +224,15 @@ fn bytes(text: &str) -> anyhow::Result<i64> {
         "t" | "tb" | "tib" => 1 << 40,
         _ => 0,
     };
-    let value = digits.parse::<i64>().ok().and_then(|number| number.checked_mul(factor));
+    let value = digits
+        .parse::<i64>()
+        .ok()
+        .and_then(|number| number.checked_mul(factor));
     value.filter(|value| *value > 0).ok_or_else(|| {
-        Usage(format!("cannot use --memory `{text}`: it is a number with b, k, m or g")).into()
+        Usage(format!(
+            "cannot use --memory `{text}`: it is a number with b, k, m or g"
+        ))
+        .into()
     })
 }
 

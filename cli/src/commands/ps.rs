@@ -34,7 +34,9 @@ pub(crate) struct InspectArgs {
 /// Lists containers.
 pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
     let containers = context.engine()?.containers()?;
-    let shown = containers.iter().filter(|container| args.all || container.is_running());
+    let shown = containers
+        .iter()
+        .filter(|container| args.all || container.is_running());
     let short = |text: &str, length: usize| -> String {
         if args.no_trunc || text.chars().count() <= length {
             return text.to_owned();
@@ -43,7 +45,11 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
     };
     let id = |container: &Container| {
         let id = &container.config.id;
-        if args.no_trunc { id.clone() } else { id.get(..12).unwrap_or(id).to_owned() }
+        if args.no_trunc {
+            id.clone()
+        } else {
+            id.get(..12).unwrap_or(id).to_owned()
+        }
     };
     if args.quiet {
         for container in shown {
@@ -57,7 +63,10 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
             vec![
                 id(container),
                 render::clean(&config.image),
-                format!("\"{}\"", short(&render::clean(&config.command.join(" ")), 20)),
+                format!(
+                    "\"{}\"",
+                    short(&render::clean(&config.command.join(" ")), 20)
+                ),
                 format!("{} ago", age(&config.created)),
                 status(container),
                 String::new(),
@@ -65,7 +74,15 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
             ]
         })
         .collect();
-    let header = ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"];
+    let header = [
+        "CONTAINER ID",
+        "IMAGE",
+        "COMMAND",
+        "CREATED",
+        "STATUS",
+        "PORTS",
+        "NAMES",
+    ];
     render::table(&header, &rows)?;
     Ok(0)
 }
@@ -78,14 +95,20 @@ fn status(container: &Container) -> String {
         Status::Created => "Created".to_owned(),
         Status::Running => format!("Up {}", since(&state.started_at)),
         Status::Exited => {
-            format!("Exited ({}) {} ago", state.exit_code.unwrap_or(0), since(&state.finished_at))
+            format!(
+                "Exited ({}) {} ago",
+                state.exit_code.unwrap_or(0),
+                since(&state.finished_at)
+            )
         }
     }
 }
 
 /// How long ago, in one unit, as Docker words it.
 pub(crate) fn age(rfc3339: &str) -> String {
-    let Ok(at) = OffsetDateTime::parse(rfc3339, &Rfc3339) else { return "?".to_owned() };
+    let Ok(at) = OffsetDateTime::parse(rfc3339, &Rfc3339) else {
+        return "?".to_owned();
+    };
     let seconds = (OffsetDateTime::now_utc() - at).whole_seconds().max(0);
     let (count, unit) = match seconds {
         0 => return "Less than a second".to_owned(),
@@ -97,7 +120,11 @@ pub(crate) fn age(rfc3339: &str) -> String {
         5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
         _ => (seconds / 31_536_000, "year"),
     };
-    if count == 1 { format!("1 {unit}") } else { format!("{count} {unit}s") }
+    if count == 1 {
+        format!("1 {unit}")
+    } else {
+        format!("{count} {unit}s")
+    }
 }
 
 /// Shows containers' records as JSON.
@@ -109,7 +136,7 @@ pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Resul
         match engine.container(name) {
             Ok(container) => found.push(record(&container)),
             Err(error) => {
-                drop(render::failure(&error.into()));
+                render::report(&error.into());
                 code = 1;
             }
         }

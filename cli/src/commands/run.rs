@@ -1,7 +1,7 @@
 //! `ketch run` and `ketch create`.
 
 use clap::Args;
-use engine::{Created, Engine};
+use engine::{Created, Engine, Wanted};
 use image::ImageError;
 
 use super::Invocation;
@@ -24,17 +24,18 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let options = args.create.resolve(&context.settings)?;
     let created = create_container(&engine, &options)?;
     if args.detach {
-        let session = engine.start_created(&created, options.console)?;
+        let session = engine.start_created(&created, options.console, None)?;
         session.wait_started()?;
         render::print(&created.config.id)?;
         return Ok(0);
     }
     let signals = attach::block_signals()?;
-    let session = engine.start_created(&created, options.console)?;
-    // Asked before the start is confirmed: what a fast program prints is in its pipes.
-    session.wait_started()?;
     let terminal = options.console.is_some();
-    let streams = session.attach(options.interactive, true, !terminal)?;
+    let wanted =
+        Wanted { stdin: options.interactive, stdout: true, stderr: !terminal };
+    let session = engine.start_created(&created, options.console, Some(wanted))?;
+    session.wait_started()?;
+    let streams = session.attached(wanted)?;
     let raw = match terminal && options.interactive {
         true => attach::RawTerminal::enter().ok(),
         false => None,
@@ -60,7 +61,9 @@ fn create_container(
     options: &engine::ContainerOptions,
 ) -> anyhow::Result<Created> {
     match engine.create(options) {
-        Err(engine::EngineError::Image(ImageError::NotFound { .. })) if options.image == "hello" => {
+        Err(engine::EngineError::Image(ImageError::NotFound { .. }))
+            if options.image == "hello" =>
+        {
             super::image::load_hello(engine)?;
             Ok(engine.create(options)?)
         }

@@ -34,7 +34,7 @@ pub(super) fn mount(root: BorrowedFd<'_>, plan: &MountPlan, index: usize) -> Res
             };
             let mount = mount.at_item(Step::Mount, index)?;
             if plan.propagation != 0 {
-                sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, Depth::Tree)
+                sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, spread(plan))
                     .at_item(Step::Mount, index)?;
             }
             (mount, Missing::Directory)
@@ -56,9 +56,15 @@ fn set_flags(mount: &OwnedFd, plan: &MountPlan, depth: Depth) -> std::result::Re
         sys::mount::set_attributes(mount.as_fd(), plan.set_flags, plan.clear_flags, 0, depth)?;
     }
     if plan.propagation != 0 {
-        sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, Depth::Tree)?;
+        sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, spread(plan))?;
     }
     Ok(())
+}
+
+/// How deep the propagation goes: `MS_REC` of `linux/mount.h`.
+fn spread(plan: &MountPlan) -> Depth {
+    const MS_REC: u64 = 1 << 14;
+    if plan.propagation & MS_REC != 0 { Depth::Tree } else { Depth::One }
 }
 
 fn bind_sysfs(plan: &MountPlan) -> std::result::Result<OwnedFd, Errno> {
