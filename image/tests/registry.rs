@@ -276,13 +276,39 @@ fn pull_over_tls_needs_the_authority() {
     let place = Place::new();
     let error = registry_error(pull(&place, &name));
     assert!(matches!(error, RegistryError::Unreachable { .. }));
-    assert!(error.hint().unwrap().contains("authority"), "{error:?}");
+    let hint = error.hint().unwrap_or_default();
+    assert!(hint.contains("authority"), "{error:?}");
     let options = RegistryOptions {
         extra_ca: vec![tls.authority()],
         ..RegistryOptions::default()
     };
     pull_with(&place, &name, &PlatformChoice::Default, &options).unwrap();
     all_there(&place.content, &[&config, &layer, &manifest]);
+}
+
+#[test]
+fn pull_over_tls_sends_no_credentials_to_a_plain_token_service() {
+    let Some(tls) = Tls::make() else { return };
+    let Some(registry) = Registry::start(Extra::PlainRealm(&tls)) else {
+        return;
+    };
+    let auths = format!(
+        r#"{{"auths": {{"{}": {{"auth": "dXNlcjpwYXNz"}}}}}}"#,
+        registry.host
+    );
+    let options = RegistryOptions {
+        extra_ca: vec![tls.authority()],
+        auth: AuthConfig::load(None, Some(&auths)).unwrap(),
+        ..RegistryOptions::default()
+    };
+    let place = Place::new();
+    let name = format!("{}/app", registry.host);
+    let result = pull_with(&place, &name, &PlatformChoice::Default, &options);
+    let error = registry_error(result);
+    assert!(
+        matches!(error, RegistryError::InsecureRealm { .. }),
+        "{error:?}"
+    );
 }
 
 // --- servers that lie ---
@@ -542,6 +568,41 @@ fn pull_token_that_expires_in_between_is_renewed() {
     place.content.put(&small.config).unwrap();
     pull(&place, &format!("{}/app", stub.host)).unwrap();
     assert_eq!(service.count(|_| true), 2);
+}
+
+#[test]
+fn pull_with_identity_token_exchanges_it_by_post() {
+    let served = Served::new();
+    let service = Stub::start(|request| {
+        let is_form = request.header("content-type") == Some("application/x-www-form-urlencoded");
+        let form = "scope=repository%3Aapp%3Apull&service=s&grant_type=refresh_token\
+                    &client_id=ketch&refresh_token=re%26fresh";
+        match is_form && request.body == form && request.path == "/token?x=1" {
+            true => Answer::new(200).body(br#"{"access_token":"fresh"}"#),
+            false => Answer::new(400),
+        }
+    });
+    let challenge = format!(
+        "Bearer realm=\"http://{}/token?x=1\",service=s",
+        service.host
+    );
+    let stub =
+        Stub::start(
+            move |request| match request.header("authorization") == Some("Bearer fresh") {
+                true => served.answer(request),
+                false => Answer::new(401).header("WWW-Authenticate", &challenge),
+            },
+        );
+    let auths = format!(
+        r#"{{"auths": {{"{}": {{"identitytoken": "re&fresh"}}}}}}"#,
+        stub.host
+    );
+    let options = RegistryOptions {
+        auth: AuthConfig::load(None, Some(&auths)).unwrap(),
+        ..RegistryOptions::default()
+    };
+    let name = format!("{}/app", stub.host);
+    pull_with(&Place::new(), &name, &PlatformChoice::Default, &options).unwrap();
 }
 
 #[test]

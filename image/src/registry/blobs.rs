@@ -1,5 +1,6 @@
 //! Blobs: streamed from the registry into the content store, hashed on the way.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::pin::pin;
 
@@ -292,14 +293,12 @@ async fn stream_into<B: AsRef<[u8]> + Send + 'static>(
         }
     };
     drop(sender);
-    let writer = sink
-        .await
-        .unwrap_or_else(|error| Err(io::Error::other(error)));
+    let writer = sink.await.map_err(io::Error::other).flatten();
     (writer, end)
 }
 
 fn is_digest_error(error: &io::Error) -> bool {
     error
         .get_ref()
-        .is_some_and(|inner| inner.is::<DigestError>())
+        .is_some_and(<dyn Error + Send + Sync>::is::<DigestError>)
 }

@@ -199,11 +199,7 @@ pub(super) fn unreachable(registry: &str, error: &reqwest::Error) -> RegistryErr
     let mut tls = None;
     while let Some(source) = innermost.source() {
         innermost = source;
-        // An `io::Error` shows what it wraps by `get_ref` only.
-        let wrapped = innermost
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        tls = tls.or_else(|| wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()));
+        tls = tls.or_else(|| tls_error(innermost));
     }
     let hint = match tls {
         Some(rustls::Error::InvalidMessage(_)) => {
@@ -224,4 +220,15 @@ pub(super) fn unreachable(registry: &str, error: &reqwest::Error) -> RegistryErr
         hint,
         source: quote(&cause).into(),
     }
+}
+
+/// An `io::Error` shows what it wraps by `get_ref` only, and may wrap another.
+fn tls_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    while let Some(wrapped) = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref)
+    {
+        error = wrapped;
+    }
+    error.downcast_ref()
 }

@@ -10,12 +10,15 @@ use reqwest::{Client, Method, RequestBuilder, Response};
 use tempfile::TempDir;
 
 /// What a registry has beside the usual.
+#[derive(Clone, Copy)]
 pub(crate) enum Extra<'a> {
     None,
     /// It wants `user` and `secret`.
     Password,
     /// It speaks TLS.
     Tls(&'a Tls),
+    /// It speaks TLS and names a token service that does not.
+    PlainRealm(&'a Tls),
 }
 
 /// A registry that runs until it is dropped.
@@ -38,7 +41,7 @@ impl Registry {
         }
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("config.yml");
-        write(&config, configuration(dir.path(), &extra).as_bytes());
+        write(&config, configuration(dir.path(), extra).as_bytes());
         let mut child = Command::new("docker-registry")
             .arg("serve")
             .arg(&config)
@@ -59,14 +62,14 @@ impl Registry {
         // A full pipe would stop it.
         std::thread::spawn(move || log.count());
         let mut client = Client::builder();
-        if let Extra::Tls(tls) = extra {
+        if let Extra::Tls(tls) | Extra::PlainRealm(tls) = extra {
             let authority = std::fs::read(tls.authority()).unwrap();
             client = client.tls_certs_merge([reqwest::Certificate::from_pem(&authority).unwrap()]);
         }
         install_crypto();
         Some(Self {
             host: host.trim_end_matches([',', '.', ':']).to_owned(),
-            scheme: if matches!(extra, Extra::Tls(_)) {
+            scheme: if matches!(extra, Extra::Tls(_) | Extra::PlainRealm(_)) {
                 "https"
             } else {
                 "http"
@@ -177,7 +180,7 @@ impl Tls {
     }
 }
 
-fn configuration(dir: &Path, extra: &Extra<'_>) -> String {
+fn configuration(dir: &Path, extra: Extra<'_>) -> String {
     let storage = dir.join("storage");
     let mut text = format!(
         "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n",
@@ -196,11 +199,16 @@ fn configuration(dir: &Path, extra: &Extra<'_>) -> String {
             let path = file.display();
             text.push_str(&format!("auth: {{htpasswd: {{realm: r, path: {path}}}}}\n"));
         }
-        Extra::Tls(tls) => {
+        Extra::Tls(tls) | Extra::PlainRealm(tls) => {
             let dir = tls.0.path().display();
             text.push_str(&format!(
                 "http: {{addr: '127.0.0.1:0', tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}}}\n"
             ));
+            if matches!(extra, Extra::PlainRealm(_)) {
+                text.push_str(&format!(
+                    "auth: {{token: {{realm: 'http://127.0.0.1:1/token', service: s, issuer: i, rootcertbundle: {dir}/ca.pem}}}}\n"
+                ));
+            }
         }
     }
     text

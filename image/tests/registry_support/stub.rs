@@ -1,6 +1,6 @@
 //! A small HTTP server that answers as the test says, however wrong that is.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
     pub(crate) path: String,
+    pub(crate) body: String,
     headers: Vec<(String, String)>,
 }
 
@@ -116,16 +117,31 @@ impl Stub {
 }
 
 fn read_request(stream: &TcpStream) -> Option<Request> {
-    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
-    let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let headers = lines
-        .take_while(|line| !line.is_empty())
-        .filter_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            Some((name.to_lowercase(), value.trim().to_owned()))
-        })
-        .collect();
-    Some(Request { path, headers })
+    let mut stream = BufReader::new(stream);
+    let mut line = || {
+        let mut line = String::new();
+        stream.read_line(&mut line).ok()?;
+        Some(line.trim_end().to_owned())
+    };
+    let path = line()?.split(' ').nth(1)?.to_owned();
+    let mut headers = Vec::new();
+    loop {
+        let line = line()?;
+        let Some((name, value)) = line.split_once(':') else {
+            break;
+        };
+        headers.push((name.to_lowercase(), value.trim().to_owned()));
+    }
+    let mut request = Request {
+        path,
+        body: String::new(),
+        headers,
+    };
+    if let Some(length) = request.header("content-length") {
+        let mut body = stream.take(length.parse().ok()?);
+        body.read_to_string(&mut request.body).ok()?;
+    }
+    Some(request)
 }
 
 fn write_answer(mut stream: TcpStream, answer: &Answer) {

@@ -1,0 +1,6 @@
+//! Images on a real file system: layers, archives, names.
+
+mod archives;
+mod host;
+mod names;
+mod unpack;
