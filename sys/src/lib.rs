@@ -5,5 +5,7 @@
 #![expect(unsafe_code, reason = "this crate holds every unsafe block of ketch")]
 
 pub mod durable;
+pub mod inherit;
 pub mod lock;
 pub mod path;
+pub mod signal;
