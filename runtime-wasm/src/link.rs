@@ -15,6 +15,10 @@ pub(crate) struct Guest {
     /// The WASI context, which serves modules and components.
     pub(crate) wasi: WasiP1Ctx,
     /// What the guest may allocate.
+    #[cfg_attr(
+        not(any(feature = "host", test)),
+        expect(dead_code, reason = "the compiler links guests and runs none")
+    )]
     pub(crate) limits: Limits,
 }
 

@@ -238,7 +238,7 @@ const TRUNCATE: u32 = 8;
 fn read_only_root_refuses_every_change() {
     let root = tempfile::tempdir().unwrap();
     let file = root.path().join("file");
-    std::io::Write::write_all(&mut File::create(&file).unwrap(), b"intact").unwrap();
+    File::create(&file).unwrap().write_all(b"intact").unwrap();
     let before = file.metadata().unwrap().modified().unwrap();
     let at = "(i32.const 3) (i32.const 1024) (i32.const 4)";
     let new = "(i32.const 1028) (i32.const 3)";
@@ -345,6 +345,34 @@ fn component(version: &str, body: &str) -> String {
           (instance $out (export "run" (func $run)))
           (export "wasi:cli/run@{version}" (instance $out)))"#
     )
+}
+
+#[test]
+fn component_commands_of_preview_3_end_with_their_result() {
+    let async_run = |body: &str| {
+        component("0.3.0", body).replace(
+            "(func $run (result (result))",
+            "(func $run async (result (result))",
+        )
+    };
+    assert_eq!(code(&async_run("(i32.const 0)")), 0);
+    assert_eq!(code(&async_run("(i32.const 1)")), 1);
+    assert_eq!(code(&async_run("unreachable")), 134);
+}
+
+#[test]
+fn standard_proposals_are_on() {
+    let guests = [
+        "(func (export \"_start\") (drop (i8x16.popcnt (v128.const i64x2 1 2))))",
+        "(func $f) (func (export \"_start\") (return_call $f))",
+        "(type $s (struct (field i32)))
+         (func (export \"_start\") (drop (struct.new $s (i32.const 1))))",
+        "(tag $t) (func (export \"_start\") (block (try_table (catch_all 0) (throw $t))))",
+        "(memory i64 1) (memory 1) (func (export \"_start\") (drop (i32.load (i64.const 0))))",
+    ];
+    for guest in guests {
+        assert_eq!(code(&format!("(module {guest})")), 0, "{guest}");
+    }
 }
 
 #[test]

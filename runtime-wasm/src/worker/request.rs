@@ -160,7 +160,7 @@ mod tests {
 
     fn module(dir: &Path) -> (PathBuf, String) {
         let path = dir.join("module");
-        std::fs::File::create(&path).unwrap();
+        File::create(&path).unwrap();
         (path, ModuleDigest::of(b"").hex().to_owned())
     }
 
@@ -172,7 +172,7 @@ mod tests {
         remember_engine_key(&layout, "key").unwrap();
         std::fs::create_dir(layout.compiled().join("key")).unwrap();
         let file = layout.compiled().join(format!("key/{digest}.cwasm"));
-        std::fs::File::create(&file).unwrap();
+        File::create(&file).unwrap();
         let found = ensure_compiled(&layout, Path::new("/nowhere"), &module, &digest, None);
         assert_eq!(found.unwrap(), file);
     }
