@@ -7,11 +7,13 @@
 pub mod clone;
 pub mod durable;
 pub mod exec;
+pub mod inherit;
 pub mod lock;
 pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
 pub mod sealed;
+pub mod signal;
 pub mod signals;
 pub mod socket;

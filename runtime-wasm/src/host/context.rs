@@ -1,0 +1,96 @@
+//! Turns a spec into a WASI context: what the guest can see and reach.
+
+use std::path::Path;
+
+use wasmtime::{Engine, Store};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+use crate::limits::Limits;
+use crate::link::Guest;
+use crate::spec::{NetworkGrant, ResourceLimits, RootAccess, WasmSpec};
+
+/// Makes the store. `root` is the directory that the guest sees as `/`, its only preopen: volumes,
+/// tmpfs and read-only mounts below it are the kernel's, so `..` and nested mounts mean what they
+/// mean to a native program.
+pub(super) fn store(
+    engine: &Engine,
+    spec: &WasmSpec,
+    root: &Path,
+) -> wasmtime::Result<Store<Guest>> {
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .inherit_stdio()
+        // File calls run on the guest's own thread: it is the only one, and it has nothing to do
+        // meanwhile.
+        .allow_blocking_current_thread(true)
+        .args(&spec.args)
+        .envs(&environment(spec))
+        .initial_cwd(&spec.cwd)
+        .max_random_size(spec.limits.random_bytes)
+        .preopened_dir(root, "/", permissions(spec.root))?;
+    if spec.network == NetworkGrant::Inherit {
+        builder
+            .allow_tcp(true)
+            .allow_udp(true)
+            .allow_ip_name_lookup(true)
+            .inherit_network();
+    }
+    let mut wasi = builder.build_p1();
+    let resources = host_size(spec.limits.resources);
+    wasmtime_wasi::WasiView::ctx(&mut wasi)
+        .table
+        .set_max_capacity(resources);
+    let limits = Limits::new(spec.limits.clone());
+    let mut store = Store::new(engine, Guest { wasi, limits });
+    bound(&mut store, &spec.limits);
+    Ok(store)
+}
+
+fn bound(store: &mut Store<Guest>, limits: &ResourceLimits) {
+    store.limiter(|guest| &mut guest.limits);
+    store.set_hostcall_fuel(host_size(limits.hostcall_bytes));
+    store.set_max_component_handles(host_size(limits.resources));
+}
+
+fn host_size(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn permissions(access: RootAccess) -> FsPerms {
+    match access {
+        RootAccess::ReadWrite => FsPerms::ReadWrite,
+        RootAccess::ReadOnly => FsPerms::ReadOnly,
+    }
+}
+
+/// The environment with each name once, at its first place and with its last value. `PWD` tells
+/// preview 1 guests the working directory, which they cannot be given otherwise.
+fn environment(spec: &WasmSpec) -> Vec<(String, String)> {
+    let mut merged: Vec<(String, String)> = Vec::with_capacity(spec.env.len() + 1);
+    for (name, value) in &spec.env {
+        match merged.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) => known.clone_from(value),
+            None => merged.push((name.clone(), value.clone())),
+        }
+    }
+    if spec.cwd != "/" && !merged.iter().any(|(name, _)| name == "PWD") {
+        merged.push(("PWD".to_owned(), spec.cwd.clone()));
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime::detect::BinaryKind;
+
+    #[test]
+    fn environment_with_duplicates_keeps_the_last_value() {
+        let mut spec = WasmSpec::new(BinaryKind::CoreModule, Vec::new());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        spec.env = vec![pair("A", "1"), pair("B", "2"), pair("A", "3")];
+        assert_eq!(environment(&spec), [pair("A", "3"), pair("B", "2")]);
+        spec.cwd = "/work".to_owned();
+        assert_eq!(environment(&spec)[2], pair("PWD", "/work"));
+    }
+}

@@ -1,0 +1,94 @@
+//! The process around [`run`]: descriptors in, exit code out.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use runtime::code;
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+
+use crate::host::load::LoadError;
+use crate::host::run;
+use crate::spec::{ARTIFACT_FD, SPEC_FD, SpecError, WasmSpec};
+
+/// The largest spec that is read: arguments and environment have the kernel's own limit below it.
+const MAX_SPEC: u64 = 16 << 20;
+
+/// What asks a container to end. Nothing can be delivered to the guest, so it ends at once.
+const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+
+/// Why the host did not come to run anything.
+#[derive(Debug, thiserror::Error)]
+enum HostError {
+    #[error("cannot read the wasm container's spec")]
+    ReadSpec(#[source] io::Error),
+    #[error("cannot read the compiled module")]
+    ReadArtifact(#[source] io::Error),
+    #[error("cannot prepare the process")]
+    Prepare(#[source] io::Error),
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+}
+
+/// Runs the wasm host: spec on descriptor 3, compiled module on descriptor 4, standard streams on
+/// 0 to 2, the container's root at `/`. Ends the process with the guest's exit code.
+pub fn main() -> ! {
+    let code = match serve() {
+        Ok(code) => code,
+        Err(error) => {
+            let text = format!("ketch: {}\n", chain(&error));
+            say(&text);
+            code::ENGINE
+        }
+    };
+    // `_exit`, because a thread may sit in a read of standard input, and because nothing that is
+    // still in memory has to be written.
+    sys::signal::exit_now(i32::from(code))
+}
+
+fn serve() -> Result<u8, HostError> {
+    let signals = SIGNALS.map(Signal::as_raw);
+    sys::signal::end_process_on(&signals).map_err(HostError::Prepare)?;
+    no_core_dumps().map_err(HostError::Prepare)?;
+    let spec = read_spec().map_err(HostError::ReadSpec)?;
+    let spec = WasmSpec::decode(&spec)?;
+    let artifact = sys::inherit::duplicate_inherited(ARTIFACT_FD);
+    let artifact = File::from(artifact.map_err(HostError::ReadArtifact)?);
+    let outcome = run(&spec, artifact, Path::new("/"))?;
+    say(&outcome.message());
+    Ok(outcome.code)
+}
+
+/// A core file would hold the guest's memory and environment, and 4 GiB of reserved addresses.
+fn no_core_dumps() -> io::Result<()> {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, none).map_err(io::Error::from)
+}
+
+fn read_spec() -> io::Result<Vec<u8>> {
+    let file = File::from(sys::inherit::duplicate_inherited(SPEC_FD)?);
+    let mut bytes = Vec::new();
+    file.take(MAX_SPEC).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Writes to the container's standard error. Nobody is left to hear of a failure.
+fn say(text: &str) {
+    let _lost = io::stderr().write_all(text.as_bytes());
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

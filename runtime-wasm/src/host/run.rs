@@ -1,0 +1,192 @@
+//! Loads, links and runs.
+
+use std::fs::File;
+use std::path::Path;
+
+use wasmtime::component::{Component, Val as ComponentVal};
+use wasmtime::{Engine, Module, Store, Val};
+use wasmtime_wasi::{p2, p3};
+
+use crate::engine::{Profile, engine};
+use crate::host::context;
+use crate::host::load::{Code, LoadError, load};
+use crate::host::outcome::Outcome;
+use crate::link::{self, Guest};
+use crate::spec::WasmSpec;
+
+/// The prefix of the export that a WASI 0.3 command has.
+const RUN_P3: &str = "wasi:cli/run@0.3.";
+
+/// Runs a guest to its end. `artifact` is its compiled code from the store's cache, `root` the
+/// directory that it sees as `/`; standard input and output are this process's.
+///
+/// # Errors
+/// When the code cannot be loaded. Whatever happens from there on is in the [`Outcome`].
+pub fn run(spec: &WasmSpec, artifact: File, root: &Path) -> Result<Outcome, LoadError> {
+    let engine = engine(Profile::Command).map_err(LoadError::Incompatible)?;
+    let code = load(&engine, spec.kind, artifact)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(LoadError::Read)?;
+    let outcome = runtime.block_on(async {
+        let store = match context::store(&engine, spec, root) {
+            Ok(store) => store,
+            Err(error) => return Outcome::not_started(&error),
+        };
+        match code {
+            Code::Module(module) => run_module(&engine, store, &module, spec).await,
+            Code::Component(component) => run_component(&engine, store, &component, spec).await,
+        }
+    });
+    // Dropping the runtime would wait for a thread that sits in a read of standard input.
+    runtime.shutdown_background();
+    Ok(outcome)
+}
+
+/// An error before the guest's first instruction.
+enum Failure {
+    Start(wasmtime::Error),
+    Run(wasmtime::Error),
+}
+
+fn ending(result: Result<i32, Failure>) -> Outcome {
+    match result {
+        Ok(code) => Outcome::exited(code),
+        Err(Failure::Start(error)) => Outcome::not_started(&error),
+        Err(Failure::Run(error)) => Outcome::from_error(&error),
+    }
+}
+
+async fn run_module(
+    engine: &Engine,
+    store: Store<Guest>,
+    module: &Module,
+    spec: &WasmSpec,
+) -> Outcome {
+    ending(call_module(engine, store, module, spec).await)
+}
+
+async fn call_module(
+    engine: &Engine,
+    mut store: Store<Guest>,
+    module: &Module,
+    spec: &WasmSpec,
+) -> Result<i32, Failure> {
+    let entry = spec.invoke.as_deref().unwrap_or("_start");
+    check_export(module, entry).map_err(Failure::Start)?;
+    let pre = link::module_linker(engine)
+        .and_then(|linker| linker.instantiate_pre(module))
+        .map_err(Failure::Start)?;
+    // A start function is guest code: its traps are traps.
+    let instance = pre
+        .instantiate_async(&mut store)
+        .await
+        .map_err(Failure::Run)?;
+    if spec.invoke.is_some()
+        && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut store, "_initialize")
+    {
+        initialize
+            .call_async(&mut store, ())
+            .await
+            .map_err(Failure::Run)?;
+    }
+    let missing = || Failure::Start(wasmtime::Error::msg(format!("no function `{entry}`")));
+    let function = instance.get_func(&mut store, entry).ok_or_else(missing)?;
+    let mut results = vec![Val::I32(0); function.ty(&store).results().len()];
+    function
+        .call_async(&mut store, &[], &mut results)
+        .await
+        .map_err(Failure::Run)?;
+    Ok(0)
+}
+
+fn check_export(module: &Module, entry: &str) -> wasmtime::Result<()> {
+    let Some(export) = module.get_export(entry) else {
+        let text = format!("the module exports no `{entry}`");
+        return Err(wasmtime::Error::msg(text));
+    };
+    match export.func() {
+        Some(function) if function.params().len() == 0 => Ok(()),
+        _ => {
+            let text = format!("`{entry}` is no function without parameters");
+            Err(wasmtime::Error::msg(text))
+        }
+    }
+}
+
+async fn run_component(
+    engine: &Engine,
+    store: Store<Guest>,
+    component: &Component,
+    spec: &WasmSpec,
+) -> Outcome {
+    let result = match &spec.invoke {
+        Some(name) => call_export(engine, store, component, name).await,
+        None => call_command(engine, store, component).await,
+    };
+    ending(result)
+}
+
+async fn call_command(
+    engine: &Engine,
+    mut store: Store<Guest>,
+    component: &Component,
+) -> Result<i32, Failure> {
+    let pre = link::component_linker(engine)
+        .and_then(|linker| linker.instantiate_pre(component))
+        .map_err(Failure::Start)?;
+    let is_p3 = component
+        .component_type()
+        .exports(engine)
+        .any(|(name, _)| name.starts_with(RUN_P3));
+    let returned = if is_p3 {
+        let pre = p3::bindings::CommandPre::new(pre).map_err(Failure::Start)?;
+        let command = pre.instantiate_async(&mut store).await;
+        let command = command.map_err(Failure::Run)?;
+        store
+            .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
+            .await
+            .and_then(|result| result)
+            .map_err(Failure::Run)?
+    } else {
+        let pre = p2::bindings::CommandPre::new(pre).map_err(Failure::Start)?;
+        let command = pre.instantiate_async(&mut store).await;
+        let command = command.map_err(Failure::Run)?;
+        command
+            .wasi_cli_run()
+            .call_run(&mut store)
+            .await
+            .map_err(Failure::Run)?
+    };
+    Ok(i32::from(returned.is_err()))
+}
+
+async fn call_export(
+    engine: &Engine,
+    mut store: Store<Guest>,
+    component: &Component,
+    name: &str,
+) -> Result<i32, Failure> {
+    let pre = link::component_linker(engine)
+        .and_then(|linker| linker.instantiate_pre(component))
+        .map_err(Failure::Start)?;
+    let instance = pre.instantiate_async(&mut store).await;
+    let instance = instance.map_err(Failure::Run)?;
+    let Some(function) = instance.get_func(&mut store, name) else {
+        let text = format!("the component exports no function `{name}`");
+        return Err(Failure::Start(wasmtime::Error::msg(text)));
+    };
+    let ty = function.ty(&store);
+    if ty.params().len() != 0 {
+        let text = format!("`{name}` is no function without parameters");
+        return Err(Failure::Start(wasmtime::Error::msg(text)));
+    }
+    let mut results = vec![ComponentVal::Bool(false); ty.results().len()];
+    function
+        .call_async(&mut store, &[], &mut results)
+        .await
+        .map_err(Failure::Run)?;
+    let failed = matches!(results.first(), Some(ComponentVal::Result(Err(_))));
+    Ok(i32::from(failed))
+}
