@@ -10,7 +10,20 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Package, binary and arguments of each small executable.
-const EXECUTABLES: [(&str, &str, &[&str]); 1] = [("monitor", "ketch-init", &[])];
+const EXECUTABLES: [(&str, &str, Libc, &[&str]); 2] = [
+    ("monitor", "ketch-init", Libc::MuslIfInstalled, &[]),
+    // wasmtime compiles C, for which the musl target needs a C compiler of its own.
+    ("runtime-wasm", "ketch-wasm-host", Libc::Own, &["--no-default-features", "--features", "host"]),
+];
+
+/// Which C library an executable is linked with, statically in both cases.
+#[derive(Clone, Copy, PartialEq)]
+enum Libc {
+    /// musl where its target is installed: it starts 0.4 ms sooner.
+    MuslIfInstalled,
+    /// The one of the machine's own target.
+    Own,
+}
 
 /// What a change of rebuilds them for.
 const SOURCES: [&str; 9] = [
@@ -35,17 +48,18 @@ fn main() {
         }
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    let target = target();
+    let (own, musl) = targets();
     let mut hasher = DefaultHasher::new();
-    for (package, binary, features) in EXECUTABLES {
-        build(root, &out, &target, package, binary, features);
+    for (package, binary, libc, features) in EXECUTABLES {
+        let target = if libc == Libc::Own { &own } else { &musl };
+        build(root, &out, target, package, binary, features);
         hasher.write(&std::fs::read(out.join(binary)).expect("the built executable can be read"));
     }
     println!("cargo:rustc-env=KETCH_EXECUTABLES={:016x}", hasher.finish());
 }
 
-/// The musl target of this machine where it is installed, else the machine's own.
-fn target() -> String {
+/// The machine's own target, and the musl one where it is installed.
+fn targets() -> (String, String) {
     let own = env::var("TARGET").expect("cargo sets TARGET");
     let musl = own.replace("-gnu", "-musl");
     let libdir = Command::new(env::var_os("RUSTC").expect("cargo sets RUSTC"))
@@ -55,7 +69,8 @@ fn target() -> String {
         let text = String::from_utf8_lossy(&output.stdout);
         output.status.success() && Path::new(text.trim()).is_dir()
     });
-    if installed { musl } else { own }
+    let musl = if installed { musl } else { own.clone() };
+    (own, musl)
 }
 
 fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, extra: &[&str]) {

@@ -5,6 +5,7 @@ use engine::Executables;
 /// The small executables, built by `build.rs`.
 pub(crate) const EXECUTABLES: Executables = Executables {
     init: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-init")),
+    wasm_host: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-wasm-host")),
     version: env!("KETCH_EXECUTABLES"),
 };
 

@@ -12,6 +12,7 @@ use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
 use crate::options::{ContainerOptions, Network};
+use crate::runtime_choice::{self, WasmModule};
 use crate::{Engine, EngineError, spec, user};
 
 /// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
@@ -44,6 +45,8 @@ pub(crate) struct Launch {
     pub(crate) interactive: bool,
     pub(crate) terminal: bool,
     pub(crate) stop_signal: i32,
+    /// The module of a wasm container.
+    pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
     pub(crate) create_cwd: bool,
 }
@@ -68,6 +71,17 @@ impl Engine {
         let short = id.get(..12).unwrap_or_default().to_owned();
         let run = &image.config.config;
         let args = arguments(options, &image)?;
+        let program = args.first().map(String::as_str).unwrap_or_default();
+        let choice =
+            runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
+        let wasm = self.module(&image, &choice, &root, program, &run.env)?.map(|module| {
+            WasmModule {
+                network: options.network != Network::None,
+                readonly: options.read_only,
+                memory_bytes: options.memory_bytes.map(guest_memory),
+                ..module
+            }
+        });
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
         let dir = self.layout.container(&id);
@@ -84,6 +98,7 @@ impl Engine {
             interactive: options.interactive,
             terminal: options.console.is_some(),
             stop_signal: stop_signal(run.stop_signal.as_deref()),
+            wasm,
             create_cwd: true,
         };
         let name = self.claim_name(options.name.as_deref(), &id)?;
@@ -94,7 +109,7 @@ impl Engine {
             image: options.image.clone(),
             image_id: image.id.to_string(),
             created: clock::now(),
-            runtime: "native".to_owned(),
+            runtime: choice.runtime.to_string(),
             command: args,
             auto_remove: options.auto_remove,
         };
@@ -190,10 +205,29 @@ fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, E
     };
     let mut args = entrypoint.unwrap_or_else(|| run.entrypoint.clone().unwrap_or_default());
     args.extend(command);
+    let named = entrypoint_given(options, run);
+    if !named && !image.wasm_layers.is_empty() {
+        // An artifact has no command: its own name stands first, the user's arguments follow.
+        let name = options.image.rsplit('/').next().unwrap_or_default();
+        args.insert(0, name.split([':', '@']).next().unwrap_or(name).to_owned());
+    }
     if args.first().is_none_or(String::is_empty) {
         return Err(EngineError::NoCommand(options.image.clone()));
     }
     Ok(args)
+}
+
+fn entrypoint_given(options: &ContainerOptions, run: &image::RunConfig) -> bool {
+    let own = run.entrypoint.as_ref().is_some_and(|entrypoint| !entrypoint.is_empty());
+    options.entrypoint.is_some() || own || run.cmd.is_some()
+}
+
+/// What of a memory limit is the guest's: the wasm host itself needs some, and a guest that reaches
+/// its own bound fails with a message instead of being killed.
+fn guest_memory(limit: i64) -> u64 {
+    const HOST_BYTES: u64 = 8 << 20;
+    let limit = u64::try_from(limit).unwrap_or(0);
+    limit.saturating_sub(HOST_BYTES).max(limit / 2)
 }
 
 /// The image's signal by name or number; SIGTERM otherwise.

@@ -18,6 +18,8 @@ const READ_ONLY: u64 = 0x1 | 0x4 | 0x2;
 pub struct Executables {
     /// `ketch-init`.
     pub init: &'static [u8],
+    /// `ketch-wasm-host`.
+    pub wasm_host: &'static [u8],
     /// A name that changes with the bytes, made when ketch is built.
     pub version: &'static str,
 }
@@ -33,35 +35,48 @@ impl std::fmt::Debug for Executables {
 impl Executables {
     /// The path of `ketch-init`, put in place when it is missing.
     pub(crate) fn init_path(&self, exe: &Path) -> io::Result<PathBuf> {
-        let name = format!("ketch-init-{}", self.version);
-        let path = exe.join(&name);
+        self.place(exe, "ketch-init", self.init)
+    }
+
+    /// The path of `ketch-wasm-host`, put in place when it is missing.
+    pub(crate) fn wasm_host_path(&self, exe: &Path) -> io::Result<PathBuf> {
+        self.place(exe, "ketch-wasm-host", self.wasm_host)
+    }
+
+    /// Each executable has a mount point of its own, so that one can follow the other.
+    fn place(&self, exe: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+        let dir = exe.join(format!("{name}-{}", self.version));
+        let path = dir.join(name);
         if path.exists() {
             return Ok(path);
         }
-        match self.mount(exe, &name) {
-            Ok(()) => Ok(path),
+        match std::fs::create_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        match mount(&dir, name, bytes) {
             // Without the right to mount: a file that nobody may write.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                write_new(&path, self.init)?;
-                Ok(path)
+                write_new(&path, bytes)?;
             }
-            Err(error) => Err(error),
+            other => other?,
         }
+        Ok(path)
     }
+}
 
-    /// Mounts a tmpfs with the executable over `exe`, read-only from its first moment there.
-    fn mount(&self, exe: &Path, name: &str) -> io::Result<()> {
-        let context = FileSystem::open(c"tmpfs")?;
-        context.set(c"mode", Some(c"755"))?;
-        let mount: OwnedFd = context.mount(0)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&mount, name, flags, Mode::from_raw_mode(0o555))?;
-        File::from(file).write_all(self.init)?;
-        sys::mount::set_attributes(mount.as_fd(), READ_ONLY, 0, 0, Depth::One)?;
-        let target = rustix::fs::open(exe, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        sys::mount::attach(mount.as_fd(), target.as_fd())?;
-        Ok(())
-    }
+/// Mounts a tmpfs with the executable over `dir`, read-only from its first moment there.
+fn mount(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let context = FileSystem::open(c"tmpfs")?;
+    context.set(c"mode", Some(c"755"))?;
+    let mount: OwnedFd = context.mount(0)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(&mount, name, flags, Mode::from_raw_mode(0o555))?;
+    File::from(file).write_all(bytes)?;
+    sys::mount::set_attributes(mount.as_fd(), READ_ONLY, 0, 0, Depth::One)?;
+    let target = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    sys::mount::attach(mount.as_fd(), target.as_fd())?;
+    Ok(())
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -8,6 +8,7 @@ mod error;
 mod executables;
 mod options;
 mod query;
+mod runtime_choice;
 mod session;
 mod spec;
 mod start;
@@ -21,6 +22,8 @@ pub use query::Container;
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
 
+use std::path::PathBuf;
+
 use image::Store;
 use state::Layout;
 
@@ -30,17 +33,15 @@ pub struct Engine {
     layout: Layout,
     store: Store,
     executables: Executables,
+    /// The program to run again as the compile worker.
+    ketch: PathBuf,
 }
 
 impl Engine {
     /// Puts the parts together.
     #[must_use]
-    pub fn new(layout: Layout, store: Store, executables: Executables) -> Self {
-        Self {
-            layout,
-            store,
-            executables,
-        }
+    pub fn new(layout: Layout, store: Store, executables: Executables, ketch: PathBuf) -> Self {
+        Self { layout, store, executables, ketch }
     }
 
     /// Where everything is.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use image::Platform;
 use runtime::Console;
+use runtime::detect::RuntimeOverride;
 
 /// The network of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -35,6 +36,8 @@ pub struct ContainerOptions {
     pub name: Option<String>,
     /// Which of an index's images.
     pub platform: Option<Platform>,
+    /// `--runtime`.
+    pub runtime: RuntimeOverride,
     /// Arguments after the image.
     pub command: Vec<String>,
     /// In place of the image's entrypoint; an empty one removes it.

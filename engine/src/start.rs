@@ -10,13 +10,14 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
+    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION, WasmPlan,
 };
-use runtime_native::plan::{Options, detect, plan};
+use runtime_native::plan::{Options, PlanError, detect, plan};
 use sys::durable;
 
 use crate::create::{Created, Launch};
 use crate::query::Container;
+use crate::runtime_choice::wasm_spec;
 use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
@@ -131,7 +132,7 @@ impl Engine {
                 id,
                 hierarchy: &hierarchy,
                 user_namespace: None,
-                wasm: None,
+                wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
                 seccomp: None,
             },
@@ -164,6 +165,20 @@ impl Engine {
         };
         let bytes = plan.encode().map_err(io::Error::other);
         self.spawn(&bytes.map_err(EngineError::io("encode the plan"))?, wanted)
+    }
+
+    fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {
+        let Some(module) = &launch.wasm else { return Ok(None) };
+        let host = self
+            .executables
+            .wasm_host_path(&self.layout.exe())
+            .map_err(EngineError::io("put the wasm host in place"))?;
+        let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
+        Ok(Some(WasmPlan {
+            host: c_path(&host)?,
+            artifact: c_path(&self.compiled(module)?)?,
+            spec: wasm_spec(module, process)?,
+        }))
     }
 
     fn rootfs(

@@ -10,6 +10,7 @@ mod ps;
 mod run;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use ::image::{Store, UnpackMode};
@@ -66,7 +67,8 @@ impl Invocation {
         let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
         let layout = Layout::open(root, run)?;
         let store = Store::open(&layout, UnpackMode::default())?;
-        Ok(Engine::new(layout, store, EXECUTABLES))
+        let ketch = std::env::current_exe().context("cannot find my own program")?;
+        Ok(Engine::new(layout, store, EXECUTABLES, ketch))
     }
 }
 
@@ -107,6 +109,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         settings: Settings::resolve(&flags)?,
     };
     match command {
+        runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
@@ -128,6 +131,14 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
     }
+}
+
+/// Compiles one module and ends: what front ends start this program again for.
+fn compile_worker(args: &[&str]) -> anyhow::Result<u8> {
+    let module = std::io::stdin().as_fd().try_clone_to_owned()?;
+    let args = args.iter().map(std::ffi::OsString::from);
+    runtime_wasm::worker::main(args, module.into(), std::io::stdout())?;
+    Ok(0)
 }
 
 /// Parses the arguments of one subcommand.

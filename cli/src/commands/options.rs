@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use engine::{Bind, ContainerOptions, Network};
 use image::Platform;
+use runtime::detect::RuntimeOverride;
 
 use crate::render::Usage;
 use crate::settings::{self, Settings};
@@ -64,6 +65,9 @@ pub(crate) struct CreateArgs {
     /// Security option: no-new-privileges (can be repeated)
     #[arg(long)]
     security_opt: Vec<String>,
+    /// Runtime: native or wasm (default: what the image holds)
+    #[arg(long)]
+    runtime: Option<String>,
     /// Which image of an index: os/arch[/variant]
     #[arg(long)]
     platform: Option<String>,
@@ -99,6 +103,15 @@ impl CreateArgs {
             image: self.image.clone(),
             name: self.name.clone(),
             platform: self.platform.as_deref().map(platform).transpose()?,
+            runtime: match self.runtime.as_deref() {
+                None => RuntimeOverride::Auto,
+                Some("native") => RuntimeOverride::Native,
+                Some("wasm") => RuntimeOverride::Wasm,
+                Some(other) => {
+                    let text = format!("cannot use runtime `{other}`: it is native or wasm");
+                    return Err(Usage(text).into());
+                }
+            },
             command: self.command.clone(),
             entrypoint: self.entrypoint.as_ref().map(|text| {
                 if text.is_empty() {
@@ -144,6 +157,12 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
+    if parts.clone().next().is_none() && arch.is_empty() && !os.is_empty() {
+        // A system alone means this machine's processor, or the only one that wasm has.
+        let host = Platform::host();
+        let arch = if os == "linux" { host.architecture() } else { "wasm" };
+        return Ok(Platform::new(os, arch, None));
+    }
     if os.is_empty() || arch.is_empty() {
         return Err(Usage(format!(
             "cannot use platform `{text}`: it is os/arch[/variant]"
