@@ -25,7 +25,7 @@ use crate::error::ImageError;
 use crate::layers::LayerRecord;
 use crate::lookup::{LastLink, LayeredRoot};
 use crate::store::Store;
-use crate::tarwalk::{Entry, EntryKind, EntryPath};
+use crate::tarwalk::{Entry, EntryKind, EntryPath, Xattrs};
 use crate::unpack::{LayerTree, is_opaque, is_whiteout};
 
 /// The largest value of an extended attribute that is copied (`XATTR_SIZE_MAX`).
@@ -307,7 +307,7 @@ fn read_entry(
     Ok((entry(path, kind, &stat, xattrs), body))
 }
 
-fn entry(path: &EntryPath, kind: EntryKind, stat: &Stat, xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Entry {
+fn entry(path: &EntryPath, kind: EntryKind, stat: &Stat, xattrs: Xattrs) -> Entry {
     Entry {
         path: path.as_relative().to_vec(),
         kind,
@@ -322,7 +322,7 @@ fn entry(path: &EntryPath, kind: EntryKind, stat: &Stat, xattrs: Vec<(Vec<u8>, V
     }
 }
 
-fn read_xattrs(file: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+fn read_xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
     let mut names = vec![0; MAX_XATTR];
     let length = match flistxattr(file, &mut names) {
         Err(Errno::OPNOTSUPP) => 0,

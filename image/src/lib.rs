@@ -45,5 +45,5 @@ pub use reference::Reference;
 pub use registry::{PlatformChoice, Pulled, RegistryError, RegistryOptions, pull};
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, Store};
-pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk};
+pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
 pub use unpack::UnpackMode;

@@ -116,7 +116,7 @@ impl FromStr for Platform {
     /// alone mean `wasi/wasm`.
     fn from_str(text: &str) -> Result<Self, ImageError> {
         let invalid = || ImageError::InvalidPlatform(text.chars().take(60).collect());
-        let is_word = |part: &&str| {
+        let is_word = |part: &&str| -> bool {
             !part.is_empty()
                 && part.len() <= 32
                 && part
@@ -124,7 +124,7 @@ impl FromStr for Platform {
                     .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
         };
         let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|part| is_word(part)) {
+        if !parts.iter().all(is_word) {
             return Err(invalid());
         }
         match parts.as_slice() {

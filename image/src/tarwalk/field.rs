@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn time_rounds_towards_the_past() {
-        let table: [(&[u8], Option<(i64, u32)>); 8] = [
+        type Time = Option<(i64, u32)>;
+        let table: [(&[u8], Time); 8] = [
             (b"0", Some((0, 0))),
             (b"12.5", Some((12, 500_000_000))),
             (b"-1.5", Some((-2, 500_000_000))),

@@ -14,4 +14,4 @@ mod walk;
 pub use path::EntryPath;
 pub(crate) use path::printable;
 pub use sparse::Segment;
-pub use walk::{Entry, EntryKind, TarWalk};
+pub use walk::{Entry, EntryKind, TarWalk, Xattrs};

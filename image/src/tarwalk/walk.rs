@@ -43,6 +43,9 @@ pub enum EntryKind {
     Fifo,
 }
 
+/// Extended attributes in order: name, value.
+pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One entry. Its stored bytes are read from the [`TarWalk`] before the next entry is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -58,8 +61,8 @@ pub struct Entry {
     pub gid: u32,
     /// Modification time: seconds, nanoseconds.
     pub mtime: (i64, u32),
-    /// Extended attributes in order: name, value.
-    pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Extended attributes.
+    pub xattrs: Xattrs,
 }
 
 /// Extended headers that stand before the entry they are about.
@@ -469,7 +472,7 @@ fn id(record: Option<&[u8]>, field: &[u8]) -> Option<u32> {
     u32::try_from(value).ok().filter(|id| *id != u32::MAX)
 }
 
-fn xattrs(records: &Records) -> Vec<(Vec<u8>, Vec<u8>)> {
+fn xattrs(records: &Records) -> Xattrs {
     records
         .iter()
         .filter_map(|(key, value)| {

@@ -1,6 +1,8 @@
 //! From a layer blob to a layer directory that overlayfs can mount (image-spec v1.1.1 `layer.md`).
 
 mod attributes;
+mod directories;
+mod fault;
 mod stream;
 mod tree;
 mod whiteout;

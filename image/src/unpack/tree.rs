@@ -10,34 +10,18 @@ use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, fchmod, futimens, linkat, makedev, mkdirat,
-    mknodat, openat, openat2, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, linkat, makedev, mknodat, openat, openat2, statat, symlinkat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{self, DroppedXattr};
+use super::directories::{DIRECTORY, DirAttributes, IMPLIED, RESOLVE, finish_directory};
+use super::fault::Fault;
 use super::stream::{UnpackMode, Unpacked};
 use super::whiteout::{self, Meaning, is_whiteout};
 use crate::error::ImageError;
 use crate::tarwalk::{Entry, EntryKind, EntryPath, Segment, printable};
-
-/// How lookups go that span more than one component.
-const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_MAGICLINKS)
-    .union(ResolveFlags::NO_XDEV);
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
-
-/// A directory that the archive does not describe (image-spec v1.1.1 leaves its attributes open).
-const IMPLIED: DirAttributes = DirAttributes {
-    mode: 0o755,
-    mtime: (0, 0),
-};
 
 /// How many skipped things a record lists.
 const MAX_SKIPPED: usize = 100;
@@ -62,57 +46,17 @@ pub(crate) struct Skipped {
     pub(crate) what: String,
 }
 
-/// What a directory gets when everything is in it.
-#[derive(Debug, Clone, Copy)]
-struct DirAttributes {
-    mode: u32,
-    mtime: (i64, u32),
-}
-
 /// A layer directory that is being written.
 pub(crate) struct LayerTree {
-    root: Rc<OwnedFd>,
-    mode: UnpackMode,
+    pub(super) root: Rc<OwnedFd>,
+    pub(super) mode: UnpackMode,
     /// The directory of the entry before: the next one is mostly in the same.
-    current: (EntryPath, Rc<OwnedFd>),
-    dirs: BTreeMap<EntryPath, DirAttributes>,
-    implied: BTreeSet<EntryPath>,
-    links: BTreeMap<EntryPath, EntryPath>,
+    pub(super) current: (EntryPath, Rc<OwnedFd>),
+    pub(super) dirs: BTreeMap<EntryPath, DirAttributes>,
+    pub(super) implied: BTreeSet<EntryPath>,
+    pub(super) links: BTreeMap<EntryPath, EntryPath>,
     skipped: Vec<Skipped>,
     buffer: Vec<u8>,
-}
-
-/// Why an entry was not written.
-enum Fault {
-    Rule(&'static str),
-    System(io::Error),
-    Read(io::Error),
-}
-
-impl From<Errno> for Fault {
-    fn from(error: Errno) -> Self {
-        Self::System(error.into())
-    }
-}
-
-impl From<&'static str> for Fault {
-    fn from(rule: &'static str) -> Self {
-        Self::Rule(rule)
-    }
-}
-
-impl Fault {
-    fn about(self, entry: &[u8]) -> ImageError {
-        let entry = printable(entry);
-        match self {
-            Self::Rule(reason) => ImageError::Entry { entry, reason },
-            Self::System(source) => ImageError::WriteEntry { entry, source },
-            Self::Read(source) => ImageError::ReadStream {
-                what: "the archive",
-                source,
-            },
-        }
-    }
 }
 
 impl LayerTree {
@@ -196,15 +140,8 @@ impl LayerTree {
                 self.put_directory_attributes(path, entry)
             }
             EntryKind::File { size, sparse } => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let file = self.replace(&dir, name, path, || {
-                    openat(&*dir, name, flags | OFlags::NOFOLLOW, Mode::from(0o600))
-                })?;
-                let mut file = File::from(file);
-                self.copy(&mut file, *size, sparse.as_deref(), body)?;
-                let dropped = attributes::set_on_file(file.as_fd(), entry, self.mode)?;
-                self.note_xattrs(path, &dropped);
-                Ok(())
+                let file = self.make_file(&dir, name, path)?;
+                self.put_content(file, *size, sparse.as_deref(), path, entry, body)
             }
             EntryKind::Symlink(target) => {
                 if target.is_empty() || target.contains(&0) {
@@ -222,10 +159,10 @@ impl LayerTree {
                 })?;
                 self.put_attributes_by_name(&dir, name, path, entry)
             }
+            EntryKind::CharDevice(0, 0) => {
+                Err(Fault::Rule("a character device 0:0 is a whiteout on disk"))
+            }
             EntryKind::CharDevice(major, minor) => {
-                if (*major, *minor) == (0, 0) {
-                    return Err(Fault::Rule("a character device 0:0 is a whiteout on disk"));
-                }
                 let device = (FileType::CharacterDevice, *major, *minor);
                 self.put_device(&dir, name, path, entry, device)
             }
@@ -234,6 +171,29 @@ impl LayerTree {
                 self.put_device(&dir, name, path, entry, device)
             }
         }
+    }
+
+    fn make_file(&mut self, dir: &OwnedFd, name: &[u8], path: &EntryPath) -> Result<File, Fault> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        self.replace(dir, name, path, || {
+            openat(dir, name, flags | OFlags::CLOEXEC, Mode::from(0o600))
+        })
+        .map(File::from)
+    }
+
+    fn put_content(
+        &mut self,
+        mut file: File,
+        size: u64,
+        sparse: Option<&[Segment]>,
+        path: &EntryPath,
+        entry: &Entry,
+        body: &mut impl Read,
+    ) -> Result<(), Fault> {
+        self.copy(&mut file, size, sparse, body)?;
+        let dropped = attributes::set_on_file(file.as_fd(), entry, self.mode)?;
+        self.note_xattrs(path, &dropped);
+        Ok(())
     }
 
     fn put_directory_attributes(&mut self, path: &EntryPath, entry: &Entry) -> Result<(), Fault> {
@@ -337,119 +297,6 @@ impl LayerTree {
         }
     }
 
-    /// The directory at `path`, made with its parents where the archive did not describe it.
-    fn enter(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Fault> {
-        if self.current.0 == *path {
-            return Ok(Rc::clone(&self.current.1));
-        }
-        let opened = openat2(
-            &*self.root,
-            path.as_relative(),
-            DIRECTORY,
-            Mode::empty(),
-            RESOLVE,
-        );
-        let dir = match opened {
-            Ok(dir) => Rc::new(dir),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => self.make_path(path)?,
-            Err(error) => return Err(error.into()),
-        };
-        self.current = (path.clone(), Rc::clone(&dir));
-        Ok(dir)
-    }
-
-    fn make_path(&mut self, path: &EntryPath) -> Result<Rc<OwnedFd>, Fault> {
-        let mut dir = Rc::clone(&self.root);
-        let mut upto = EntryPath::default();
-        for name in path.components() {
-            upto = upto.child(name);
-            let opened = match openat(&*dir, name, DIRECTORY, Mode::empty()) {
-                Err(Errno::NOENT) => self.make_implied(&dir, name, &upto)?,
-                Err(Errno::NOTDIR | Errno::LOOP) => {
-                    let stat = statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                    if !is_whiteout(&stat) {
-                        return Err(Fault::Rule(
-                            "its path goes through something that is no directory",
-                        ));
-                    }
-                    self.make_implied(&dir, name, &upto)?
-                }
-                other => other?,
-            };
-            dir = Rc::new(opened);
-        }
-        Ok(dir)
-    }
-
-    fn make_implied(
-        &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
-        path: &EntryPath,
-    ) -> Result<OwnedFd, Fault> {
-        self.make_directory(dir, name, path)?;
-        self.dirs.insert(path.clone(), IMPLIED);
-        self.implied.insert(path.clone());
-        Ok(openat(dir, name, DIRECTORY, Mode::empty())?)
-    }
-
-    /// Makes a directory, or leaves the one that is there. One that takes the place of a whiteout
-    /// hides what the layers below have in theirs.
-    fn make_directory(
-        &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
-        path: &EntryPath,
-    ) -> Result<(), Fault> {
-        let private = Mode::from(0o700);
-        match mkdirat(dir, name, private) {
-            Err(Errno::EXIST) => {}
-            other => return Ok(other?),
-        }
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            return Ok(());
-        }
-        self.clear(dir, name, path)?;
-        mkdirat(dir, name, private)?;
-        if is_whiteout(&stat) {
-            let own = openat(dir, name, DIRECTORY, Mode::empty())?;
-            whiteout::set_opaque(own.as_fd(), self.mode)?;
-        }
-        Ok(())
-    }
-
-    /// Makes something at `name`; what an earlier entry put there goes first.
-    fn replace<T>(
-        &mut self,
-        dir: &OwnedFd,
-        name: &[u8],
-        path: &EntryPath,
-        make: impl Fn() -> Result<T, Errno>,
-    ) -> Result<T, Fault> {
-        match make() {
-            Err(Errno::EXIST) => {
-                self.clear(dir, name, path)?;
-                Ok(make()?)
-            }
-            other => Ok(other?),
-        }
-    }
-
-    fn clear(&mut self, dir: &OwnedFd, name: &[u8], path: &EntryPath) -> Result<(), Fault> {
-        match unlinkat(dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => return Ok(()),
-            Err(Errno::ISDIR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        remove_directory(dir, name)?;
-        self.dirs.retain(|known, _| !known.is_within(path));
-        self.implied.retain(|known| !known.is_within(path));
-        self.links.retain(|known, _| !known.is_within(path));
-        self.current = (EntryPath::default(), Rc::clone(&self.root));
-        Ok(())
-    }
-
     fn copy(
         &mut self,
         file: &mut File,
@@ -529,31 +376,4 @@ impl LayerTree {
             skipped: self.skipped,
         })
     }
-}
-
-fn finish_directory(
-    root: &OwnedFd,
-    path: &EntryPath,
-    attributes: DirAttributes,
-) -> Result<(), Errno> {
-    let dir = openat2(root, path.as_relative(), DIRECTORY, Mode::empty(), RESOLVE)?;
-    fchmod(&dir, Mode::from_raw_mode(attributes.mode))?;
-    futimens(&dir, &attributes::times(attributes.mtime))
-}
-
-/// Removes a directory with everything in it. Depth is bounded by [`EntryPath`].
-fn remove_directory(parent: &OwnedFd, name: &[u8]) -> Result<(), Errno> {
-    let dir = openat(parent, name, DIRECTORY, Mode::empty())?;
-    for entry in Dir::read_from(&dir)? {
-        let entry = entry?;
-        let child = entry.file_name().to_bytes();
-        if matches!(child, b"." | b"..") {
-            continue;
-        }
-        match unlinkat(&dir, child, AtFlags::empty()) {
-            Err(Errno::ISDIR) => remove_directory(&dir, child)?,
-            other => other?,
-        }
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

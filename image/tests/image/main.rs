@@ -1,6 +1,12 @@
 //! Images on a real file system: layers, archives, names.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "functions of tests that are no tests themselves"
+)]
+
 mod archives;
 mod host;
 mod names;
 mod unpack;
+mod walk;
