@@ -105,7 +105,7 @@ fn compile_component(
         return Err(CompileError::MissingImports(missing));
     }
     let component = Component::new(engine, bytes).map_err(CompileError::Compile)?;
-    link::component_linker(engine)
+    link::component_linker(engine, &component)
         .map_err(CompileError::Engine)?
         .instantiate_pre(&component)
         .map_err(CompileError::Link)?;

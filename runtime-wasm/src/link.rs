@@ -44,11 +44,25 @@ pub(crate) fn module_linker(engine: &Engine) -> wasmtime::Result<wasmtime::Linke
     Ok(linker)
 }
 
-/// Makes the imports of components: all of `wasi:cli/imports`, versions 0.2 and 0.3.
-pub(crate) fn component_linker(engine: &Engine) -> wasmtime::Result<component::Linker<Guest>> {
+/// Makes the imports of a component: those of `wasi:cli/imports` in the versions that it imports.
+/// Defining them all costs a tenth of a start.
+pub(crate) fn component_linker(
+    engine: &Engine,
+    component: &component::Component,
+) -> wasmtime::Result<component::Linker<Guest>> {
+    let imports_version = |version: &str| {
+        component
+            .component_type()
+            .imports(engine)
+            .any(|(name, _)| name.contains(version))
+    };
     let mut linker = component::Linker::new(engine);
-    p2::add_to_linker_async(&mut linker)?;
-    p3::add_to_linker(&mut linker)?;
+    if imports_version("@0.2.") {
+        p2::add_to_linker_async(&mut linker)?;
+    }
+    if imports_version("@0.3.") {
+        p3::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
 }
 

@@ -1,4 +1,9 @@
 //! The compile worker as a process: this program starts itself as `ketch` would.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking and says what it does"
+)]
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,7 +23,7 @@ fn main() {
         worker::main(args, File::from(input), std::io::stdout()).unwrap();
         return;
     }
-    let tests: [(&str, fn(&Store)); 6] = [
+    let tests: [Test; 6] = [
         (
             "module_is_compiled_once_and_recorded",
             module_is_compiled_once,
@@ -34,6 +39,9 @@ fn main() {
         println!("test {name} ... ok");
     }
 }
+
+/// A name and what it checks, in a store of its own.
+type Test = (&'static str, fn(&Store));
 
 struct Store {
     dir: tempfile::TempDir,

@@ -18,6 +18,12 @@ pub enum LoadError {
         "the compiled module does not fit this engine; remove it from the store's `compiled` directory"
     )]
     Incompatible(#[source] wasmtime::Error),
+    /// The engine cannot be made on this machine.
+    #[error("cannot make the WebAssembly engine")]
+    Engine(#[source] wasmtime::Error),
+    /// The event loop cannot be made.
+    #[error("cannot make the event loop")]
+    Runtime(#[source] std::io::Error),
     /// It could not be read.
     #[error("cannot read the compiled module")]
     Read(#[source] std::io::Error),

@@ -1,5 +1,6 @@
 //! The process around [`run`]: descriptors in, exit code out.
 
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -35,20 +36,19 @@ enum HostError {
 /// Runs the wasm host: spec on descriptor 3, compiled module on descriptor 4, standard streams on
 /// 0 to 2, the container's root at `/`. Ends the process with the guest's exit code.
 pub fn main() -> ! {
-    let code = match serve() {
-        Ok(code) => code,
-        Err(error) => {
-            let text = format!("ketch: {}\n", chain(&error));
-            say(&text);
-            code::ENGINE
-        }
-    };
-    // `_exit`, because a thread may sit in a read of standard input, and because nothing that is
-    // still in memory has to be written.
+    let Err(error) = serve();
+    end(&format!("ketch: {}\n", chain(&error)), code::ENGINE)
+}
+
+/// `_exit`, because a thread may sit in a read of standard input, and because nothing that is still
+/// in memory has to be written.
+fn end(message: &str, code: u8) -> ! {
+    // Nobody is left to hear of a failure.
+    let _lost = io::stderr().write_all(message.as_bytes());
     sys::signal::exit_now(i32::from(code))
 }
 
-fn serve() -> Result<u8, HostError> {
+fn serve() -> Result<Infallible, HostError> {
     let signals = SIGNALS.map(Signal::as_raw);
     sys::signal::end_process_on(&signals).map_err(HostError::Prepare)?;
     no_core_dumps().map_err(HostError::Prepare)?;
@@ -56,9 +56,10 @@ fn serve() -> Result<u8, HostError> {
     let spec = WasmSpec::decode(&spec)?;
     let artifact = sys::inherit::duplicate_inherited(ARTIFACT_FD);
     let artifact = File::from(artifact.map_err(HostError::ReadArtifact)?);
-    let outcome = run(&spec, artifact, Path::new("/"))?;
-    say(&outcome.message());
-    Ok(outcome.code)
+    let finished = run(&spec, artifact, Path::new("/"), |outcome| {
+        end(&outcome.message(), outcome.code)
+    });
+    Ok(finished?)
 }
 
 /// A core file would hold the guest's memory and environment, and 4 GiB of reserved addresses.
@@ -75,11 +76,6 @@ fn read_spec() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MAX_SPEC).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Writes to the container's standard error. Nobody is left to hear of a failure.
-fn say(text: &str) {
-    let _lost = io::stderr().write_all(text.as_bytes());
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -20,28 +20,39 @@ const RUN_P3: &str = "wasi:cli/run@0.3.";
 /// Runs a guest to its end. `artifact` is its compiled code from the store's cache, `root` the
 /// directory that it sees as `/`; standard input and output are this process's.
 ///
+/// `finish` gets the outcome while everything is still mapped: a process that ends there does not
+/// pay for taking it down.
+///
 /// # Errors
 /// When the code cannot be loaded. Whatever happens from there on is in the [`Outcome`].
-pub fn run(spec: &WasmSpec, artifact: File, root: &Path) -> Result<Outcome, LoadError> {
-    let engine = engine(Profile::Command).map_err(LoadError::Incompatible)?;
+pub fn run<T>(
+    spec: &WasmSpec,
+    artifact: File,
+    root: &Path,
+    finish: impl FnOnce(Outcome) -> T,
+) -> Result<T, LoadError> {
+    let engine = engine(Profile::Command).map_err(LoadError::Engine)?;
     let code = load(&engine, spec.kind, artifact)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(LoadError::Read)?;
-    let outcome = runtime.block_on(async {
-        let store = match context::store(&engine, spec, root) {
+        .map_err(LoadError::Runtime)?;
+    let finished = runtime.block_on(async {
+        let mut store = match context::store(&engine, spec, root) {
             Ok(store) => store,
-            Err(error) => return Outcome::not_started(&error),
+            Err(error) => return finish(Outcome::not_started(&error)),
         };
-        match code {
-            Code::Module(module) => run_module(&engine, store, &module, spec).await,
-            Code::Component(component) => run_component(&engine, store, &component, spec).await,
-        }
+        let result = match &code {
+            Code::Module(module) => call_module(&engine, &mut store, module, spec).await,
+            Code::Component(component) => {
+                call_component(&engine, &mut store, component, spec).await
+            }
+        };
+        finish(ending(result))
     });
     // Dropping the runtime would wait for a thread that sits in a read of standard input.
     runtime.shutdown_background();
-    Ok(outcome)
+    Ok(finished)
 }
 
 /// An error before the guest's first instruction.
@@ -58,18 +69,9 @@ fn ending(result: Result<i32, Failure>) -> Outcome {
     }
 }
 
-async fn run_module(
-    engine: &Engine,
-    store: Store<Guest>,
-    module: &Module,
-    spec: &WasmSpec,
-) -> Outcome {
-    ending(call_module(engine, store, module, spec).await)
-}
-
 async fn call_module(
     engine: &Engine,
-    mut store: Store<Guest>,
+    store: &mut Store<Guest>,
     module: &Module,
     spec: &WasmSpec,
 ) -> Result<i32, Failure> {
@@ -80,22 +82,22 @@ async fn call_module(
         .map_err(Failure::Start)?;
     // A start function is guest code: its traps are traps.
     let instance = pre
-        .instantiate_async(&mut store)
+        .instantiate_async(&mut *store)
         .await
         .map_err(Failure::Run)?;
     if spec.invoke.is_some()
-        && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut store, "_initialize")
+        && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
     {
         initialize
-            .call_async(&mut store, ())
+            .call_async(&mut *store, ())
             .await
             .map_err(Failure::Run)?;
     }
     let missing = || Failure::Start(wasmtime::Error::msg(format!("no function `{entry}`")));
-    let function = instance.get_func(&mut store, entry).ok_or_else(missing)?;
-    let mut results = vec![Val::I32(0); function.ty(&store).results().len()];
+    let function = instance.get_func(&mut *store, entry).ok_or_else(missing)?;
+    let mut results = vec![Val::I32(0); function.ty(&*store).results().len()];
     function
-        .call_async(&mut store, &[], &mut results)
+        .call_async(&mut *store, &[], &mut results)
         .await
         .map_err(Failure::Run)?;
     Ok(0)
@@ -115,25 +117,24 @@ fn check_export(module: &Module, entry: &str) -> wasmtime::Result<()> {
     }
 }
 
-async fn run_component(
+async fn call_component(
     engine: &Engine,
-    store: Store<Guest>,
+    store: &mut Store<Guest>,
     component: &Component,
     spec: &WasmSpec,
-) -> Outcome {
-    let result = match &spec.invoke {
+) -> Result<i32, Failure> {
+    match &spec.invoke {
         Some(name) => call_export(engine, store, component, name).await,
         None => call_command(engine, store, component).await,
-    };
-    ending(result)
+    }
 }
 
 async fn call_command(
     engine: &Engine,
-    mut store: Store<Guest>,
+    store: &mut Store<Guest>,
     component: &Component,
 ) -> Result<i32, Failure> {
-    let pre = link::component_linker(engine)
+    let pre = link::component_linker(engine, component)
         .and_then(|linker| linker.instantiate_pre(component))
         .map_err(Failure::Start)?;
     let is_p3 = component
@@ -142,7 +143,7 @@ async fn call_command(
         .any(|(name, _)| name.starts_with(RUN_P3));
     let returned = if is_p3 {
         let pre = p3::bindings::CommandPre::new(pre).map_err(Failure::Start)?;
-        let command = pre.instantiate_async(&mut store).await;
+        let command = pre.instantiate_async(&mut *store).await;
         let command = command.map_err(Failure::Run)?;
         store
             .run_concurrent(async |store| command.wasi_cli_run().call_run(store).await)
@@ -151,11 +152,11 @@ async fn call_command(
             .map_err(Failure::Run)?
     } else {
         let pre = p2::bindings::CommandPre::new(pre).map_err(Failure::Start)?;
-        let command = pre.instantiate_async(&mut store).await;
+        let command = pre.instantiate_async(&mut *store).await;
         let command = command.map_err(Failure::Run)?;
         command
             .wasi_cli_run()
-            .call_run(&mut store)
+            .call_run(&mut *store)
             .await
             .map_err(Failure::Run)?
     };
@@ -164,27 +165,27 @@ async fn call_command(
 
 async fn call_export(
     engine: &Engine,
-    mut store: Store<Guest>,
+    store: &mut Store<Guest>,
     component: &Component,
     name: &str,
 ) -> Result<i32, Failure> {
-    let pre = link::component_linker(engine)
+    let pre = link::component_linker(engine, component)
         .and_then(|linker| linker.instantiate_pre(component))
         .map_err(Failure::Start)?;
-    let instance = pre.instantiate_async(&mut store).await;
+    let instance = pre.instantiate_async(&mut *store).await;
     let instance = instance.map_err(Failure::Run)?;
-    let Some(function) = instance.get_func(&mut store, name) else {
+    let Some(function) = instance.get_func(&mut *store, name) else {
         let text = format!("the component exports no function `{name}`");
         return Err(Failure::Start(wasmtime::Error::msg(text)));
     };
-    let ty = function.ty(&store);
+    let ty = function.ty(&*store);
     if ty.params().len() != 0 {
         let text = format!("`{name}` is no function without parameters");
         return Err(Failure::Start(wasmtime::Error::msg(text)));
     }
     let mut results = vec![ComponentVal::Bool(false); ty.results().len()];
     function
-        .call_async(&mut store, &[], &mut results)
+        .call_async(&mut *store, &[], &mut results)
         .await
         .map_err(Failure::Run)?;
     let failed = matches!(results.first(), Some(ComponentVal::Result(Err(_))));

@@ -1,4 +1,5 @@
 //! Guests in this process: what needs neither standard streams nor PID 1.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs::File;
 use std::io::Write;
@@ -25,7 +26,7 @@ fn run_in(root: &Path, text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> Outcome
     let path = dir.path().join("artifact");
     let mut artifact = File::create(&path).unwrap();
     artifact.write_all(&compiled.artifact).unwrap();
-    run(&spec, File::open(&path).unwrap(), root).unwrap()
+    run(&spec, File::open(&path).unwrap(), root, |outcome| outcome).unwrap()
 }
 
 fn outcome(text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> Outcome {
@@ -398,7 +399,7 @@ fn artifact_that_is_no_compiled_code_is_refused() {
         File::create(&path).unwrap().write_all(bytes).unwrap();
         for kind in [BinaryKind::CoreModule, BinaryKind::Component] {
             let spec = WasmSpec::new(kind, Vec::new());
-            assert!(run(&spec, File::open(&path).unwrap(), root.path()).is_err());
+            assert!(run(&spec, File::open(&path).unwrap(), root.path(), drop).is_err());
         }
     }
 }
