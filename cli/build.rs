@@ -13,7 +13,12 @@ use std::process::Command;
 const EXECUTABLES: [(&str, &str, Libc, &[&str]); 2] = [
     ("monitor", "ketch-init", Libc::MuslIfInstalled, &[]),
     // wasmtime compiles C, for which the musl target needs a C compiler of its own.
-    ("runtime-wasm", "ketch-wasm-host", Libc::Own, &["--no-default-features", "--features", "host"]),
+    (
+        "runtime-wasm",
+        "ketch-wasm-host",
+        Libc::Own,
+        &["--no-default-features", "--features", "host"],
+    ),
 ];
 
 /// Which C library an executable is linked with, statically in both cases.

@@ -26,7 +26,9 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
         return ExitCode::from(0);
     }
     report(error);
-    let engine = error.downcast_ref::<EngineError>().map(EngineError::exit_code);
+    let engine = error
+        .downcast_ref::<EngineError>()
+        .map(EngineError::exit_code);
     ExitCode::from(engine.unwrap_or(if error.is::<Usage>() { code::ENGINE } else { 1 }))
 }
 

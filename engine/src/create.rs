@@ -72,16 +72,15 @@ impl Engine {
         let run = &image.config.config;
         let args = arguments(options, &image)?;
         let program = args.first().map(String::as_str).unwrap_or_default();
-        let choice =
-            runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
-        let wasm = self.module(&image, &choice, &root, program, &run.env)?.map(|module| {
-            WasmModule {
+        let choice = runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
+        let wasm = self
+            .module(&image, &choice, &root, program, &run.env)?
+            .map(|module| WasmModule {
                 network: options.network != Network::None,
                 readonly: options.read_only,
                 memory_bytes: options.memory_bytes.map(guest_memory),
                 ..module
-            }
-        });
+            });
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
         let dir = self.layout.container(&id);
@@ -218,7 +217,10 @@ fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, E
 }
 
 fn entrypoint_given(options: &ContainerOptions, run: &image::RunConfig) -> bool {
-    let own = run.entrypoint.as_ref().is_some_and(|entrypoint| !entrypoint.is_empty());
+    let own = run
+        .entrypoint
+        .as_ref()
+        .is_some_and(|entrypoint| !entrypoint.is_empty());
     options.entrypoint.is_some() || own || run.cmd.is_some()
 }
 

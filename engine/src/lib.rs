@@ -41,7 +41,12 @@ impl Engine {
     /// Puts the parts together.
     #[must_use]
     pub fn new(layout: Layout, store: Store, executables: Executables, ketch: PathBuf) -> Self {
-        Self { layout, store, executables, ketch }
+        Self {
+            layout,
+            store,
+            executables,
+            ketch,
+        }
     }
 
     /// Where everything is.

@@ -42,10 +42,19 @@ pub(crate) fn choose(
     let facts = ManifestFacts {
         config_media_type: manifest.config().media_type().to_string(),
         artifact_type: manifest.artifact_type().as_ref().map(ToString::to_string),
-        layer_media_types: manifest.layers().iter().map(|l| l.media_type().to_string()).collect(),
+        layer_media_types: manifest
+            .layers()
+            .iter()
+            .map(|l| l.media_type().to_string())
+            .collect(),
         os: config.os.clone(),
         architecture: config.architecture.clone(),
-        annotations: manifest.annotations().iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect(),
+        annotations: manifest
+            .annotations()
+            .iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect(),
     };
     detect::choose(&facts, over, || probe(root, program, env))
         .map_err(|reason| EngineError::Unsupported(format!("cannot run the image: {reason}")))
@@ -53,9 +62,13 @@ pub(crate) fn choose(
 
 /// The first bytes of the program, found as `execve` would find it.
 fn probe(root: &LayeredRoot, program: &str, env: &[String]) -> Entrypoint {
-    let Some(path) = find(root, program, env) else { return Entrypoint::Missing };
+    let Some(path) = find(root, program, env) else {
+        return Entrypoint::Missing;
+    };
     let mut bytes = Vec::new();
-    let read = root.open(&path).map(|file| file.take(HEADER_LEN as u64).read_to_end(&mut bytes));
+    let read = root
+        .open(&path)
+        .map(|file| file.take(HEADER_LEN as u64).read_to_end(&mut bytes));
     match read {
         Ok(Ok(_)) => Entrypoint::from_bytes(&bytes),
         _ => Entrypoint::Unknown,
@@ -67,8 +80,14 @@ fn find(root: &LayeredRoot, program: &str, env: &[String]) -> Option<PathBuf> {
     if program.contains('/') {
         return Some(Path::new("/").join(program)).filter(exists);
     }
-    let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or_default();
-    path.split(':').map(|dir| Path::new("/").join(dir).join(program)).find(exists)
+    let path = env
+        .iter()
+        .rev()
+        .find_map(|pair| pair.strip_prefix("PATH="))
+        .unwrap_or_default();
+    path.split(':')
+        .map(|dir| Path::new("/").join(dir).join(program))
+        .find(exists)
 }
 
 impl Engine {
@@ -103,7 +122,10 @@ impl Engine {
         let failed = EngineError::io("read the module");
         let mut file = File::open(path).map_err(&failed)?;
         let mut head = Vec::new();
-        (&mut file).take(HEADER_LEN as u64).read_to_end(&mut head).map_err(&failed)?;
+        (&mut file)
+            .take(HEADER_LEN as u64)
+            .read_to_end(&mut head)
+            .map_err(&failed)?;
         let kind = detect::binary_kind(name, &head).map_err(|reason| EngineError::Start {
             code: runtime::code::NOT_EXECUTABLE,
             message: format!("cannot run `{name}`: {reason}"),
@@ -125,11 +147,17 @@ impl Engine {
 
     /// The compiled module, from the cache or by a worker.
     pub(crate) fn compiled(&self, module: &WasmModule) -> Result<PathBuf, EngineError> {
-        worker::ensure_compiled(&self.layout, &self.ketch, &module.path, &module.digest, None)
-            .map_err(|error| EngineError::Start {
-                code: runtime::code::NOT_EXECUTABLE,
-                message: chain(&error),
-            })
+        worker::ensure_compiled(
+            &self.layout,
+            &self.ketch,
+            &module.path,
+            &module.digest,
+            None,
+        )
+        .map_err(|error| EngineError::Start {
+            code: runtime::code::NOT_EXECUTABLE,
+            message: chain(&error),
+        })
     }
 }
 
@@ -147,8 +175,16 @@ pub(crate) fn wasm_spec(
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect();
     spec.cwd = process.cwd().to_string_lossy().into_owned();
-    spec.network = if module.network { NetworkGrant::Inherit } else { NetworkGrant::None };
-    spec.root = if module.readonly { RootAccess::ReadOnly } else { RootAccess::ReadWrite };
+    spec.network = if module.network {
+        NetworkGrant::Inherit
+    } else {
+        NetworkGrant::None
+    };
+    spec.root = if module.readonly {
+        RootAccess::ReadOnly
+    } else {
+        RootAccess::ReadWrite
+    };
     spec.limits.memory_bytes = module.memory_bytes;
     spec.encode().map_err(|error| {
         EngineError::io("encode the wasm host's specification")(io::Error::other(error))

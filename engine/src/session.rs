@@ -87,8 +87,16 @@ impl Session {
 
     /// Sends the request of [`Session::attach`].
     pub(crate) fn ask_streams(&self, wanted: Wanted) -> Result<(), EngineError> {
-        let Wanted { stdin, stdout, stderr } = wanted;
-        self.send(&Request::Attach { stdin, stdout, stderr })
+        let Wanted {
+            stdin,
+            stdout,
+            stderr,
+        } = wanted;
+        self.send(&Request::Attach {
+            stdin,
+            stdout,
+            stderr,
+        })
     }
 
     /// Takes the streams that were asked for when the container was started.

@@ -10,7 +10,8 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION, WasmPlan,
+    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
+    WasmPlan,
 };
 use runtime_native::plan::{Options, PlanError, detect, plan};
 use sys::durable;
@@ -168,12 +169,17 @@ impl Engine {
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {
-        let Some(module) = &launch.wasm else { return Ok(None) };
+        let Some(module) = &launch.wasm else {
+            return Ok(None);
+        };
         let host = self
             .executables
             .wasm_host_path(&self.layout.exe())
             .map_err(EngineError::io("put the wasm host in place"))?;
-        let process = spec.process().as_ref().ok_or(PlanError::Missing("process"))?;
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or(PlanError::Missing("process"))?;
         Ok(Some(WasmPlan {
             host: c_path(&host)?,
             artifact: c_path(&self.compiled(module)?)?,

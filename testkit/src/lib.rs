@@ -1,1 +1,160 @@
-//! testkit
+//! Sandboxes for ketch's tests: a state root and a run directory of their own, the real program,
+//! real kernels; and nothing left afterwards.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::mount::{UnmountFlags, unmount};
+
+/// Something that a test cannot do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// To be root.
+    Root,
+    /// A memory controller that this user may use.
+    MemoryCgroup,
+}
+
+impl Need {
+    fn is_met(self) -> bool {
+        match self {
+            Self::Root => rustix::process::geteuid().is_root(),
+            Self::MemoryCgroup => {
+                let v1 = Path::new("/sys/fs/cgroup/memory/cgroup.procs");
+                let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
+                let v2 = v2.is_ok_and(|text| text.split(' ').any(|name| name.trim() == "memory"));
+                rustix::process::geteuid().is_root() && (v1.exists() || v2)
+            }
+        }
+    }
+}
+
+/// How a run of `ketch` ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Exit code.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// A state root and a run directory, removed when dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    dir: tempfile::TempDir,
+    ketch: PathBuf,
+}
+
+impl Sandbox {
+    /// Makes a sandbox for the program `ketch`. Without what the test needs it prints why the test
+    /// is skipped and gives `None`.
+    ///
+    /// # Panics
+    /// Instead of skipping, when `KETCH_TEST_REQUIRE` is `all`.
+    #[must_use]
+    pub fn new(ketch: impl AsRef<Path>, needs: &[Need]) -> Option<Self> {
+        if let Some(missing) = needs.iter().find(|need| !need.is_met()) {
+            skip(&format!("needs {missing:?}"));
+            return None;
+        }
+        let dir = tempfile::Builder::new()
+            .prefix("ketch-test-")
+            .tempdir()
+            .unwrap();
+        Some(Self {
+            dir,
+            ketch: ketch.as_ref().to_path_buf(),
+        })
+    }
+
+    /// Runs `ketch` without standard input.
+    pub fn ketch<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
+        self.ketch_with_input(args, b"")
+    }
+
+    /// Runs `ketch` with bytes on standard input.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    pub fn ketch_with_input<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        input: &[u8],
+    ) -> Run {
+        let mut child = Command::new(&self.ketch)
+            .env_clear()
+            .env("KETCH_ROOT", self.dir.path().join("root"))
+            .env("KETCH_RUN", self.dir.path().join("run"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that does not read its input ends the pipe.
+        drop(stdin.write_all(input));
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        Run {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// A directory for the test's own files.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Makes an image of files, each with a mode, and gives it a name.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn image(&self, name: &str, files: &[(&str, &[u8], u32)], changes: &[&str]) {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, bytes, mode) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(*mode);
+            header.set_cksum();
+            archive.append_data(&mut header, path, *bytes).unwrap();
+        }
+        let mut args = vec!["import"];
+        for change in changes {
+            args.extend(["--change", *change]);
+        }
+        args.extend(["-", name]);
+        let run = self.ketch_with_input(args, &archive.into_inner().unwrap());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let exe = self.dir.path().join("run/exe");
+        for entry in std::fs::read_dir(exe).into_iter().flatten().flatten() {
+            // A directory without a mount has nothing to be unmounted.
+            let _unmounted = unmount(entry.path(), UnmountFlags::DETACH);
+        }
+    }
+}
+
+/// Says that a test is skipped.
+///
+/// # Panics
+/// When `KETCH_TEST_REQUIRE` is `all`.
+#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "test code")]
+pub fn skip(reason: &str) {
+    let required = std::env::var("KETCH_TEST_REQUIRE").is_ok_and(|value| value == "all");
+    assert!(!required, "this machine must not skip: {reason}");
+    eprintln!("skipped: {reason}");
+}

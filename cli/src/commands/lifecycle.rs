@@ -77,7 +77,10 @@ pub(crate) fn start(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
         if container.is_running() {
             return Ok(());
         }
-        engine.start(container, None, None)?.wait_started().map(drop)
+        engine
+            .start(container, None, None)?
+            .wait_started()
+            .map(drop)
     })
 }
 

@@ -7,6 +7,7 @@ mod lifecycle;
 mod logs;
 mod options;
 mod ps;
+mod pull;
 mod run;
 
 use std::collections::BTreeMap;
@@ -24,7 +25,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 19] = [
+const COMMANDS: [(&str, &str); 20] = [
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -41,6 +42,7 @@ const COMMANDS: [(&str, &str); 19] = [
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
+    ("pull", "Get an image from a registry"),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
@@ -125,6 +127,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "save" => image::save(&context, &parse(command, &rest)?),
         "import" => image::import(&context, &parse(command, &rest)?),
         "history" => image::history(&context, &parse(command, &rest)?),
+        "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
         "info" => info::info(&context),

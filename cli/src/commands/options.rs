@@ -160,7 +160,11 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
     if parts.clone().next().is_none() && arch.is_empty() && !os.is_empty() {
         // A system alone means this machine's processor, or the only one that wasm has.
         let host = Platform::host();
-        let arch = if os == "linux" { host.architecture() } else { "wasm" };
+        let arch = if os == "linux" {
+            host.architecture()
+        } else {
+            "wasm"
+        };
         return Ok(Platform::new(os, arch, None));
     }
     if os.is_empty() || arch.is_empty() {

@@ -2,10 +2,11 @@
 
 use clap::Args;
 use engine::{Created, Engine, Wanted};
-use image::ImageError;
+use image::{PlatformChoice, Reference};
 
 use super::Invocation;
 use super::options::CreateArgs;
+use super::pull;
 use crate::{attach, render};
 
 /// Options of `run`.
@@ -22,7 +23,7 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let options = args.create.resolve(&context.settings)?;
-    let created = create_container(&engine, &options)?;
+    let created = create_container(context, &engine, &options)?;
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
         session.wait_started()?;
@@ -31,8 +32,11 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     }
     let signals = attach::block_signals()?;
     let terminal = options.console.is_some();
-    let wanted =
-        Wanted { stdin: options.interactive, stdout: true, stderr: !terminal };
+    let wanted = Wanted {
+        stdin: options.interactive,
+        stdout: true,
+        stderr: !terminal,
+    };
     let session = engine.start_created(&created, options.console, Some(wanted))?;
     session.wait_started()?;
     let streams = session.attached(wanted)?;
@@ -51,20 +55,34 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
 /// Creates a container and prints its id.
 pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
     let options = args.resolve(&context.settings)?;
-    let created = create_container(&context.engine()?, &options)?;
+    let created = create_container(context, &context.engine()?, &options)?;
     render::print(&created.config.id)?;
     Ok(0)
 }
 
+/// Creates a container; an image that is not in the store is fetched first, `hello` from this
+/// program itself.
 fn create_container(
+    context: &Invocation,
     engine: &Engine,
     options: &engine::ContainerOptions,
 ) -> anyhow::Result<Created> {
     match engine.create(options) {
-        Err(engine::EngineError::Image(ImageError::NotFound { .. }))
-            if options.image == "hello" =>
-        {
-            super::image::load_hello(engine)?;
+        Err(engine::EngineError::Image(error)) if pull::is_missing(&error) => {
+            if options.image == "hello" {
+                super::image::load_hello(engine)?;
+            } else {
+                render::line(&format!(
+                    "ketch: `{}` is not here yet, pulling it",
+                    options.image
+                ));
+                let choice = match &options.platform {
+                    Some(platform) => PlatformChoice::Only(platform.clone()),
+                    None => PlatformChoice::Default,
+                };
+                let reference = Reference::parse(&options.image)?;
+                pull::fetch(engine, &context.settings, &reference, &choice)?;
+            }
             Ok(engine.create(options)?)
         }
         other => Ok(other?),

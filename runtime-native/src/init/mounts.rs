@@ -64,7 +64,11 @@ fn set_flags(mount: &OwnedFd, plan: &MountPlan, depth: Depth) -> std::result::Re
 /// How deep the propagation goes: `MS_REC` of `linux/mount.h`.
 fn spread(plan: &MountPlan) -> Depth {
     const MS_REC: u64 = 1 << 14;
-    if plan.propagation & MS_REC != 0 { Depth::Tree } else { Depth::One }
+    if plan.propagation & MS_REC != 0 {
+        Depth::Tree
+    } else {
+        Depth::One
+    }
 }
 
 fn bind_sysfs(plan: &MountPlan) -> std::result::Result<OwnedFd, Errno> {
