@@ -209,8 +209,8 @@ pub enum ImageError {
         reason: String,
     },
 
-    /// The lock of the image names stayed taken.
-    #[error("cannot lock the image names with `{}`", path.display())]
+    /// A lock of the store stayed taken.
+    #[error("cannot take the lock `{}`", path.display())]
     Lock {
         /// The lock file.
         path: PathBuf,

@@ -80,29 +80,23 @@ impl Plan {
         let mut links = BTreeMap::new();
         for (layer, record) in records.iter().enumerate() {
             for link in &record.links {
-                let (path, target) = (parse(&link.path)?, parse(&link.target)?);
+                let path = &link.path;
                 let uppers = dirs.get(..layer).unwrap_or_default();
-                if !links.contains_key(&path) && !any_decides(uppers, &path)? {
-                    let source = link_target(dirs, layer, &path, &target)?;
-                    links.insert(path, source);
+                if !links.contains_key(path) && !any_decides(uppers, path)? {
+                    let source = link_target(dirs, layer, path, &link.target)?;
+                    links.insert(path.clone(), source);
                 }
             }
         }
         let mut plan = links.clone();
         for (layer, record) in records.iter().enumerate() {
             for path in &record.implied {
-                let path = parse(path)?;
                 let hidden = links.keys().any(|link| path.is_within(link));
-                if let Some(source) = described_below(&root, records, layer, &path)?
+                if let Some(source) = described_below(&root, records, layer, path)?
                     && !hidden
                 {
-                    plan.insert(path, (source, EntryPath::default()));
+                    plan.insert(path.clone(), (source, path.clone()));
                 }
-            }
-        }
-        for (path, source) in &mut plan {
-            if source.1.is_root() {
-                source.1 = path.clone();
             }
         }
         Self(plan).with_parents(&root)
@@ -194,7 +188,7 @@ fn described_below(
     }
     let describes = |layer: &usize| {
         let implied = records.get(*layer).map(|record| &record.implied);
-        implied.is_some_and(|implied| !implied.iter().any(|dir| dir == path.as_bytes()))
+        implied.is_some_and(|implied| !implied.contains(path))
     };
     Ok(shown.into_iter().find(describes))
 }

@@ -9,21 +9,27 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use state::Layout;
 use sys::durable::{self, Durability};
+use sys::lock::{FileLock, Mode};
 
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
 use crate::progress::{Outcome, Progress, Task};
+use crate::tarwalk::EntryPath;
 use crate::unpack::{PendingLink, Skipped, UnpackMode, unpack_layer};
 
 /// How many layers are unpacked at once: inflating is the work, and it takes a core each.
 const PARALLEL: usize = 2;
+
+/// How long a layer waits for its name.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What is known of an unpacked layer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,7 +42,7 @@ pub(crate) struct LayerRecord {
     /// How it was unpacked.
     pub(crate) mode: UnpackMode,
     /// Directories that the archive did not describe.
-    pub(crate) implied: Vec<Vec<u8>>,
+    pub(crate) implied: Vec<EntryPath>,
     /// Hard links to files of layers below.
     pub(crate) links: Vec<PendingLink>,
     /// What this directory does not have of the archive.
@@ -58,6 +64,7 @@ pub(crate) struct LayerStore {
     layers: PathBuf,
     tmp: PathBuf,
     trash: PathBuf,
+    lock: PathBuf,
     mode: UnpackMode,
     content: ContentStore,
 }
@@ -68,6 +75,7 @@ impl LayerStore {
             layers: layout.layers(),
             tmp: layout.tmp(),
             trash: layout.trash(),
+            lock: layout.locks().join("layers.lock"),
             mode,
             content: ContentStore::open(layout),
         }
@@ -110,11 +118,10 @@ impl LayerStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(ImageError::Read { path, source }),
         };
-        let record: LayerRecord =
-            serde_json::from_slice(&bytes).map_err(|error| ImageError::InvalidRecord {
-                path: path.clone(),
-                reason: error.to_string(),
-            })?;
+        // A layer with a record that cannot be read is unpacked again.
+        let Ok(record) = serde_json::from_slice::<LayerRecord>(&bytes) else {
+            return Ok(None);
+        };
         if record.version > VERSION {
             let reason = "it was written by a newer ketch".to_owned();
             return Err(ImageError::InvalidRecord { path, reason });
@@ -144,7 +151,11 @@ impl LayerStore {
         let next = || queue.lock().ok().and_then(|mut queue| queue.pop());
         let work = || -> Result<(), ImageError> {
             while let Some(layer) = next() {
-                self.unpack(layer, progress)?;
+                if let Err(error) = self.unpack(layer, progress) {
+                    // The others end with what they are at.
+                    while next().is_some() {}
+                    return Err(error);
+                }
             }
             Ok(())
         };
@@ -203,26 +214,40 @@ impl LayerStore {
 
     fn publish(&self, dir: &tempfile::TempDir, record: &LayerRecord) -> Result<(), ImageError> {
         let target = self.dir(&record.diff_id);
-        let failed = |path: PathBuf| move |source| ImageError::Write { path, source };
-        // A directory without its record is what a removal left that was cut off.
-        if self.record(&record.diff_id)?.is_none() {
-            durable::discard(&target, &self.trash).map_err(failed(target.clone()))?;
-        }
+        let failed = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ImageError::Write { path, source }
+        };
         let path = self.record_path(&record.diff_id);
-        let json = serde_json::to_vec(record).map_err(|error| ImageError::Write {
-            path: path.clone(),
-            source: error.into(),
-        })?;
-        durable::replace_file(&path, &json, Durability::Synced).map_err(failed(path.clone()))?;
-        match durable::publish(dir.path(), &target, Durability::Synced) {
+        let json =
+            serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::from(error)))?;
+        // One barrier for all files, before the lock: it may take a while.
+        durable::sync_filesystem(dir.path()).map_err(failed(dir.path()))?;
+        let _lock = self.lock()?;
+        if self.record(&record.diff_id)?.is_some() {
             // Somebody unpacked the same layer meanwhile; ours goes with its temporary directory.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            result => result.map_err(failed(target)),
+            return Ok(());
         }
+        // A directory without its record is what a removal left that was cut off.
+        durable::discard(&target, &self.trash).map_err(failed(&target))?;
+        durable::replace_file(&path, &json, Durability::Synced).map_err(failed(&path))?;
+        durable::publish(dir.path(), &target, Durability::Atomic).map_err(failed(&target))?;
+        durable::sync_dir(&self.layers).map_err(failed(&self.layers))
+    }
+
+    /// Guards the moments in which a layer gets or loses its name. Taken after the images lock.
+    fn lock(&self) -> Result<FileLock, ImageError> {
+        FileLock::acquire(&self.lock, Mode::Exclusive, LOCK_TIMEOUT).map_err(|source| {
+            ImageError::Lock {
+                path: self.lock.clone(),
+                source,
+            }
+        })
     }
 
     /// Removes the layer in every mode; one that is already gone is no error.
     pub(crate) fn remove(&self, diff_id: &DiffId) -> Result<(), ImageError> {
+        let _lock = self.lock()?;
         for (userns, flat_owner) in [(false, false), (true, false), (false, true), (true, true)] {
             let mode = UnpackMode { userns, flat_owner };
             let store = Self {

@@ -1,6 +1,5 @@
 //! Names: one small file a reference, below `images/names/`, saying what the name points to.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -94,8 +93,10 @@ fn file_name(name: &str) -> String {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => encoded.push(char::from(byte)),
             b'.' if !encoded.is_empty() => encoded.push('.'),
-            // Writing to a string cannot fail.
-            _ => drop(write!(encoded, "%{byte:02X}")),
+            _ => {
+                encoded.push('%');
+                encoded.push_str(&hex::encode_upper([byte]));
+            }
         }
     }
     if encoded.len() > MAX_FILE_NAME {

@@ -56,8 +56,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// The platform it is for.
     pub platform: Platform,
-    /// The names that lead to it, sorted.
-    pub names: Vec<Reference>,
+    /// The name that it was found by. [`Store::names_of`] finds all of them.
+    pub name: Option<Reference>,
     /// Its layers that are WebAssembly instead of archives: the first is the entry.
     pub wasm_layers: Vec<Descriptor>,
 }
@@ -114,10 +114,10 @@ impl Store {
     /// # Errors
     /// [`ImageError::NotFound`], [`ImageError::AmbiguousId`], [`ImageError::NoPlatform`].
     pub fn resolve(&self, text: &str, platform: Option<&Platform>) -> Result<Image, ImageError> {
-        let (top, own) = match self.target(text)? {
-            Target::Name(record) => (record.descriptor, None),
+        let (top, name, own) = match self.target(text)? {
+            Target::Name(record) => (record.descriptor, Some(record.name), None),
             // An identifier names one platform already.
-            Target::Id(record) => (record.manifest, Some(record.platform)),
+            Target::Id(record) => (record.manifest, None, Some(record.platform)),
         };
         let mut found = candidates(&self.content, &top)?;
         if let [only] = found.as_mut_slice()
@@ -130,7 +130,26 @@ impl Store {
             return Err(ImageError::NotFound(text.to_owned()));
         }
         let chosen = choose(text, found, wanted)?;
-        self.image(chosen)
+        Ok(Image {
+            id: chosen.id,
+            manifest_digest: chosen.descriptor.digest,
+            index_digest: chosen.index,
+            wasm_layers: wasm_layers(&chosen.manifest)?,
+            manifest: chosen.manifest,
+            config: chosen.config,
+            platform: chosen.platform,
+            name,
+        })
+    }
+
+    /// All names that lead to the image, sorted. Reads every name's manifest: not for the start of
+    /// a container.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn names_of(&self, image: &Image) -> Result<Vec<Reference>, ImageError> {
+        let names = self.names_by_image()?.remove(&image.id);
+        Ok(names.unwrap_or_default())
     }
 
     /// Makes sure that all layers are unpacked. Returns the directories to stack, the uppermost
@@ -323,20 +342,6 @@ impl Store {
             }
         }
         Ok(by_image)
-    }
-
-    fn image(&self, chosen: Candidate) -> Result<Image, ImageError> {
-        let names = self.names_by_image()?.remove(&chosen.id);
-        Ok(Image {
-            id: chosen.id,
-            manifest_digest: chosen.descriptor.digest,
-            index_digest: chosen.index,
-            wasm_layers: wasm_layers(&chosen.manifest)?,
-            manifest: chosen.manifest,
-            config: chosen.config,
-            platform: chosen.platform,
-            names: names.unwrap_or_default(),
-        })
     }
 }
 

@@ -21,6 +21,9 @@ use crate::tarwalk::{EntryKind, EntryPath, TarWalk};
 /// How many files an image archive may hold: some four for each layer.
 const MAX_FILES: usize = 100_000;
 
+/// The longest path: two digests fit.
+const MAX_PATH: usize = 255;
+
 /// How many links lead from a path to its file at most.
 const MAX_LINKS: usize = 8;
 
@@ -55,6 +58,9 @@ impl<'a> Intake<'a> {
                 reason,
             };
             let path = EntryPath::parse(&entry.path).map_err(refuse)?;
+            if path.as_bytes().len() > MAX_PATH {
+                return Err(refuse("an image archive has no such long paths"));
+            }
             match &entry.kind {
                 EntryKind::Directory => {}
                 EntryKind::File { size, sparse: None } => {

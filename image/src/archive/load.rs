@@ -95,7 +95,7 @@ impl Store {
         }
         let mut loaded = Vec::new();
         for (top, names) in tops {
-            let ids = self.record(&names, &top, platform)?;
+            let ids = self.record(&names, &top, platform).map_err(incomplete)?;
             loaded.push(Loaded { names, ids });
         }
         Ok(loaded)
@@ -123,6 +123,16 @@ impl Store {
             tops.push((top, names));
         }
         Ok(tops)
+    }
+}
+
+/// A blob that is missing is missing in the archive.
+fn incomplete(error: ImageError) -> ImageError {
+    match error {
+        ImageError::BlobMissing(digest) => ImageError::InvalidArchive {
+            reason: format!("it does not hold all blobs of `{digest}`"),
+        },
+        other => other,
     }
 }
 

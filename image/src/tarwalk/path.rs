@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// The longest path that is accepted (`PATH_MAX` without the final NUL).
 const MAX_LENGTH: usize = 4095;
 
@@ -108,6 +110,52 @@ impl EntryPath {
     }
 }
 
+/// In records a path is text: what is no plain character in UTF-8 stands as `%XX`.
+impl Serialize for EntryPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut text = String::with_capacity(self.0.len());
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                if c == '%' || c.is_control() {
+                    escape(&mut text, c.encode_utf8(&mut [0; 4]).as_bytes());
+                } else {
+                    text.push(c);
+                }
+            }
+            escape(&mut text, chunk.invalid());
+        }
+        serializer.serialize_str(&text)
+    }
+}
+
+fn escape(text: &mut String, bytes: &[u8]) {
+    for byte in bytes {
+        text.push('%');
+        text.push_str(&hex::encode_upper([*byte]));
+    }
+}
+
+impl<'de> Deserialize<'de> for EntryPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let mut bytes = Vec::with_capacity(text.len());
+        let mut rest = text.as_bytes();
+        while let Some((byte, tail)) = rest.split_first() {
+            rest = tail;
+            if *byte != b'%' {
+                bytes.push(*byte);
+                continue;
+            }
+            let mut escaped = [0];
+            let digits = rest.get(..2).unwrap_or_default();
+            hex::decode_to_slice(digits, &mut escaped).map_err(serde::de::Error::custom)?;
+            bytes.extend(escaped);
+            rest = rest.get(2..).unwrap_or_default();
+        }
+        Self::parse(&bytes).map_err(serde::de::Error::custom)
+    }
+}
+
 impl fmt::Display for EntryPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&printable(self.as_relative()))
@@ -162,6 +210,22 @@ mod tests {
         ] {
             assert!(EntryPath::parse(bad).is_err());
         }
+    }
+
+    #[test]
+    fn path_in_a_record_comes_back() {
+        for raw in [
+            &b"plain/path"[..],
+            b"with %41 and\n",
+            b"latin\xe9/x",
+            "ü/ö".as_bytes(),
+        ] {
+            let path = EntryPath::parse(raw).unwrap();
+            let json = serde_json::to_string(&path).unwrap();
+            assert_eq!(serde_json::from_str::<EntryPath>(&json).unwrap(), path);
+        }
+        assert!(serde_json::from_str::<EntryPath>("\"../x\"").is_err());
+        assert!(serde_json::from_str::<EntryPath>("\"a%4\"").is_err());
     }
 
     #[test]

@@ -27,6 +27,12 @@ pub(super) const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// How much the paths may take that are kept until the end: what an archive can make us hold.
+const MAX_REMEMBERED: usize = 128 * 1024 * 1024;
+
+/// What a kept path costs beside its bytes.
+const ENTRY_COST: usize = 128;
+
 /// A directory that the archive does not describe (image-spec v1.1.1 leaves its attributes open).
 pub(super) const IMPLIED: DirAttributes = DirAttributes {
     mode: 0o755,
@@ -92,9 +98,19 @@ impl LayerTree {
         path: &EntryPath,
     ) -> Result<OwnedFd, Fault> {
         self.make_directory(dir, name, path)?;
+        self.remember(path)?;
         self.dirs.insert(path.clone(), IMPLIED);
         self.implied.insert(path.clone());
         Ok(openat(dir, name, DIRECTORY, Mode::empty())?)
+    }
+
+    /// Counts a path that is kept until the end.
+    pub(super) fn remember(&mut self, path: &EntryPath) -> Result<(), Fault> {
+        self.remembered += path.as_bytes().len() + ENTRY_COST;
+        if self.remembered > MAX_REMEMBERED {
+            return Err(Fault::Rule("its layer has too many directories"));
+        }
+        Ok(())
     }
 
     /// Makes a directory, or leaves the one that is there. One that takes the place of a whiteout

@@ -11,7 +11,7 @@ use super::tree::{LayerTree, PendingLink, Skipped};
 use crate::decode::decoder;
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
-use crate::tarwalk::TarWalk;
+use crate::tarwalk::{EntryPath, TarWalk};
 
 /// With which rights layers are unpacked. A layer that was unpacked in one mode is not used in
 /// another: bits and owners that one of them had to drop would be missing, or trusted wrongly.
@@ -29,7 +29,7 @@ pub(crate) struct Unpacked {
     /// Bytes of the uncompressed stream.
     pub(crate) size: u64,
     /// Directories that the archive uses and does not describe.
-    pub(crate) implied: Vec<Vec<u8>>,
+    pub(crate) implied: Vec<EntryPath>,
     /// Hard links to files that are in a layer below.
     pub(crate) links: Vec<PendingLink>,
     /// What could not be kept.

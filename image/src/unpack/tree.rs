@@ -32,9 +32,9 @@ const COPY_BUFFER: usize = 128 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PendingLink {
     /// Where the link is.
-    pub(crate) path: Vec<u8>,
+    pub(crate) path: EntryPath,
     /// What it is to be the same file as.
-    pub(crate) target: Vec<u8>,
+    pub(crate) target: EntryPath,
 }
 
 /// Something of the archive that this layer directory does not have.
@@ -57,6 +57,8 @@ pub(crate) struct LayerTree {
     pub(super) links: BTreeMap<EntryPath, EntryPath>,
     skipped: Vec<Skipped>,
     buffer: Vec<u8>,
+    /// Bytes of the paths that are kept until the end.
+    pub(super) remembered: usize,
 }
 
 impl LayerTree {
@@ -76,6 +78,7 @@ impl LayerTree {
             links: BTreeMap::new(),
             skipped: Vec::new(),
             buffer: vec![0; COPY_BUFFER],
+            remembered: 0,
         })
     }
 
@@ -204,8 +207,9 @@ impl LayerTree {
             mode: entry.mode,
             mtime: entry.mtime,
         };
-        self.dirs.insert(path.clone(), attributes);
         self.implied.remove(path);
+        self.remember(path)?;
+        self.dirs.insert(path.clone(), attributes);
         Ok(())
     }
 
@@ -273,11 +277,13 @@ impl LayerTree {
             Err(Errno::NOENT) if self.links.contains_key(&target) => {
                 let first = self.links.get(&target).cloned().unwrap_or_default();
                 self.clear(dir, name, path)?;
+                self.remember(path)?;
                 self.links.insert(path.clone(), first);
                 Ok(())
             }
             Err(Errno::NOENT) => {
                 self.clear(dir, name, path)?;
+                self.remember(path)?;
                 self.links.insert(path.clone(), target);
                 Ok(())
             }
@@ -361,17 +367,12 @@ impl LayerTree {
             finish_directory(&self.root, path, *attributes)
                 .map_err(|error| Fault::from(error).about(path.as_relative()))?;
         }
-        let bytes = |path: EntryPath| path.as_bytes().to_vec();
+        let links = self.links.into_iter();
         Ok(Unpacked {
             size: 0,
-            implied: self.implied.into_iter().map(bytes).collect(),
-            links: self
-                .links
-                .into_iter()
-                .map(|(path, target)| PendingLink {
-                    path: bytes(path),
-                    target: bytes(target),
-                })
+            implied: self.implied.into_iter().collect(),
+            links: links
+                .map(|(path, target)| PendingLink { path, target })
                 .collect(),
             skipped: self.skipped,
         })

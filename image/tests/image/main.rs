@@ -8,5 +8,6 @@
 mod archives;
 mod host;
 mod names;
+mod overlay;
 mod unpack;
 mod walk;

@@ -93,7 +93,7 @@ fn resolve_by_identifier_and_digest() {
     ] {
         let found = host.store.resolve(&text, None).unwrap();
         assert_eq!(found.id, image.id, "{text}");
-        assert_eq!(found.names, [name("app")]);
+        assert_eq!(host.store.names_of(&found).unwrap(), [name("app")]);
     }
     let kind = |text: &str| host.store.resolve(text, None).unwrap_err().kind();
     assert_eq!(kind("absent"), ErrorKind::NotFound);
@@ -172,7 +172,7 @@ fn remove_image_in_use_needs_force_and_keeps_its_data() {
     let removed = host.store.remove("app", Force::Yes, &in_use).unwrap();
     assert_eq!(removed, [Removed::Untagged(name("app"))]);
     let dangling = host.store.resolve(&image.id.hex(), None).unwrap();
-    assert!(dangling.names.is_empty());
+    assert!(host.store.names_of(&dangling).unwrap().is_empty());
     host.store.ensure_unpacked(&dangling, &()).unwrap();
     host.store
         .remove(&image.id.hex(), Force::No, &|_| None)
