@@ -1,1 +1,5 @@
 //! runtime-native
+#![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod seccomp;
