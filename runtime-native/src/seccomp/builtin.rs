@@ -337,6 +337,10 @@ const GROUPS: &[Group] = &[
 /// assert!(filter.len() < 500 * 8);
 /// ```
 #[must_use]
+#[expect(
+    clippy::missing_panics_doc,
+    reason = "the tests compile it for each capability"
+)]
 pub fn default_profile(capabilities: u64, arch: Arch) -> Vec<u8> {
     let mut rules = Vec::with_capacity(512);
     for group in groups(capabilities, arch) {

@@ -11,7 +11,8 @@ use oci_spec::runtime::{
 use super::super::arch::X32_BIT;
 use super::super::{Arch, calls, compile, default_profile, default_spec};
 use super::interpreter::{Call, check, run};
-use super::{ARCHES, argument, call_number, masked, model, oracle, profile, rule};
+use super::model::Model;
+use super::{ARCHES, argument, call_number, masked, oracle, profile, rule};
 use crate::capability;
 
 /// Arguments around every value that a profile compares with, alone in each position.
@@ -145,12 +146,11 @@ fn compare_with_libseccomp(mut profile: LinuxSeccomp, native: Arch) -> usize {
     }
     profile.set_syscalls(Some(rules));
     let newer = newer_than_libseccomp();
+    let model = Model::new(&profile);
     compare(&profile, native, |arch, call| match arch {
         // libseccomp leaves this to the runtime.
-        Some(arch) if model::is_newer(&profile, arch, call.number) => super::ENOSYS,
-        Some(arch) if newer.contains(&(arch.column(), call.number)) => {
-            model::answer(&profile, arch, call)
-        }
+        Some(arch) if model.is_newer(arch, call.number) => super::ENOSYS,
+        Some(arch) if newer.contains(&(arch.column(), call.number)) => model.answer(arch, call),
         _ => run(&answer.filter, call),
     })
 }
@@ -179,13 +179,14 @@ fn newer_than_libseccomp() -> BTreeSet<(usize, u32)> {
 }
 
 fn compare_with_model(profile: &LinuxSeccomp, native: Arch) -> usize {
+    let model = Model::new(profile);
     compare(profile, native, |arch, call| match arch {
-        Some(arch) => model::answer(profile, arch, call),
+        Some(arch) => model.answer(arch, call),
         None if call.number == u32::MAX
             && call.arch == Arch::X86_64.audit()
             && listed(profile, native).contains(&Arch::X86_64) =>
         {
-            profile.default_action().as_u32(profile.default_errno_ret())
+            model.default()
         }
         None => super::KILL,
     })
