@@ -31,6 +31,21 @@ impl Call {
     }
 }
 
+/// The number of the call `name` on `arch`: what the kernel puts into `seccomp_data.nr`, on x32
+/// with the x32 bit.
+///
+/// ```
+/// use runtime_native::seccomp::{self, Arch};
+///
+/// assert_eq!(seccomp::call_number("read", Arch::X86_64), Some(0));
+/// assert_eq!(seccomp::call_number("read", Arch::X86), Some(3));
+/// assert_eq!(seccomp::call_number("fork", Arch::Aarch64), None);
+/// ```
+#[must_use]
+pub fn call_number(name: &str, arch: Arch) -> Option<u32> {
+    call(find(name)?).number(arch)
+}
+
 /// The row of the call `name`.
 pub(super) const fn find(name: &str) -> Option<u16> {
     let (mut low, mut high) = (0, CALLS.len());

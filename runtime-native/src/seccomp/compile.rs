@@ -75,14 +75,14 @@ pub(super) fn compile(policy: &Policy<'_>) -> Result<Vec<u8>, SeccompError> {
             audits.push(arch.audit());
         }
     }
-    let mut entry = Target::Return(Action::KILL_THREAD);
-    // Backwards: the first architecture, the native one, is tested first.
+    // Backwards, so that the first architecture, the native one, is tested first.
     let mut sections = Vec::with_capacity(audits.len());
     for &audit in audits.iter().rev() {
         let section = build_section(policy, audit, &mut entries);
         let tree = write_tree(&mut program, &section, &section.ranges, policy.default);
         sections.push((audit, program.prepare(LOAD_WORD, OFFSET_NUMBER, tree)));
     }
+    let mut entry = Target::Return(Action::KILL_THREAD);
     for (audit, start) in sections {
         entry = program.branch(JUMP_EQUAL, audit, start, entry);
     }

@@ -35,21 +35,7 @@ mod tests;
 
 pub use arch::Arch;
 pub use builtin::{default_profile, default_spec};
+pub use calls::call_number;
 pub use docker::{Host, from_json};
 pub use error::SeccompError;
 pub use oci::{Compiled, DEFAULT_FLAGS, compile};
-
-/// The number of the call `name` on `arch`: what the kernel puts into `seccomp_data.nr`, on x32
-/// with the x32 bit.
-///
-/// ```
-/// use runtime_native::seccomp::{self, Arch};
-///
-/// assert_eq!(seccomp::call_number("read", Arch::X86_64), Some(0));
-/// assert_eq!(seccomp::call_number("read", Arch::X86), Some(3));
-/// assert_eq!(seccomp::call_number("fork", Arch::Aarch64), None);
-/// ```
-#[must_use]
-pub fn call_number(name: &str, arch: Arch) -> Option<u32> {
-    calls::call(calls::find(name)?).number(arch)
-}

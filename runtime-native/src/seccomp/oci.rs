@@ -23,6 +23,9 @@ const ENOSYS: u32 = 38;
 /// `MAX_ERRNO` of `include/linux/err.h`: the kernel would lower what is above it.
 const MAX_ERRNO: u32 = 4095;
 
+/// Far more rules than fit into a filter, and few enough to sort in a moment.
+const MAX_RULES: usize = 1 << 16;
+
 /// The flags of a profile that sets none: like runc, without the slow-down against speculation
 /// that the kernel otherwise ties to a filter.
 pub const DEFAULT_FLAGS: u32 = FLAG_SPEC_ALLOW;
@@ -87,7 +90,7 @@ pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Compiled, Seccomp
         default,
         newer_calls,
         arches: &arches,
-        rules: flatten(&parsed),
+        rules: flatten(&parsed)?,
     };
     Ok(Compiled {
         program: compiler::compile(&policy)?,
@@ -96,8 +99,18 @@ pub fn compile(profile: &LinuxSeccomp, native: Arch) -> Result<Compiled, Seccomp
 }
 
 /// One rule for each call and alternative, in the profile's order.
-fn flatten(parsed: &[Parsed]) -> Vec<Rule<'_>> {
-    let mut rules = Vec::new();
+fn flatten(parsed: &[Parsed]) -> Result<Vec<Rule<'_>>, SeccompError> {
+    let count = parsed
+        .iter()
+        .map(|rule| rule.rows.len() * rule.alternatives.len())
+        .sum::<usize>();
+    if count > MAX_RULES {
+        return Err(SeccompError::Profile {
+            field: "syscalls".to_owned(),
+            problem: format!("comes to {count} rules for single calls, more than {MAX_RULES}"),
+        });
+    }
+    let mut rules = Vec::with_capacity(count);
     for rule in parsed {
         for &row in &rule.rows {
             rules.extend(rule.alternatives.iter().map(|conditions| Rule {
@@ -107,7 +120,7 @@ fn flatten(parsed: &[Parsed]) -> Vec<Rule<'_>> {
             }));
         }
     }
-    rules
+    Ok(rules)
 }
 
 fn parse_rule(index: usize, rule: &LinuxSyscall) -> Result<Parsed, SeccompError> {

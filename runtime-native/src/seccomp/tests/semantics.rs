@@ -342,6 +342,23 @@ fn filter_over_the_kernels_limit_is_refused_with_the_limit() {
 }
 
 #[test]
+fn compile_product_of_names_and_arguments_is_bounded() {
+    let names = vec!["read"; 1000];
+    let arguments: Vec<_> = (0..100)
+        .map(|value| argument(0, Op::ScmpCmpEq, value))
+        .collect();
+    let profile = profile(
+        Act::ScmpActErrno,
+        vec![rule(&names, Act::ScmpActAllow, &arguments)],
+    );
+    let error = compile(&profile, Arch::X86_64).unwrap_err().to_string();
+    assert!(
+        error.contains("`syscalls` comes to 100000 rules"),
+        "{error}"
+    );
+}
+
+#[test]
 fn compile_senseless_field_is_refused_by_rule_and_field() {
     let mut coded = rule(&["read", "write"], Act::ScmpActErrno, &[]);
     coded.set_errno_ret(Some(5000));
