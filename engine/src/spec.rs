@@ -129,8 +129,9 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
         .additional_gids(parts.user.groups.clone())
         .build()?;
     // The program of another user has no capability in force, as after any change of user.
-    let set: std::collections::HashSet<Capability> =
-        capability::names(capability::DEFAULT).into_iter().collect();
+    let set: std::collections::HashSet<Capability> = capability::to_spec(capability::DEFAULT)
+        .into_iter()
+        .collect();
     let in_force = if parts.user.uid == 0 {
         set.clone()
     } else {

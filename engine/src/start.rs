@@ -13,7 +13,9 @@ use runtime::{
     Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
     WasmPlan,
 };
+use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
+use runtime_native::seccomp::{Arch, default_profile};
 use sys::durable;
 
 use crate::create::{Created, Launch};
@@ -23,6 +25,14 @@ use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
 const STOP_TIMEOUT_MS: u64 = 10_000;
+
+/// Docker's default profile for the capabilities that a container has.
+fn default_filter() -> Result<Vec<u8>, EngineError> {
+    let arch = Arch::native().ok_or_else(|| {
+        EngineError::Unsupported("no seccomp filter is made for this machine".to_owned())
+    })?;
+    Ok(default_profile(capability::DEFAULT, arch))
+}
 
 /// The number of a signal that is given as `TERM`, `SIGTERM` or `15` (signal(7)).
 #[must_use]
@@ -135,7 +145,7 @@ impl Engine {
                 user_namespace: None,
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
-                seccomp: None,
+                seccomp: Some(default_filter()?),
             },
         )?;
         let monitor = MonitorPlan {

@@ -10,6 +10,7 @@ pub mod cgroup;
 mod exec;
 mod init;
 pub mod plan;
+pub mod seccomp;
 mod start;
 mod step;
 

@@ -39,6 +39,9 @@ pub enum PlanError {
         /// What is missing.
         why: String,
     },
+    /// The seccomp profile cannot be compiled.
+    #[error("cannot compile the seccomp profile")]
+    Seccomp(#[source] crate::seccomp::SeccompError),
 }
 
 /// What a plan needs besides the specification.

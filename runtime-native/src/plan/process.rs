@@ -5,6 +5,7 @@ use runtime::{CapabilitySets, ProcessPlan, Program, Rlimit};
 
 use super::{Options, PlanError, c_string};
 use crate::capability;
+use crate::seccomp::{self, Arch};
 
 /// `PATH` of a container whose environment has none, as the C library's `execvp` would look.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -75,11 +76,7 @@ fn sets(specified: Option<&oci_spec::runtime::LinuxCapabilities>) -> CapabilityS
     let Some(specified) = specified else {
         return CapabilitySets::default();
     };
-    let mask = |set: &Option<Capabilities>| {
-        set.iter()
-            .flatten()
-            .fold(0, |mask, one| mask | capability::bit(*one))
-    };
+    let mask = |set: &Option<Capabilities>| capability::from_spec(set.iter().flatten());
     CapabilitySets {
         bounding: mask(specified.bounding()),
         effective: mask(specified.effective()),
@@ -91,14 +88,17 @@ fn sets(specified: Option<&oci_spec::runtime::LinuxCapabilities>) -> CapabilityS
 
 fn filter(linux: &Linux, options: &Options<'_>) -> Result<(Vec<u8>, u32), PlanError> {
     if let Some(program) = &options.seccomp {
-        return Ok((program.clone(), 0));
+        return Ok((program.clone(), seccomp::DEFAULT_FLAGS));
     }
     match linux.seccomp() {
-        // Nothing is ignored silently: a filter that is asked for and not loaded is no filter.
-        Some(_) => Err(PlanError::Unavailable {
-            option: "linux.seccomp".to_owned(),
-            why: "this version compiles no profiles".to_owned(),
-        }),
+        Some(profile) => {
+            let native = Arch::native().ok_or(PlanError::Unavailable {
+                option: "linux.seccomp".to_owned(),
+                why: "no filters are made for this machine's architecture".to_owned(),
+            })?;
+            let compiled = seccomp::compile(profile, native).map_err(PlanError::Seccomp)?;
+            Ok((compiled.program, compiled.flags))
+        }
         None => Ok((Vec::new(), 0)),
     }
 }
