@@ -165,13 +165,11 @@ impl LayerTree {
             EntryKind::CharDevice(0, 0) => {
                 Err(Fault::Rule("a character device 0:0 is a whiteout on disk"))
             }
-            EntryKind::CharDevice(major, minor) => {
-                let device = (FileType::CharacterDevice, *major, *minor);
-                self.put_device(&dir, name, path, entry, device)
+            EntryKind::CharDevice(..) => {
+                self.put_device(&dir, name, path, entry, FileType::CharacterDevice)
             }
-            EntryKind::BlockDevice(major, minor) => {
-                let device = (FileType::BlockDevice, *major, *minor);
-                self.put_device(&dir, name, path, entry, device)
+            EntryKind::BlockDevice(..) => {
+                self.put_device(&dir, name, path, entry, FileType::BlockDevice)
             }
         }
     }
@@ -231,10 +229,15 @@ impl LayerTree {
         name: &[u8],
         path: &EntryPath,
         entry: &Entry,
-        (file_type, major, minor): (FileType, u32, u32),
+        file_type: FileType,
     ) -> Result<(), Fault> {
+        let device = match entry.kind {
+            EntryKind::CharDevice(major, minor) | EntryKind::BlockDevice(major, minor) => {
+                makedev(major, minor)
+            }
+            _ => return Err(Fault::Rule("it is no device")),
+        };
         let made = self.replace(dir, name, path, || {
-            let device = makedev(major, minor);
             mknodat(dir, name, file_type, Mode::from(0o600), device)
         });
         match made {
@@ -274,14 +277,9 @@ impl LayerTree {
             statat(&parent, target_name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| (parent, stat))
         });
         match found {
-            Err(Errno::NOENT) if self.links.contains_key(&target) => {
-                let first = self.links.get(&target).cloned().unwrap_or_default();
-                self.clear(dir, name, path)?;
-                self.remember(path)?;
-                self.links.insert(path.clone(), first);
-                Ok(())
-            }
             Err(Errno::NOENT) => {
+                // A link to a link that waits itself waits for the same file.
+                let target = self.links.get(&target).cloned().unwrap_or(target);
                 self.clear(dir, name, path)?;
                 self.remember(path)?;
                 self.links.insert(path.clone(), target);
