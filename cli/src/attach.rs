@@ -80,7 +80,7 @@ pub(crate) fn serve(
             streams.stdin = None;
         }
         if ready.signals {
-            forward(session, signals)?;
+            forward(session, signals);
         }
         let output_over = streams.stdout.is_none() && streams.stderr.is_none();
         if ready.session && output_over {
@@ -171,7 +171,7 @@ fn pass(from: BorrowedFd<'_>, to: Option<impl AsFd>) -> bool {
     true
 }
 
-fn forward(session: &Session, signals: &OwnedFd) -> Result<(), EngineError> {
+fn forward(session: &Session, signals: &OwnedFd) {
     while let Ok(Some(signal)) = sys::signals::next_signal(signals.as_fd()) {
         let request = if signal == WINDOW_CHANGED {
             let size = console();
@@ -182,7 +182,7 @@ fn forward(session: &Session, signals: &OwnedFd) -> Result<(), EngineError> {
         } else {
             Request::Signal(signal)
         };
-        session.tell(&request)?;
+        // A container that is ending takes no more requests; its end is reported all the same.
+        drop(session.tell(&request));
     }
-    Ok(())
 }

@@ -63,6 +63,13 @@ impl Client {
         }
     }
 
+    /// The last message: nothing is heard any more.
+    pub(crate) fn send_last(&mut self, response: &Response) {
+        // A caller that is gone hears nothing.
+        let _gone = sys::socket::stop_receiving(self.socket.as_fd());
+        self.send(response, &[]);
+    }
+
     pub(crate) fn send_event(&mut self, event: &Event) {
         if self.watches {
             self.send(&Response::Event(event.clone()), &[]);

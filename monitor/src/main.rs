@@ -30,6 +30,7 @@ fn main() {
         });
         if let Ok(bytes) = Response::Event(event).encode() {
             // The front end may be gone.
+            let _gone = sys::socket::stop_receiving(report.as_fd());
             let _gone = sys::socket::send(report.as_fd(), &bytes, &[]);
         }
         sys::exec::exit_now(i32::from(code::ENGINE));

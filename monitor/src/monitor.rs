@@ -94,7 +94,7 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
                 ..ContainerState::created()
             };
             finish_records(plan, &state_dir, &failed, plan.monitor.auto_remove);
-            front_end.send_event(&Event::Failed(error.0));
+            front_end.send_last(&Response::Event(Event::Failed(error.0)));
             return Ok(());
         }
     };
@@ -601,9 +601,10 @@ impl<'a> Monitor<'a> {
         finish_records(self.plan, &self.state_dir, &state, self.auto_remove);
         for client in &mut self.clients {
             if client.waits_for_end {
-                client.send(&Response::Done, &[]);
+                client.send_last(&Response::Done);
+            } else if client.watches {
+                client.send_last(&Response::Event(Event::Exited(status.clone())));
             }
-            client.send_event(&Event::Exited(status.clone()));
         }
         // Nobody waits for this; what stays is found by the next check.
         drop(cgroup::remove(&self.plan.init.cgroup));

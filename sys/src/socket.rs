@@ -2,9 +2,10 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -26,13 +27,30 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd), Errno> {
 /// Listens at `path`, non-blocking.
 ///
 /// # Errors
-/// As `bind(2)`; `ENAMETOOLONG` for a path over 107 bytes.
+/// As `bind(2)`.
 pub fn listen(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let (address, _dir) = address(path)?;
+    rustix::net::bind(&socket, &address)?;
     rustix::net::listen(&socket, 64)?;
     Ok(socket)
+}
+
+/// The address of `path`. One that is too long for `sun_path` (108 bytes, unix(7)) goes through the
+/// descriptor of its directory, which must stay open until the address has been used.
+fn address(path: &Path) -> Result<(SocketAddrUnix, Option<OwnedFd>), Errno> {
+    match SocketAddrUnix::new(path) {
+        Err(Errno::NAMETOOLONG) => {}
+        other => return Ok((other?, None)),
+    }
+    let (dir, name) = path.parent().zip(path.file_name()).ok_or(Errno::INVAL)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(dir, flags, Mode::empty())?;
+    let short = Path::new("/proc/self/fd")
+        .join(dir.as_raw_fd().to_string())
+        .join(name);
+    Ok((SocketAddrUnix::new(&short)?, Some(dir)))
 }
 
 /// Takes one caller of a listening socket.
@@ -54,7 +72,8 @@ pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
         SocketFlags::CLOEXEC,
         None,
     )?;
-    rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+    let (address, _dir) = address(path)?;
+    rustix::net::connect(&socket, &address)?;
     Ok(socket)
 }
 
@@ -88,6 +107,21 @@ pub fn send(
             SendFlags::NOSIGNAL,
         )
     })?;
+    Ok(())
+}
+
+/// Refuses what the other end would still send and drops what it has sent: a socket that is closed
+/// with unread messages takes its own last ones along (`ECONNRESET`, unix(7)).
+///
+/// # Errors
+/// As `shutdown(2)`.
+pub fn stop_receiving(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::net::shutdown(socket, rustix::net::Shutdown::Read)?;
+    let mut buffer = [0; 64];
+    while matches!(
+        rustix::net::recv(socket, &mut buffer[..], RecvFlags::DONTWAIT),
+        Ok((_, length)) if length > 0
+    ) {}
     Ok(())
 }
 
@@ -152,6 +186,29 @@ mod tests {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "x");
+    }
+
+    #[test]
+    fn path_longer_than_an_address_is_reached() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("d".repeat(120));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("ctl.sock");
+        let listener = listen(&path).unwrap();
+        connect(&path).unwrap();
+        accept(listener.as_fd()).unwrap();
+    }
+
+    #[test]
+    fn last_message_survives_unread_requests() {
+        let (one, two) = pair().unwrap();
+        send(one.as_fd(), b"request", &[]).unwrap();
+        stop_receiving(two.as_fd()).unwrap();
+        assert_eq!(send(one.as_fd(), b"late", &[]), Err(Errno::PIPE));
+        send(two.as_fd(), b"last", &[]).unwrap();
+        drop(two);
+        let mut buffer = [0; 16];
+        assert_eq!(receive(one.as_fd(), &mut buffer).unwrap().length, 4);
     }
 
     #[test]
