@@ -2,7 +2,7 @@
 //!
 //! A module goes through two processes, neither of which is a front end: the **compile worker**
 //! ([`worker`], feature `compiler`) checks and compiles it into the store's cache, and the **wasm
-//! host** ([`host`], feature `host`) loads the result inside the container and runs it. Front ends
+//! host** (module `host`, feature `host`) loads the result inside the container and runs it. Front ends
 //! only ask for the compiled file ([`worker::ensure_compiled`]) and write a [`WasmSpec`].
 //!
 //! Compiler and host make their engine with the one function in [`engine`]: settings that differ
