@@ -4,6 +4,11 @@
 //! otherwise, so that starting one costs no dynamic linking (ARCHITECTURE.md, "Small executables").
 //! The build is nested: its own target directory, and none of this build's settings.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo talks to build scripts by the environment"
+)]
+
 use std::env;
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};

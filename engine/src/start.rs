@@ -3,7 +3,6 @@
 use std::ffi::{CString, OsStr};
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -16,6 +15,7 @@ use runtime::{
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
 use runtime_native::seccomp::{Arch, default_profile};
+use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
@@ -69,15 +69,7 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        self.launch(
-            &config.id,
-            &config.name,
-            config.auto_remove,
-            &created.spec,
-            &created.launch,
-            console,
-            wanted,
-        )
+        self.launch(config, &created.spec, &created.launch, console, wanted)
     }
 
     /// Starts a container that does not run.
@@ -104,27 +96,18 @@ impl Engine {
                 columns: 0,
             })
         });
-        self.launch(
-            &config.id,
-            &config.name,
-            config.auto_remove,
-            &spec,
-            &launch,
-            console,
-            wanted,
-        )
+        self.launch(config, &spec, &launch, console, wanted)
     }
 
     fn launch(
         &self,
-        id: &str,
-        name: &str,
-        auto_remove: bool,
+        config: &ContainerConfig,
         spec: &Spec,
         launch: &Launch,
         console: Option<Console>,
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
+        let (id, name, auto_remove) = (config.id.as_str(), &config.name, config.auto_remove);
         let dir = self.layout.container(id);
         let run_dir = self.layout.container_run(id);
         let mut builder = fs::DirBuilder::new();
@@ -238,7 +221,7 @@ impl Engine {
             readonly: spec
                 .root()
                 .as_ref()
-                .and_then(|root| root.readonly())
+                .and_then(oci_spec::runtime::Root::readonly)
                 .unwrap_or(false),
         })
     }
@@ -260,7 +243,7 @@ impl Engine {
         let child = Command::new(init)
             .env_clear()
             .stdin(Stdio::from(plan))
-            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::from(theirs))
             .stderr(Stdio::null())
             .spawn()
             .map_err(&failed)?;

@@ -33,15 +33,15 @@ pub(crate) fn resolve(text: &str, root: &LayeredRoot) -> Result<User, EngineErro
     let passwd = read(root, "/etc/passwd");
     let entries = passwd.lines().filter_map(PasswdEntry::parse);
     let found = match number(user)? {
-        Some(uid) => entries.clone().find(|entry| entry.uid == uid).map_or_else(
-            || PasswdEntry {
+        Some(uid) => entries
+            .clone()
+            .find(|entry| entry.uid == uid)
+            .unwrap_or(PasswdEntry {
                 name: "",
                 uid,
                 gid: 0,
                 home: "/",
-            },
-            |entry| entry,
-        ),
+            }),
         None => entries
             .clone()
             .find(|entry| entry.name == user)

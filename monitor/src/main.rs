@@ -15,10 +15,9 @@ use runtime::{Event, Plan, Response, StartFailure, code};
 const MAX_PLAN: u64 = 4 << 20;
 
 fn main() {
-    let (plan, report) = match inherited() {
-        Ok(inherited) => inherited,
+    let Ok((plan, report)) = inherited() else {
         // Nobody can be told: the front end sees its socket close.
-        Err(_) => sys::exec::exit_now(i32::from(code::ENGINE)),
+        sys::exec::exit_now(i32::from(code::ENGINE));
     };
     if let Err(message) = Plan::decode(&plan)
         .map_err(|error| error.to_string())

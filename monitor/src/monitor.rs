@@ -14,7 +14,7 @@ use runtime::{Event, ExitStatus, Plan, Request, Response, StdinMode, code};
 use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use state::{ContainerState, Status, clock};
 use sys::lock::{FileLock, Mode};
 
@@ -512,8 +512,8 @@ impl<'a> Monitor<'a> {
     fn reap(&self) -> ExitStatus {
         let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
         let status = status.ok().flatten();
-        let signal = status.as_ref().and_then(|s| s.terminating_signal());
-        let code = match (status.as_ref().and_then(|s| s.exit_status()), signal) {
+        let signal = status.as_ref().and_then(WaitIdStatus::terminating_signal);
+        let code = match (status.as_ref().and_then(WaitIdStatus::exit_status), signal) {
             (Some(code), _) => u8::try_from(code & 0xff).unwrap_or(code::ENGINE),
             (None, Some(signal)) => {
                 code::SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or(0))

@@ -56,14 +56,8 @@ pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is a C struct of integers, for which zero is a valid value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    #[expect(
-        clippy::cast_sign_loss,
-        reason = "constants of linux/sched.h, positive"
-    )]
-    {
-        args.flags = flags | libc::CLONE_PIDFD as u64;
-        args.exit_signal = libc::SIGCHLD as u64;
-    }
+    args.flags = flags | libc::CLONE_PIDFD as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
     args.pidfd = (&raw mut pidfd).addr() as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;

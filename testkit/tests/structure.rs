@@ -1,5 +1,7 @@
 //! The structure of the workspace: dependencies between crates, paths in the documents, lengths.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;

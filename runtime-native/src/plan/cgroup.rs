@@ -110,7 +110,10 @@ pub(super) fn plan(spec: &Spec, options: &Options<'_>) -> Result<CgroupPlan, Pla
 
 /// A limit that nobody can enforce must not be promised.
 fn refuse_limits(resources: &LinuxResources) -> Result<(), PlanError> {
-    let memory = resources.memory().as_ref().and_then(|m| m.limit());
+    let memory = resources
+        .memory()
+        .as_ref()
+        .and_then(oci_spec::runtime::LinuxMemory::limit);
     let cpu = resources.cpu().as_ref();
     let pids = resources.pids().as_ref();
     let option = if memory.is_some() {
@@ -134,10 +137,10 @@ struct Writes {
 }
 
 impl Writes {
-    fn add(&mut self, path: &str, value: impl ToString, option: &str) -> Result<(), PlanError> {
+    fn add(&mut self, path: &str, value: impl Into<String>, option: &str) -> Result<(), PlanError> {
         self.list.push(CgroupWrite {
             path: c_string(path)?,
-            value: value.to_string(),
+            value: value.into(),
             option: option.to_owned(),
         });
         Ok(())
@@ -230,20 +233,24 @@ fn legacy_writes(
             need("memory", "--memory-reservation")?;
             writes.add(
                 &format!("{dir}/memory.soft_limit_in_bytes"),
-                limit,
+                limit.to_string(),
                 "--memory-reservation",
             )?;
         }
         if let Some(limit) = memory.limit() {
             need("memory", "--memory")?;
-            writes.add(&format!("{dir}/memory.limit_in_bytes"), limit, "--memory")?;
+            writes.add(
+                &format!("{dir}/memory.limit_in_bytes"),
+                limit.to_string(),
+                "--memory",
+            )?;
         }
         if let Some(limit) = memory.swap() {
             // Swap accounting is a boot option: without it there is no such file.
             if Path::new(&format!("{ROOT}/memory/memory.memsw.limit_in_bytes")).exists() {
                 writes.add(
                     &format!("{dir}/memory.memsw.limit_in_bytes"),
-                    limit,
+                    limit.to_string(),
                     "--memory-swap",
                 )?;
             }
