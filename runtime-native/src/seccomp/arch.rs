@@ -9,7 +9,7 @@ pub enum Arch {
     X86_64,
     /// 32-bit x86 (`int 0x80` and `sysenter`, on a 64-bit kernel too).
     X86,
-    /// 64-bit x86 with 32-bit pointers: the numbers carry [`X32_BIT`].
+    /// 64-bit x86 with 32-bit pointers: the numbers carry a bit of their own.
     X32,
     /// 64-bit Arm.
     Aarch64,
