@@ -117,10 +117,23 @@ pub fn move_descriptor_above(
 /// Gives every signal its default disposition and unblocks all: Rust ignores SIGPIPE, and an
 /// ignored or blocked signal stays so over `execve` (signal(7)).
 pub fn reset_signals() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid disposition; numbers that cannot be set give an error that is
-        // of no interest (SIGKILL, SIGSTOP, the C library's own).
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // `struct sigaction` of the kernel, longer on some machines than on others: SIG_DFL, no flags,
+    // an empty mask are all zero. The C library's own call refuses 32 to 34, which it keeps for
+    // itself and which are inherited like any other.
+    let default = [0_u64; 4];
+    for signal in 1..=64_i32 {
+        // SAFETY: the kernel reads at most 32 bytes of `default`, which lives over the call, and the
+        // old action is not asked for; numbers that cannot be set (SIGKILL, SIGSTOP) give an error
+        // that is of no interest (rt_sigaction(2)).
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     // SAFETY: zero is a valid empty set (sigset_t is an array of integers).
     let empty: libc::sigset_t = unsafe { std::mem::zeroed() };
