@@ -214,7 +214,7 @@ fn wasm_guest_has_arguments_environment_and_exit_code() {
     let Some(cx) = sandbox() else { return };
     let files = [("app.wasm", guest!("args.wasm"), 0o644)];
     cx.image("app", &files, &["ENTRYPOINT [\"/app.wasm\"]"]);
-    let run = cx.ketch(["run", "--rm", "-e", "COLOUR=blue", "app", "42", "x"]);
+    let run = cx.ketch(["run", "--rm", "-e", "COLOUR=blue", "app", "42", "-e"]);
     assert_eq!(run.code, 42, "{}", run.stderr);
     assert!(run.stdout.contains("COLOUR=blue") && run.stdout.contains("/app.wasm"));
 }

@@ -71,16 +71,27 @@ pub(crate) struct CreateArgs {
     /// Which image of an index: os/arch[/variant]
     #[arg(long)]
     platform: Option<String>,
-    /// Image
-    pub(crate) image: String,
-    /// Command and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// Image, then the command and its arguments, which are not this program's
+    #[arg(
+        value_names = ["IMAGE", "COMMAND"],
+        num_args = 1..,
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    image_and_command: Vec<String>,
 }
 
 impl CreateArgs {
     /// The engine's options.
     pub(crate) fn resolve(&self, settings: &Settings) -> anyhow::Result<ContainerOptions> {
+        let (image, command) = self
+            .image_and_command
+            .split_first()
+            .context("no image was given")?;
+        if image.starts_with('-') {
+            return Err(Usage(format!("unknown flag `{image}` (see --help)")).into());
+        }
         let mut no_new_privileges = false;
         for option in &self.security_opt {
             match option.as_str() {
@@ -100,7 +111,7 @@ impl CreateArgs {
             .as_deref()
             .unwrap_or_else(|| settings.get(&settings::NETWORK));
         Ok(ContainerOptions {
-            image: self.image.clone(),
+            image: image.clone(),
             name: self.name.clone(),
             platform: self.platform.as_deref().map(platform).transpose()?,
             runtime: match self.runtime.as_deref() {
@@ -112,7 +123,7 @@ impl CreateArgs {
                     return Err(Usage(text).into());
                 }
             },
-            command: self.command.clone(),
+            command: command.to_vec(),
             entrypoint: self.entrypoint.as_ref().map(|text| {
                 if text.is_empty() {
                     Vec::new()
