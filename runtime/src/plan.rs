@@ -55,11 +55,7 @@ impl Plan {
     /// # Errors
     /// When the bytes are no plan or one of another version.
     pub fn decode(bytes: &[u8]) -> Result<Self, PlanError> {
-        let (version, _) = postcard::take_from_bytes::<u32>(bytes).map_err(PlanError::Decode)?;
-        if version != VERSION {
-            return Err(PlanError::Version { found: version });
-        }
-        postcard::from_bytes(bytes).map_err(PlanError::Decode)
+        decode(bytes)
     }
 }
 
@@ -431,10 +427,28 @@ impl ExecPlan {
     /// # Errors
     /// As [`Plan::decode`].
     pub fn decode(bytes: &[u8]) -> Result<Self, PlanError> {
-        let (version, _) = postcard::take_from_bytes::<u32>(bytes).map_err(PlanError::Decode)?;
-        if version != VERSION {
-            return Err(PlanError::Version { found: version });
-        }
-        postcard::from_bytes(bytes).map_err(PlanError::Decode)
+        decode(bytes)
+    }
+}
+
+/// Decodes a plan of either kind; both begin with their version.
+fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, PlanError> {
+    let (version, _) = postcard::take_from_bytes::<u32>(bytes).map_err(PlanError::Decode)?;
+    if version != VERSION {
+        return Err(PlanError::Version { found: version });
+    }
+    postcard::from_bytes(bytes).map_err(PlanError::Decode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plan_of_another_version_is_named() {
+        let bytes = postcard::to_stdvec(&(VERSION + 1)).unwrap();
+        let error = Plan::decode(&bytes).unwrap_err();
+        assert!(matches!(error, PlanError::Version { found } if found == VERSION + 1));
+        assert!(matches!(ExecPlan::decode(&[]), Err(PlanError::Decode(_))));
     }
 }
