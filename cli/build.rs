@@ -35,6 +35,11 @@ enum Libc {
     Own,
 }
 
+/// Static, without relocations to write at each start; random numbers come from the system call,
+/// since a container's root need not have `/dev/urandom`.
+const FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static \
+                     --cfg getrandom_backend=\"linux_getrandom\"";
+
 /// What a change of rebuilds them for.
 const SOURCES: [&str; 9] = [
     "Cargo.lock",
@@ -86,6 +91,10 @@ fn targets() -> (String, String) {
 fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, extra: &[&str]) {
     // Shared by all profiles and kept over builds; a lock of its own, so it cannot wait for ours.
     let target_dir = target_dir(out);
+    let profile = match env::var("PROFILE").as_deref() {
+        Ok("release") => "small",
+        _ => "small-dev",
+    };
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo
         .current_dir(root)
@@ -93,7 +102,7 @@ fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, ext
             "build",
             "--locked",
             "--profile",
-            "small",
+            profile,
             "--package",
             package,
             "--bin",
@@ -116,13 +125,10 @@ fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, ext
             cargo.env_remove(&name);
         }
     }
-    cargo.env(
-        "RUSTFLAGS",
-        "-Ctarget-feature=+crt-static -Crelocation-model=static",
-    );
+    cargo.env("RUSTFLAGS", FLAGS);
     let status = cargo.status().expect("cargo can be run");
     assert!(status.success(), "cannot build {binary}");
-    let built = target_dir.join(target).join("small").join(binary);
+    let built = target_dir.join(target).join(profile).join(binary);
     std::fs::copy(&built, out.join(binary)).expect("the built executable can be copied");
 }
 
