@@ -2,13 +2,15 @@
 //! loop. Standard input is the plan in a sealed memfd, standard output the socket of the front end
 //! that started it.
 //!
-//! `ketch-init idmap` is another, short life: it maps the ids of a user's front end.
+//! `ketch-init idmap` is another, short life: it maps the ids of a user's front end. `ketch-init oci` is
+//! what `ketch oci create`, `run` and `exec` become.
 #![forbid(unsafe_code)]
 
 mod client;
 mod idmap;
 mod log;
 mod monitor;
+mod oci;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -19,8 +21,10 @@ const MAX_PLAN: u64 = 4 << 20;
 
 fn main() {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|mode| mode == "idmap") {
-        sys::exec::exit_now(idmap::run(args));
+    match args.next().as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("idmap") => sys::exec::exit_now(idmap::run(args)),
+        Some("oci") => sys::exec::exit_now(oci::run(args)),
+        _ => {}
     }
     let Ok((plan, report)) = inherited() else {
         // Nobody can be told: the front end sees its socket close.

@@ -165,6 +165,27 @@ pub fn kill(plan: &CgroupPlan) -> io::Result<()> {
     Ok(())
 }
 
+/// The processes of the container's groups.
+///
+/// # Errors
+/// When the group cannot be read. One that is gone has none.
+pub fn processes(plan: &CgroupPlan) -> io::Result<Vec<i32>> {
+    let below = |dir: &CString| {
+        let mut file = dir.to_bytes().to_vec();
+        file.extend_from_slice(b"/cgroup.procs");
+        CString::new(file).ok()
+    };
+    let unified = plan.kill.as_ref().and_then(below);
+    let Some(procs) = unified.or_else(|| plan.enter.first().cloned()) else {
+        return Ok(Vec::new());
+    };
+    match fs::read_to_string(path(&procs)) {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes the groups, children first. What is already gone is no error.
 ///
 /// # Errors

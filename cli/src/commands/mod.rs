@@ -5,6 +5,7 @@ mod image;
 mod info;
 mod lifecycle;
 mod logs;
+mod oci;
 mod options;
 mod ps;
 mod pull;
@@ -25,7 +26,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 20] = [
+const COMMANDS: [(&str, &str); 21] = [
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -49,6 +50,10 @@ const COMMANDS: [(&str, &str); 20] = [
     ("history", "Show how an image came to be"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
+    (
+        "oci",
+        "Act as an OCI runtime for Docker, podman and containerd",
+    ),
 ];
 
 /// What every subcommand has.
@@ -79,6 +84,11 @@ impl Invocation {
 
 /// Runs the subcommand that the arguments name.
 pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
+    if let Some((program, rest)) = args.split_first()
+        && oci::is_runtime(program)
+    {
+        return oci::dispatch(&rest.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let mut flags = BTreeMap::new();
     let mut rest = args.iter().skip(1);
     let command = loop {
@@ -110,6 +120,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
+    if command == "oci" {
+        return oci::dispatch(&rest);
+    }
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
