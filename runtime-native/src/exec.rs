@@ -251,10 +251,11 @@ impl Child<'_> {
             report,
             go: self.go,
         };
-        init::assume_identity(process, &announce)?;
+        // What a filter may hold back comes before it.
         sys::exec::reset_signals();
         let first = process.preserve_descriptors.saturating_add(3);
         sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
+        init::assume_identity(process, &announce)?;
         match &process.program {
             Program::Path(candidates) => {
                 Err(init::try_candidates(candidates, self.args, self.env)).at(Step::Exec)

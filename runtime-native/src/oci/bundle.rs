@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
 use serde_json::Value;
 
 use super::OciError;
@@ -107,6 +107,12 @@ fn make_absolute(spec: &mut Spec, bundle: &Path) {
 /// specification that they do not know, and without the capabilities that nobody knows; the error
 /// that then stays names its field.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(Spec, Warnings), OciError> {
+    let (mut spec, warnings) = parse_document(path, bytes)?;
+    allow_default_devices(&mut spec);
+    Ok((spec, warnings))
+}
+
+fn parse_document(path: &Path, bytes: &[u8]) -> Result<(Spec, Warnings), OciError> {
     if let Ok(spec) = serde_json::from_slice(bytes) {
         return Ok((spec, Warnings::new()));
     }
@@ -126,6 +132,46 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(Spec, Warnings), OciEr
             field: error.path().to_string(),
             rule: error.inner().to_string(),
         })
+}
+
+/// Every container has some devices (runtime-spec v1.2 `config-linux.md#default-devices`), and may
+/// make nodes of all: a list that denies everything before it allows something has to leave them.
+fn allow_default_devices(spec: &mut Spec) {
+    const DEFAULT: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
+        (LinuxDeviceType::C, None, None, "m"),
+        (LinuxDeviceType::B, None, None, "m"),
+        (LinuxDeviceType::C, Some(1), Some(3), "rwm"),
+        (LinuxDeviceType::C, Some(1), Some(5), "rwm"),
+        (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
+        (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
+        (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
+        (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
+        (LinuxDeviceType::C, Some(5), Some(1), "rwm"),
+        (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
+        (LinuxDeviceType::C, Some(136), None, "rwm"),
+    ];
+    let Some(linux) = spec.linux_mut() else {
+        return;
+    };
+    let mut resources = linux.resources().clone().unwrap_or_default();
+    let Some(mut rules) = resources
+        .devices()
+        .clone()
+        .filter(|rules| !rules.is_empty())
+    else {
+        return;
+    };
+    for (kind, major, minor, access) in DEFAULT {
+        let mut rule = LinuxDeviceCgroup::default();
+        rule.set_allow(true);
+        rule.set_typ(Some(kind));
+        rule.set_major(major);
+        rule.set_minor(minor);
+        rule.set_access(Some(access.to_owned()));
+        rules.push(rule);
+    }
+    resources.set_devices(Some(rules));
+    linux.set_resources(Some(resources));
 }
 
 /// A capability that cannot be mapped is a warning, not an error (runtime-spec v1.2
