@@ -10,6 +10,10 @@ use std::process::{Command, Stdio};
 
 use rustix::mount::{UnmountFlags, unmount};
 
+mod vm;
+
+pub use vm::{Vm, VmRun};
+
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -17,11 +21,14 @@ pub enum Need {
     Root,
     /// A memory controller that this user may use.
     MemoryCgroup,
+    /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
+    Vm,
 }
 
 impl Need {
     fn is_met(self) -> bool {
         match self {
+            Self::Vm => vm::is_possible(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::MemoryCgroup => {
                 let v1 = Path::new("/sys/fs/cgroup/memory/cgroup.procs");
@@ -157,4 +164,14 @@ pub fn skip(reason: &str) {
     let required = std::env::var("KETCH_TEST_REQUIRE").is_ok_and(|value| value == "all");
     assert!(!required, "this machine must not skip: {reason}");
     eprintln!("skipped: {reason}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "test code")]
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "test code")]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).unwrap();
 }
