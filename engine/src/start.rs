@@ -61,7 +61,7 @@ impl Engine {
     /// program runs.
     ///
     /// # Errors
-    /// When the plan cannot be made or the monitor cannot be spawned.
+    /// When the plan cannot be made or the monitor cannot be spawned; the container is gone then.
     pub fn start_created(
         &self,
         created: &Created,
@@ -69,7 +69,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        self.launch(config, &created.spec, &created.launch, console, wanted)
+        let launched = self.launch(config, &created.spec, &created.launch, console, wanted);
+        if launched.is_err() {
+            // No monitor has taken it over, so nobody else will remove it.
+            drop(self.remove_files(config));
+        }
+        launched
     }
 
     /// Starts a container that does not run.
@@ -270,6 +275,10 @@ impl Engine {
             }
             return self.connect(container)?.ask(&Request::Remove);
         }
+        self.remove_files(config)
+    }
+
+    fn remove_files(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let failed = EngineError::io("remove the container");
         let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
         let trashed = trashed.map_err(&failed)?;
