@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "this crate holds every unsafe block of ketch")]
 
+pub mod bpf;
 pub mod clone;
 pub mod durable;
 pub mod exec;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 mod user;
+mod vm;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,6 +16,8 @@ use rustix::mount::{UnmountFlags, unmount};
 use user::User;
 pub use user::{Subordinate, UserNamespaces};
 
+pub use vm::{Vm, VmRun};
+
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -24,11 +27,14 @@ pub enum Need {
     MemoryCgroup,
     /// `newuidmap` and `newgidmap`.
     IdMapPrograms,
+    /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
+    Vm,
 }
 
 impl Need {
     fn is_met(self) -> bool {
         match self {
+            Self::Vm => vm::is_possible(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
                 .iter()
@@ -190,4 +196,14 @@ pub fn skip(reason: &str) {
     let required = std::env::var("KETCH_TEST_REQUIRE").is_ok_and(|value| value == "all");
     assert!(!required, "this machine must not skip: {reason}");
     eprintln!("skipped: {reason}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "test code")]
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "test code")]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).unwrap();
 }

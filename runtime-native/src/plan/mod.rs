@@ -1,7 +1,6 @@
 //! From an OCI runtime [`Spec`] to an [`InitPlan`]: everything that can be looked up, parsed or
 //! refused before a process exists (runtime-spec v1.2 `config.md`, `config-linux.md`).
 
-mod cgroup;
 mod mount;
 mod process;
 
@@ -11,7 +10,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use runtime::{DevicePlan, InitPlan, Namespace, RootfsPlan, WasmPlan};
 use sys::clone::namespace;
 
-pub use cgroup::{Hierarchy, detect};
+pub use crate::cgroup::{Hierarchy, detect};
 
 /// Why a container cannot be described to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +79,7 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
             .any(|n| n.flag == flag && n.path.is_none())
     };
     let loopback_up = new(namespace::NET);
-    let cgroup = cgroup::plan(spec, &options)?;
+    let cgroup = crate::cgroup::plan(spec, &options)?;
     let mounts = mount::plan(
         spec.mounts().as_deref().unwrap_or_default(),
         &options,
