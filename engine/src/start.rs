@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
-    WasmPlan,
+    Console, LogPlan, MonitorPlan, Plan, Request, RootChange, RootfsPlan, StdinMode,
+    VERSION as PLAN_VERSION, WasmPlan,
 };
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
@@ -134,6 +134,9 @@ impl Engine {
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
                 seccomp: Some(default_filter()?),
+                bundle: "",
+                root_change: RootChange::Pivot,
+                preserve_descriptors: 0,
             },
         )?;
         let monitor = MonitorPlan {
