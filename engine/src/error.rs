@@ -5,7 +5,9 @@ use std::io;
 use image::ImageError;
 use runtime::code;
 use runtime_native::plan::PlanError;
-use state::RecordError;
+use state::{LayoutError, RecordError};
+
+use crate::UserNamespaceError;
 
 /// What kind of failure it is: decides exit code and, later, HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,18 @@ pub enum EngineError {
     /// A number that is no user or group.
     #[error("`{0}` is not a user or group id (0 to 4294967294)")]
     BadId(String),
+    /// An ordinary user has no such id to give.
+    #[error(
+        "cannot run as {kind} id {id}: only {mapped} are mapped (this user needs more subordinate ids in /etc/subuid and /etc/subgid, and newuidmap)"
+    )]
+    Unmapped {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id.
+        id: u32,
+        /// How many there are, from 0 on.
+        mapped: u32,
+    },
     /// A volume's source is absent.
     #[error("cannot mount `{0}`: no such file or directory on the host")]
     NoSuchSource(String),
@@ -78,6 +92,12 @@ pub enum EngineError {
         /// What could not be done and why.
         message: String,
     },
+    /// The directories of ketch cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// An ordinary user cannot have containers here.
+    #[error(transparent)]
+    UserNamespace(#[from] UserNamespaceError),
     /// An image operation failed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -117,6 +137,7 @@ impl EngineError {
             | Self::NoSuchUser(_)
             | Self::NoSuchGroup(_)
             | Self::BadId(_)
+            | Self::Unmapped { .. }
             | Self::NoSuchSource(_)
             | Self::Unsupported(_)
             | Self::Plan(_) => ErrorKind::InvalidInput,

@@ -12,7 +12,7 @@ use oci_spec::runtime::{
     LinuxCpuBuilder, LinuxDeviceCgroupBuilder, LinuxMemoryBuilder, LinuxPidsBuilder,
     LinuxResources, LinuxResourcesBuilder, Spec,
 };
-use runtime::{CgroupPlan, RootfsPlan};
+use runtime::{CgroupPlan, RootChange, RootfsPlan};
 use runtime_native::cgroup::{self, CgroupError, Group, Hierarchy, detect};
 use runtime_native::plan::{Options, PlanError, plan};
 
@@ -45,6 +45,9 @@ fn plan_of(
         wasm: None,
         create_cwd: false,
         seccomp: None,
+        bundle: "",
+        root_change: RootChange::Pivot,
+        preserve_descriptors: 0,
     };
     Ok(plan(&spec, options)?.cgroup)
 }

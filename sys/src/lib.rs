@@ -14,6 +14,7 @@ pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
+pub mod schedule;
 pub mod sealed;
 pub mod signal;
 pub mod signals;
