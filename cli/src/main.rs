@@ -5,6 +5,7 @@
 mod attach;
 mod commands;
 mod embedded;
+mod relay;
 mod render;
 mod settings;
 

@@ -54,6 +54,11 @@ pub enum EngineError {
     /// The container does not run.
     #[error("container `{0}` is not running")]
     NotRunning(String),
+    /// A wasm container has one guest and no processes.
+    #[error(
+        "cannot execute in container `{0}`: a wasm container has no processes, only its one guest"
+    )]
+    NoProcesses(String),
     /// The image has no command and none was given.
     #[error("cannot create a container of `{0}`: no command was given, and the image has none")]
     NoCommand(String),
@@ -133,6 +138,7 @@ impl EngineError {
             }
             Self::Ambiguous(_)
             | Self::BadName(_)
+            | Self::NoProcesses(_)
             | Self::NoCommand(_)
             | Self::NoSuchUser(_)
             | Self::NoSuchGroup(_)

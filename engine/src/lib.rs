@@ -5,6 +5,7 @@
 
 mod create;
 mod error;
+mod exec;
 mod executables;
 mod options;
 mod query;
@@ -18,9 +19,10 @@ mod user_namespace;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
+pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
 pub use options::{Bind, ContainerOptions, Network};
-pub use query::Container;
+pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
 pub use user_namespace::{UserNamespace, UserNamespaceError};

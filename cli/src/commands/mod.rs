@@ -1,6 +1,8 @@
 //! The subcommands, one a file. Only the chosen one's parser is built: a full tree of parsers costs
 //! more than a container's mounts.
 
+mod attach;
+mod exec;
 mod image;
 mod info;
 mod lifecycle;
@@ -17,7 +19,7 @@ use std::path::PathBuf;
 use ::image::{Store, UnpackMode};
 use anyhow::Context;
 use clap::Args;
-use engine::{Engine, EngineError, UserNamespace};
+use engine::{Engine, EngineError, Executables, UserNamespace, UserNamespaceError};
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
@@ -25,10 +27,12 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 20] = [
+const COMMANDS: [(&str, &str); 22] = [
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
+    ("exec", "Run a further program in a running container"),
+    ("attach", "Join the streams of a running container"),
     ("ps", "List containers"),
     ("logs", "Show the output of a container"),
     ("stop", "Stop running containers"),
@@ -59,21 +63,50 @@ pub(crate) struct Invocation {
 impl Invocation {
     /// The engine on the directories of the settings.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
-        let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
-        let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
-        let layout = Layout::open(root, run).map_err(EngineError::from)?;
-        let ketch = std::env::current_exe().context("cannot find my own program")?;
+        self.engine_with(UserNamespace::enter)
+    }
+
+    /// The engine for work inside a running container: an ordinary user's process enters the
+    /// container's user namespace instead of a new one.
+    pub(crate) fn engine_of(&self, container: &str) -> anyhow::Result<Engine> {
+        if rustix::process::geteuid().is_root() {
+            return self.engine();
+        }
+        let (layout, ketch) = self.places()?;
+        let store = Store::open(&layout, UnpackMode::default())?;
+        let outside = Engine::new(layout, store, EXECUTABLES, ketch);
+        let pid = outside.container(container)?.state.pid;
+        match pid {
+            Some(pid) => self.engine_with(|layout, _| UserNamespace::join(layout, pid)),
+            // It does not run: the caller finds that out.
+            None => Ok(outside),
+        }
+    }
+
+    fn engine_with(
+        &self,
+        enter: impl FnOnce(&Layout, &Executables) -> Result<UserNamespace, UserNamespaceError>,
+    ) -> anyhow::Result<Engine> {
+        let (layout, ketch) = self.places()?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
             return Ok(Engine::new(layout, store, EXECUTABLES, ketch));
         }
-        let namespace = UserNamespace::enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
+        let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
         let mode = UnpackMode {
             userns: true,
             flat_owner: namespace.is_single(),
         };
         let store = Store::open(&layout, mode)?;
         Ok(Engine::new(layout, store, EXECUTABLES, ketch).in_user_namespace(namespace))
+    }
+
+    fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
+        let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
+        let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
+        let layout = Layout::open(root, run).map_err(EngineError::from)?;
+        let ketch = std::env::current_exe().context("cannot find my own program")?;
+        Ok((layout, ketch))
     }
 }
 
@@ -118,6 +151,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
+        "exec" => exec::exec(&context, &parse(command, &rest)?),
+        "attach" => attach::attach(&context, &parse(command, &rest)?),
         "stop" => lifecycle::stop(&context, &parse(command, &rest)?),
         "kill" => lifecycle::kill(&context, &parse(command, &rest)?),
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),

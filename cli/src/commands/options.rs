@@ -188,7 +188,7 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
 }
 
 /// Files first, then flags, which are stronger.
-fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
+pub(crate) fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
     let mut env = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file)

@@ -1,13 +1,14 @@
 //! `ketch run` and `ketch create`.
 
 use clap::Args;
-use engine::{Created, Engine, Wanted};
+use engine::{Created, Engine};
 use image::{PlatformChoice, Reference};
 
 use super::Invocation;
 use super::options::CreateArgs;
 use super::pull;
-use crate::{attach, render};
+use crate::attach::{self, End, Terminal};
+use crate::render;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -31,25 +32,32 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let signals = attach::block_signals()?;
-    let terminal = options.console.is_some();
-    let wanted = Wanted {
-        stdin: options.interactive,
-        stdout: true,
-        stderr: !terminal,
-    };
+    let terminal = Terminal::given(options.console.is_some());
+    let wanted = terminal.wanted(options.interactive);
     let session = engine.start_created(&created, options.console, Some(wanted))?;
-    session.wait_started()?;
-    let streams = session.attached(wanted)?;
-    let raw = match terminal && options.interactive {
-        true => attach::RawTerminal::enter().ok(),
-        false => None,
-    };
-    let status = attach::serve(&session, streams, &signals)?;
-    drop(raw);
-    if status.oom_killed {
-        render::line("ketch: the container was killed: it was out of memory (see --memory)");
+    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    Ok(exit_code(&end, &created.config.name))
+}
+
+/// The exit code of a container in the foreground, with a word about an end that is not its own.
+pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
+    match end {
+        End::Exited(status) => {
+            if status.oom_killed {
+                render::line(
+                    "ketch: the container was killed: it was out of memory (see --memory)",
+                );
+            }
+            status.code
+        }
+        End::OutputClosed => {
+            let name = render::clean(name);
+            render::line(&format!(
+                "ketch: standard output is closed; container `{name}` goes on without it"
+            ));
+            attach::OUTPUT_CLOSED
+        }
     }
-    Ok(status.code)
 }
 
 /// Creates a container and prints its id.
