@@ -139,6 +139,37 @@ pub enum RegistryError {
         source: BoxedCause,
     },
 
+    /// A mirror whose address is none.
+    #[error("`{mirror}` is not a mirror of the form `[http://|https://]host[:port][/prefix]`")]
+    InvalidMirror {
+        /// What was given.
+        mirror: String,
+    },
+
+    /// A proxy whose address is none. It may hold a password and is not repeated.
+    #[error("the address of a proxy is not of the form `[http://][user:password@]host:port`")]
+    InvalidProxy,
+
+    /// A blob or a manifest could not be sent.
+    #[error("cannot send {what} to registry `{registry}`")]
+    Send {
+        /// A blob or a manifest.
+        what: String,
+        /// The registry.
+        registry: String,
+        /// The cause.
+        source: Box<ImageError>,
+    },
+
+    /// The file with credentials could not be written.
+    #[error("cannot write credentials to `{}`", path.display())]
+    WriteCredentials {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+
     /// No HTTP client could be made.
     #[error("cannot prepare a connection to registry `{registry}`")]
     Prepare {
@@ -159,13 +190,16 @@ impl RegistryError {
                 ErrorKind::Unavailable
             }
             Self::Denied { .. } | Self::InsecureRealm { .. } => ErrorKind::Denied,
-            Self::Fetch { source, .. } => source.kind(),
-            Self::Answer { .. } | Self::InvalidCredentials { .. } | Self::Certificates { .. } => {
-                ErrorKind::InvalidInput
-            }
-            Self::ReadCredentials { .. } | Self::CredentialHelper { .. } | Self::Prepare { .. } => {
-                ErrorKind::Internal
-            }
+            Self::Fetch { source, .. } | Self::Send { source, .. } => source.kind(),
+            Self::InvalidMirror { .. }
+            | Self::InvalidProxy
+            | Self::Answer { .. }
+            | Self::InvalidCredentials { .. }
+            | Self::Certificates { .. } => ErrorKind::InvalidInput,
+            Self::ReadCredentials { .. }
+            | Self::WriteCredentials { .. }
+            | Self::CredentialHelper { .. }
+            | Self::Prepare { .. } => ErrorKind::Internal,
         }
     }
 
@@ -174,11 +208,11 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Denied { .. } => Some(
-                "check the name; if the image is private, add credentials to docker's config.json"
+                "check the name; if the image is private, prove who you are with `ketch login`"
                     .to_owned(),
             ),
             Self::Unreachable { hint, .. } => hint.map(str::to_owned),
-            Self::Fetch { source, .. } => source.hint(),
+            Self::Fetch { source, .. } | Self::Send { source, .. } => source.hint(),
             _ => None,
         }
     }
