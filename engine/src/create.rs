@@ -83,6 +83,9 @@ impl Engine {
             });
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
+        if let Some(namespace) = self.user_namespace {
+            user.require_mapped(namespace)?;
+        }
         let dir = self.layout.container(&id);
         let spec = spec::make(&spec::Parts {
             options,
@@ -91,6 +94,7 @@ impl Engine {
             args: args.clone(),
             hostname: options.hostname.as_deref().unwrap_or(&short),
             files: &dir,
+            user_namespace: self.user_namespace,
         })?;
         let launch = Launch {
             layers,

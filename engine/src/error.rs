@@ -64,6 +64,18 @@ pub enum EngineError {
     /// A number that is no user or group.
     #[error("`{0}` is not a user or group id (0 to 4294967294)")]
     BadId(String),
+    /// An ordinary user has no such id to give.
+    #[error(
+        "cannot run as {kind} id {id}: only {mapped} are mapped (this user needs more subordinate ids in /etc/subuid and /etc/subgid, and newuidmap)"
+    )]
+    Unmapped {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id.
+        id: u32,
+        /// How many there are, from 0 on.
+        mapped: u32,
+    },
     /// A volume's source is absent.
     #[error("cannot mount `{0}`: no such file or directory on the host")]
     NoSuchSource(String),
@@ -117,6 +129,7 @@ impl EngineError {
             | Self::NoSuchUser(_)
             | Self::NoSuchGroup(_)
             | Self::BadId(_)
+            | Self::Unmapped { .. }
             | Self::NoSuchSource(_)
             | Self::Unsupported(_)
             | Self::Plan(_) => ErrorKind::InvalidInput,

@@ -43,17 +43,35 @@ impl Executables {
         self.place(exe, "ketch-wasm-host", self.wasm_host)
     }
 
+    /// Writes both as plain files, for users who may not mount, and gives the path of `ketch-init`.
+    pub(crate) fn place_files(&self, exe: &Path) -> io::Result<PathBuf> {
+        let mut init = PathBuf::new();
+        for (name, bytes) in [
+            ("ketch-wasm-host", self.wasm_host),
+            ("ketch-init", self.init),
+        ] {
+            let dir = self.dir(exe, name);
+            init = dir.join(name);
+            if !init.exists() {
+                make_dir(&dir)?;
+                write_new(&init, bytes)?;
+            }
+        }
+        Ok(init)
+    }
+
+    fn dir(&self, exe: &Path, name: &str) -> PathBuf {
+        exe.join(format!("{name}-{}", self.version))
+    }
+
     /// Each executable has a mount point of its own, so that one can follow the other.
     fn place(&self, exe: &Path, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
-        let dir = exe.join(format!("{name}-{}", self.version));
+        let dir = self.dir(exe, name);
         let path = dir.join(name);
         if path.exists() {
             return Ok(path);
         }
-        match std::fs::create_dir(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        make_dir(&dir)?;
         match mount(&dir, name, bytes) {
             // Without the right to mount: a file that nobody may write.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -62,6 +80,13 @@ impl Executables {
             other => other?,
         }
         Ok(path)
+    }
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    match std::fs::create_dir(dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

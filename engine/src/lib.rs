@@ -12,7 +12,9 @@ mod runtime_choice;
 mod session;
 mod spec;
 mod start;
+mod subordinate;
 mod user;
+mod user_namespace;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
@@ -21,6 +23,7 @@ pub use options::{Bind, ContainerOptions, Network};
 pub use query::Container;
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
+pub use user_namespace::{UserNamespace, UserNamespaceError};
 
 use std::path::PathBuf;
 
@@ -35,6 +38,8 @@ pub struct Engine {
     executables: Executables,
     /// The program to run again as the compile worker.
     ketch: PathBuf,
+    /// The user namespace that this process has entered.
+    user_namespace: Option<UserNamespace>,
 }
 
 impl Engine {
@@ -46,6 +51,16 @@ impl Engine {
             store,
             executables,
             ketch,
+            user_namespace: None,
+        }
+    }
+
+    /// The same engine for an ordinary user, whose process stands in a user namespace.
+    #[must_use]
+    pub fn in_user_namespace(self, namespace: UserNamespace) -> Self {
+        Self {
+            user_namespace: Some(namespace),
+            ..self
         }
     }
 

@@ -14,9 +14,9 @@ use oci_spec::runtime::{
 };
 use runtime_native::capability;
 
-use crate::EngineError;
 use crate::options::{ContainerOptions, Network};
 use crate::user::User;
+use crate::{EngineError, UserNamespace};
 
 /// Masked in Docker's way: what tells about the host or its kernel's memory.
 const MASKED: [&str; 12] = [
@@ -58,6 +58,17 @@ pub(crate) struct Parts<'a> {
     pub(crate) hostname: &'a str,
     /// `hosts`, `hostname` and `resolv.conf` on the host.
     pub(crate) files: &'a Path,
+    /// Where the container's ids come from, for an ordinary user.
+    pub(crate) user_namespace: Option<UserNamespace>,
+}
+
+impl Parts<'_> {
+    /// The last group that may open ICMP sockets: all of them, as far as they are mapped.
+    fn last_group(&self) -> u32 {
+        const LAST: u32 = 2_147_483_647;
+        self.user_namespace
+            .map_or(LAST, |ids| (ids.gids - 1).min(LAST))
+    }
 }
 
 /// Makes the specification.
@@ -103,7 +114,7 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
             ),
             (
                 "net.ipv4.ping_group_range".to_owned(),
-                "0 2147483647".to_owned(),
+                format!("0 {}", parts.last_group()),
             ),
         ]));
     }

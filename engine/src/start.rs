@@ -125,7 +125,7 @@ impl Engine {
                 rootfs: self.rootfs(&dir, spec, launch, auto_remove)?,
                 id,
                 hierarchy: &hierarchy,
-                user_namespace: None,
+                user_namespace: self.user_namespace.map(|ids| ids.gids),
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
                 seccomp: Some(default_filter()?),
@@ -199,6 +199,9 @@ impl Engine {
             options.extend_from_slice(key);
             options.extend_from_slice(path.as_os_str().as_bytes());
         }
+        if self.user_namespace.is_some() {
+            options.extend_from_slice(b",userxattr");
+        }
         let mountpoint = self.layout.run().join("rootfs");
         match fs::create_dir(&mountpoint) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
@@ -215,7 +218,7 @@ impl Engine {
             upper: c_path(&upper)?,
             work: c_path(&work)?,
             volatile: auto_remove,
-            userxattr: false,
+            userxattr: self.user_namespace.is_some(),
             mountpoint: c_path(&mountpoint)?,
             options: c_path(Path::new(OsStr::from_bytes(&options)))?,
             readonly: spec

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use image::LayeredRoot;
 
-use crate::EngineError;
+use crate::{EngineError, UserNamespace};
 
 /// No database is longer: a hostile image must not cost memory (CVE-2026-47262).
 const MAX_DATABASE: u64 = 1 << 20;
@@ -21,6 +21,21 @@ pub(crate) struct User {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) home: String,
+}
+
+impl User {
+    /// Checks that the kernel can be asked for this user.
+    pub(crate) fn require_mapped(&self, ids: UserNamespace) -> Result<(), EngineError> {
+        let groups = std::iter::once(&self.gid).chain(&self.groups);
+        let unmapped = |kind, id, mapped| EngineError::Unmapped { kind, id, mapped };
+        if self.uid >= ids.uids {
+            return Err(unmapped("user", self.uid, ids.uids));
+        }
+        match groups.copied().find(|group| *group >= ids.gids) {
+            Some(group) => Err(unmapped("group", group, ids.gids)),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Resolves `user[:group]`; the empty string is root.

@@ -1,9 +1,12 @@
 //! `ketch-init`: the small program that owns one container (DESIGN section 1). One thread, one
 //! loop. Standard input is the plan in a sealed memfd, standard output the socket of the front end
 //! that started it.
+//!
+//! `ketch-init idmap` is another, short life: it maps the ids of a user's front end.
 #![forbid(unsafe_code)]
 
 mod client;
+mod idmap;
 mod log;
 mod monitor;
 
@@ -15,6 +18,10 @@ use runtime::{Event, Plan, Response, StartFailure, code};
 const MAX_PLAN: u64 = 4 << 20;
 
 fn main() {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|mode| mode == "idmap") {
+        sys::exec::exit_now(idmap::run(args));
+    }
     let Ok((plan, report)) = inherited() else {
         // Nobody can be told: the front end sees its socket close.
         sys::exec::exit_now(i32::from(code::ENGINE));

@@ -2,13 +2,21 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Why the directories of ketch cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LayoutError {
+    /// A directory belongs to somebody else, who could put anything into it.
+    #[error("cannot use the directory `{}`: it belongs to user id {owner}", path.display())]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        owner: u32,
+    },
     /// A directory could not be made.
     #[error("cannot make the directory `{}`", path.display())]
     Make {
@@ -57,6 +65,14 @@ impl Layout {
     }
 
     fn make(&self, base: &Path, dirs: &[&str]) -> Result<(), LayoutError> {
+        if let Ok(metadata) = fs::symlink_metadata(base)
+            && metadata.uid() != rustix::process::geteuid().as_raw()
+        {
+            return Err(LayoutError::Foreign {
+                path: base.to_path_buf(),
+                owner: metadata.uid(),
+            });
+        }
         // The last one is made last: when it is there, all are.
         let complete = dirs.last().is_some_and(|last| base.join(last).is_dir());
         if complete {

@@ -95,13 +95,36 @@ pub fn unshare_cgroup() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
 }
 
+/// Moves this process into a new user namespace, where it has all capabilities and no id, and a new
+/// mount namespace.
+///
+/// # Errors
+/// As `unshare(2)`; [`io::ErrorKind::Unsupported`] when this process has more than one thread.
+pub fn unshare_user_and_mounts() -> io::Result<()> {
+    require_one_thread()?;
+    let flags = rustix::thread::UnshareFlags::NEWUSER | rustix::thread::UnshareFlags::NEWNS;
+    // SAFETY: this is the only thread, so no other is left behind with another root or other ids;
+    // no descriptor and no memory is affected.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(Into::into)
+}
+
+/// Gives this process a mount namespace of its own.
+///
+/// # Errors
+/// As `unshare(2)`.
+pub fn unshare_mounts() -> Result<(), Errno> {
+    // SAFETY: NEWNS gives a copy of the mounts (and of root and working directory, which implies
+    // CLONE_FS); no descriptor and no memory is affected.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
+}
+
 fn require_one_thread() -> io::Result<()> {
     // With procfs hidden the answer is unknown; ketch-init starts no thread.
     let threads = fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
     if threads > 1 {
         return Err(io::Error::new(
             io::ErrorKind::Unsupported,
-            "a process with several threads must not be cloned",
+            "a process with several threads can neither be cloned nor change its user namespace",
         ));
     }
     Ok(())

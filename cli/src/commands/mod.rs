@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use ::image::{Store, UnpackMode};
 use anyhow::Context;
 use clap::Args;
-use engine::Engine;
+use engine::{Engine, UserNamespace};
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
@@ -59,18 +59,21 @@ pub(crate) struct Invocation {
 impl Invocation {
     /// The engine on the directories of the settings.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(Usage(
-                "ketch needs to be root in this version: user namespaces for ordinary users are not built yet".to_owned(),
-            )
-            .into());
-        }
         let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
         let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
         let layout = Layout::open(root, run)?;
-        let store = Store::open(&layout, UnpackMode::default())?;
         let ketch = std::env::current_exe().context("cannot find my own program")?;
-        Ok(Engine::new(layout, store, EXECUTABLES, ketch))
+        if rustix::process::geteuid().is_root() {
+            let store = Store::open(&layout, UnpackMode::default())?;
+            return Ok(Engine::new(layout, store, EXECUTABLES, ketch));
+        }
+        let namespace = UserNamespace::enter(&layout, &EXECUTABLES)?;
+        let mode = UnpackMode {
+            userns: true,
+            flat_owner: namespace.is_single(),
+        };
+        let store = Store::open(&layout, mode)?;
+        Ok(Engine::new(layout, store, EXECUTABLES, ketch).in_user_namespace(namespace))
     }
 }
 
