@@ -33,7 +33,7 @@ mod unpack;
 mod usage;
 
 pub use archive::{ImportOptions, Loaded, apply_change};
-pub use auth::{AuthConfig, Credentials, Secret};
+pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
 pub use decode::Compression;
@@ -46,7 +46,10 @@ pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
-pub use registry::{Mirror, PlatformChoice, Proxies, Pulled, RegistryError, RegistryOptions, pull};
+pub use registry::{
+    Mirror, PlatformChoice, Proxies, Pulled, Pushed, RegistryError, RegistryOptions, SearchResult,
+    check_credentials, pull, search, tags,
+};
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};

@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use oci_distribution::errors::OciEnvelope;
+
 use crate::digest::Digest;
 use crate::error::{BoxedCause, ErrorKind, ImageError};
 
@@ -265,4 +267,17 @@ fn tls_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Err
         error = wrapped;
     }
     error.downcast_ref()
+}
+
+/// What a registry says about a refusal (distribution-spec v1.1.1 "Error codes").
+pub(super) fn words(body: &[u8], status: u16) -> String {
+    let envelope: Option<OciEnvelope> = serde_json::from_slice(body).ok();
+    let first = envelope.and_then(|envelope| envelope.errors.into_iter().next());
+    match first {
+        Some(error) if error.message.is_empty() => {
+            format!("HTTP status {status}: {:?}", error.code)
+        }
+        Some(error) => format!("HTTP status {status}: {}", quote(&error.message)),
+        None => format!("HTTP status {status}"),
+    }
 }

@@ -11,6 +11,7 @@
 //! - Every wait has an end, and so has every repetition.
 
 mod blobs;
+mod catalog;
 mod connection;
 mod endpoint;
 mod error;
@@ -18,9 +19,13 @@ mod http;
 mod manifests;
 mod options;
 mod pull;
+mod push;
 mod retry;
 mod token;
+mod upload;
 
+pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
 pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
 pub use pull::{Pulled, pull};
+pub use push::Pushed;

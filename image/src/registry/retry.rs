@@ -33,6 +33,15 @@ impl<E: Into<ImageError>> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// What it is when there is no other attempt.
+    pub(super) fn into_error(self) -> ImageError {
+        match self {
+            Self::Transient { error, .. } | Self::Final(error) => error,
+        }
+    }
+}
+
 /// The attempts that are left.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
