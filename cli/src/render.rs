@@ -13,8 +13,9 @@ use runtime::code;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// Prints an error with its causes and its hint, and gives the exit code.
-pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+/// Prints an error with its causes and its hint, and gives the exit code: the error's own, or that
+/// of the command.
+pub(crate) fn failure(error: &anyhow::Error, otherwise: u8) -> ExitCode {
     if let Some(clap) = error.downcast_ref::<clap::Error>() {
         // Help and version are no errors.
         drop(clap.print());
@@ -29,7 +30,11 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     let engine = error
         .downcast_ref::<EngineError>()
         .map(EngineError::exit_code);
-    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() { code::ENGINE } else { 1 }))
+    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() {
+        code::ENGINE
+    } else {
+        otherwise
+    }))
 }
 
 /// Prints an error with its causes and its hint.

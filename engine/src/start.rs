@@ -61,7 +61,8 @@ impl Engine {
     /// program runs.
     ///
     /// # Errors
-    /// When the plan cannot be made or the monitor cannot be spawned.
+    /// When the plan cannot be made or the monitor cannot be spawned; nothing is left of the
+    /// container then.
     pub fn start_created(
         &self,
         created: &Created,
@@ -69,7 +70,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        self.launch(config, &created.spec, &created.launch, console, wanted)
+        let started = self.launch(config, &created.spec, &created.launch, console, wanted);
+        if started.is_err() {
+            // Nothing of it ever ran. The first error is the one to report.
+            drop(self.remove_records(config));
+        }
+        started
     }
 
     /// Starts a container that does not run.
@@ -289,6 +295,10 @@ impl Engine {
             }
             return self.connect(container)?.ask(&Request::Remove);
         }
+        self.remove_records(config)
+    }
+
+    fn remove_records(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let failed = EngineError::io("remove the container");
         let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
         let trashed = trashed.map_err(&failed)?;

@@ -91,7 +91,11 @@ fn streams(wanted: [bool; 3]) -> Result<([OwnedFd; 3], Vec<OwnedFd>), Errno> {
             return rustix::fs::open(c"/dev/null", flags, Mode::empty());
         }
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (end, other) = if index == 0 { (read, write) } else { (write, read) };
+        let (end, other) = if index == 0 {
+            (read, write)
+        } else {
+            (write, read)
+        };
         ours.push(other);
         Ok(end)
     };

@@ -58,7 +58,11 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
     if name.starts_with('-') {
         return Err(Usage(format!("unknown flag `{name}` (see --help)")).into());
     }
-    if args.workdir.as_deref().is_some_and(|dir| !dir.starts_with('/')) {
+    if args
+        .workdir
+        .as_deref()
+        .is_some_and(|dir| !dir.starts_with('/'))
+    {
         let dir = args.workdir.as_deref().unwrap_or_default();
         return Err(Usage(format!("cannot use --workdir `{dir}`: it must be absolute")).into());
     }
