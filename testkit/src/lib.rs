@@ -87,10 +87,8 @@ impl Sandbox {
         args: impl IntoIterator<Item = S>,
         input: &[u8],
     ) -> Run {
-        let mut child = Command::new(&self.ketch)
-            .env_clear()
-            .env("KETCH_ROOT", self.dir.path().join("root"))
-            .env("KETCH_RUN", self.dir.path().join("run"))
+        let mut child = self
+            .command()
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -107,6 +105,17 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// `ketch` in this sandbox, for a test that has its own way with streams.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.ketch);
+        command
+            .env_clear()
+            .env("KETCH_ROOT", self.dir.path().join("root"))
+            .env("KETCH_RUN", self.dir.path().join("run"));
+        command
     }
 
     /// A directory for the test's own files.

@@ -213,7 +213,7 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
-    if parts.clone().next().is_none() && arch.is_empty() && !os.is_empty() {
+    if !text.contains('/') && !os.is_empty() {
         // A system alone means this machine's processor, or the only one that wasm has.
         let host = Platform::host();
         let arch = if os == "linux" {
