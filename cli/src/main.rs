@@ -8,6 +8,7 @@ mod embedded;
 mod relay;
 mod render;
 mod settings;
+mod template;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,6 @@ fn main() -> ExitCode {
         .collect();
     match commands::dispatch(&args) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => render::failure(&error),
+        Err(error) => render::failure(&error, commands::failure_code(&args)),
     }
 }

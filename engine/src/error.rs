@@ -1,10 +1,12 @@
 //! Why the engine could not do what was asked.
 
 use std::io;
+use std::path::PathBuf;
 
 use image::ImageError;
 use runtime::code;
 use runtime_native::plan::PlanError;
+use runtime_wasm::worker::WorkerError;
 use state::{LayoutError, RecordError};
 
 use crate::UserNamespaceError;
@@ -86,6 +88,25 @@ pub enum EngineError {
     /// A volume's source is absent.
     #[error("cannot mount `{0}`: no such file or directory on the host")]
     NoSuchSource(String),
+    /// A memory limit that this host cannot give.
+    #[error("cannot limit the memory to {bytes} bytes: {why}")]
+    Memory {
+        /// What was asked for.
+        bytes: u64,
+        /// What there is.
+        why: String,
+    },
+    /// A module that the user named cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    OpenModule {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The compiler of wasm modules failed, and not for the module's sake.
+    #[error(transparent)]
+    Compile(WorkerError),
     /// Something that this version cannot do, asked for by name.
     #[error("{0}")]
     Unsupported(String),
@@ -145,6 +166,8 @@ impl EngineError {
             | Self::BadId(_)
             | Self::Unmapped { .. }
             | Self::NoSuchSource(_)
+            | Self::Memory { .. }
+            | Self::OpenModule { .. }
             | Self::Unsupported(_)
             | Self::Plan(_) => ErrorKind::InvalidInput,
             _ => ErrorKind::Internal,

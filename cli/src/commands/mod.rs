@@ -5,6 +5,7 @@ mod attach;
 mod exec;
 mod image;
 mod info;
+mod inspect;
 mod lifecycle;
 mod logs;
 mod options;
@@ -42,7 +43,7 @@ const COMMANDS: [(&str, &str); 22] = [
         "Wait until containers end and print their exit codes",
     ),
     ("rm", "Remove containers"),
-    ("inspect", "Show everything about containers"),
+    ("inspect", "Show everything about containers or images"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -74,7 +75,7 @@ impl Invocation {
         }
         let (layout, ketch) = self.places()?;
         let store = Store::open(&layout, UnpackMode::default())?;
-        let outside = Engine::new(layout, store, EXECUTABLES, ketch);
+        let outside = Engine::new(layout, store, EXECUTABLES, ketch)?;
         let pid = outside.container(container)?.state.pid;
         match pid {
             Some(pid) => self.engine_with(|layout, _| UserNamespace::join(layout, pid)),
@@ -90,7 +91,7 @@ impl Invocation {
         let (layout, ketch) = self.places()?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
-            return Ok(Engine::new(layout, store, EXECUTABLES, ketch));
+            return Ok(Engine::new(layout, store, EXECUTABLES, ketch)?);
         }
         let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
         let mode = UnpackMode {
@@ -98,7 +99,7 @@ impl Invocation {
             flat_owner: namespace.is_single(),
         };
         let store = Store::open(&layout, mode)?;
-        Ok(Engine::new(layout, store, EXECUTABLES, ketch).in_user_namespace(namespace))
+        Ok(Engine::new(layout, store, EXECUTABLES, ketch)?.in_user_namespace(namespace))
     }
 
     fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
@@ -143,6 +144,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
+    let (command, rest) = ungroup(command, rest)?;
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
@@ -157,7 +159,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "kill" => lifecycle::kill(&context, &parse(command, &rest)?),
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
-        "inspect" => ps::inspect(&context, &parse(command, &rest)?),
+        "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
+        "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),
@@ -171,6 +174,77 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "info" => info::info(&context),
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
+    }
+}
+
+/// The other spelling of commands: by the kind of object that they work on.
+const GROUPED: [(&str, &str, &str); 27] = [
+    ("image", "ls", "images"),
+    ("image", "list", "images"),
+    ("image", "rm", "rmi"),
+    ("image", "remove", "rmi"),
+    ("image", "inspect", "image inspect"),
+    ("image", "history", "history"),
+    ("image", "import", "import"),
+    ("image", "load", "load"),
+    ("image", "pull", "pull"),
+    ("image", "save", "save"),
+    ("image", "tag", "tag"),
+    ("container", "ls", "ps"),
+    ("container", "list", "ps"),
+    ("container", "ps", "ps"),
+    ("container", "attach", "attach"),
+    ("container", "create", "create"),
+    ("container", "exec", "exec"),
+    ("container", "inspect", "inspect"),
+    ("container", "kill", "kill"),
+    ("container", "logs", "logs"),
+    ("container", "remove", "rm"),
+    ("container", "rm", "rm"),
+    ("container", "run", "run"),
+    ("container", "start", "start"),
+    ("container", "stop", "stop"),
+    ("container", "wait", "wait"),
+    ("system", "info", "info"),
+];
+
+/// The plain spelling of `image ls` and its like.
+fn ungroup<'a>(command: &'a str, mut rest: Vec<&'a str>) -> Result<(&'a str, Vec<&'a str>), Usage> {
+    if !["image", "container", "system"].contains(&command) {
+        return Ok((command, rest));
+    }
+    let verbs = || {
+        let verbs = GROUPED.iter().filter(|(group, ..)| *group == command);
+        let verbs: Vec<&str> = verbs.map(|(_, verb, _)| *verb).collect();
+        verbs.join(", ")
+    };
+    let Some(verb) = rest.first().copied() else {
+        return Err(Usage(format!("`{command}` needs one of: {}", verbs())));
+    };
+    let plain = GROUPED
+        .iter()
+        .find(|(group, name, _)| *group == command && *name == verb)
+        .ok_or_else(|| {
+            Usage(format!(
+                "`{command} {verb}` is not a command: there are {}",
+                verbs()
+            ))
+        })?;
+    rest.remove(0);
+    Ok((plain.2, rest))
+}
+
+/// The exit code of a failure that has none of its own. Where a program's own code is what comes
+/// back, the engine's is another one than all but a few programs have.
+pub(crate) fn failure_code(args: &[String]) -> u8 {
+    const RUNNING: [&str; 5] = ["run", "create", "start", "exec", "attach"];
+    let command = args.iter().skip(1).find(|arg| {
+        let arg = arg.as_str();
+        COMMANDS.iter().any(|(name, _)| *name == arg)
+    });
+    match command {
+        Some(command) if RUNNING.contains(&command.as_str()) => runtime::code::ENGINE,
+        _ => 1,
     }
 }
 

@@ -1,11 +1,11 @@
 //! `ketch run` and `ketch create`.
 
 use clap::Args;
-use engine::{Created, Engine};
+use engine::{ContainerOptions, Engine, EngineError, Explanation};
 use image::{PlatformChoice, Reference};
 
 use super::Invocation;
-use super::options::CreateArgs;
+use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
 use crate::render;
@@ -16,6 +16,9 @@ pub(crate) struct RunArgs {
     /// Go on in the background and print the id
     #[arg(short, long)]
     detach: bool,
+    /// Print which runtime is chosen and why, and run nothing
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     create: CreateArgs,
 }
@@ -24,7 +27,17 @@ pub(crate) struct RunArgs {
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let options = args.create.resolve(&context.settings)?;
     let engine = context.engine()?;
-    let created = create_container(context, &engine, &options)?;
+    let with_image = || WithImage {
+        context,
+        engine: &engine,
+        options: &options,
+    };
+    let pull = args.create.pull()?;
+    if args.explain {
+        let explanation = with_image().get(pull, Engine::explain)?;
+        return explain(&explanation);
+    }
+    let created = with_image().get(pull, Engine::create)?;
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
         session.wait_started()?;
@@ -63,36 +76,68 @@ pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
 /// Creates a container and prints its id.
 pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
     let options = args.resolve(&context.settings)?;
-    let created = create_container(context, &context.engine()?, &options)?;
+    let engine = context.engine()?;
+    let with_image = WithImage {
+        context,
+        engine: &engine,
+        options: &options,
+    };
+    let created = with_image.get(args.pull()?, Engine::create)?;
     render::print(&created.config.id)?;
     Ok(0)
 }
 
-/// Creates a container; an image that is not in the store is fetched first, `hello` from this
-/// program itself.
-fn create_container(
-    context: &Invocation,
-    engine: &Engine,
-    options: &engine::ContainerOptions,
-) -> anyhow::Result<Created> {
-    match engine.create(options) {
-        Err(engine::EngineError::Image(error)) if pull::is_missing(&error) => {
-            if options.image == "hello" {
-                super::image::load_hello(engine)?;
-            } else {
-                render::line(&format!(
-                    "ketch: `{}` is not here yet, pulling it",
-                    options.image
-                ));
-                let choice = match &options.platform {
-                    Some(platform) => PlatformChoice::Only(platform.clone()),
-                    None => PlatformChoice::Default,
-                };
-                let reference = Reference::parse(&options.image)?;
-                pull::fetch(engine, &context.settings, &reference, &choice)?;
-            }
-            Ok(engine.create(options)?)
+/// Prints what `run` would do, one fact a line.
+fn explain(explanation: &Explanation) -> anyhow::Result<u8> {
+    render::print(&format!("runtime: {}", explanation.runtime))?;
+    render::print(&format!("because: {}", render::clean(&explanation.reason)))?;
+    if let Some(kind) = explanation.kind {
+        render::print(&format!("wasm: {kind}"))?;
+    }
+    let command = explanation.command.join(" ");
+    render::print(&format!("command: {}", render::clean(&command)))?;
+    Ok(0)
+}
+
+/// Something that needs the image of these options.
+struct WithImage<'a> {
+    context: &'a Invocation,
+    engine: &'a Engine,
+    options: &'a ContainerOptions,
+}
+
+impl WithImage<'_> {
+    /// Does it; an image that is wanted from elsewhere is fetched first, `hello` from this program
+    /// itself.
+    fn get<T>(
+        &self,
+        pull: Pull,
+        operation: impl Fn(&Engine, &ContainerOptions) -> Result<T, EngineError>,
+    ) -> anyhow::Result<T> {
+        if pull == Pull::Always && self.options.module.is_none() {
+            self.fetch()?;
         }
-        other => Ok(other?),
+        match operation(self.engine, self.options) {
+            Err(EngineError::Image(error)) if pull == Pull::Missing && pull::is_missing(&error) => {
+                self.fetch()?;
+                Ok(operation(self.engine, self.options)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn fetch(&self) -> anyhow::Result<()> {
+        let image = &self.options.image;
+        if image == "hello" {
+            return super::image::load_hello(self.engine);
+        }
+        let reference = Reference::parse(image)?;
+        render::line(&format!("ketch: pulling `{}`", reference.familiar()));
+        let choice = match &self.options.platform {
+            Some(platform) => PlatformChoice::Only(platform.clone()),
+            None => PlatformChoice::Default,
+        };
+        pull::fetch(self.engine, &self.context.settings, &reference, &choice)?;
+        Ok(())
     }
 }
