@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
-    WasmPlan,
+    Console, LogPlan, MonitorPlan, Plan, Request, RootChange, RootfsPlan, StdinMode,
+    VERSION as PLAN_VERSION, WasmPlan,
 };
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
@@ -61,7 +61,7 @@ impl Engine {
     /// program runs.
     ///
     /// # Errors
-    /// When the plan cannot be made or the monitor cannot be spawned.
+    /// When the plan cannot be made or the monitor cannot be spawned; the container is gone then.
     pub fn start_created(
         &self,
         created: &Created,
@@ -69,7 +69,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        self.launch(config, &created.spec, &created.launch, console, wanted)
+        let launched = self.launch(config, &created.spec, &created.launch, console, wanted);
+        if launched.is_err() {
+            // No monitor has taken it over, so nobody else will remove it.
+            drop(self.remove_files(config));
+        }
+        launched
     }
 
     /// Starts a container that does not run.
@@ -129,6 +134,9 @@ impl Engine {
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
                 seccomp: Some(default_filter()?),
+                bundle: "",
+                root_change: RootChange::Pivot,
+                preserve_descriptors: 0,
             },
         )?;
         let monitor = MonitorPlan {
@@ -270,6 +278,10 @@ impl Engine {
             }
             return self.connect(container)?.ask(&Request::Remove);
         }
+        self.remove_files(config)
+    }
+
+    fn remove_files(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let failed = EngineError::io("remove the container");
         let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
         let trashed = trashed.map_err(&failed)?;

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use ::image::{Store, UnpackMode};
 use anyhow::Context;
 use clap::Args;
-use engine::{Engine, UserNamespace};
+use engine::{Engine, EngineError, UserNamespace};
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
@@ -61,13 +61,13 @@ impl Invocation {
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
         let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
         let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
-        let layout = Layout::open(root, run)?;
+        let layout = Layout::open(root, run).map_err(EngineError::from)?;
         let ketch = std::env::current_exe().context("cannot find my own program")?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
             return Ok(Engine::new(layout, store, EXECUTABLES, ketch));
         }
-        let namespace = UserNamespace::enter(&layout, &EXECUTABLES)?;
+        let namespace = UserNamespace::enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
         let mode = UnpackMode {
             userns: true,
             flat_owner: namespace.is_single(),

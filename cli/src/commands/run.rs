@@ -21,8 +21,8 @@ pub(crate) struct RunArgs {
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
     let options = args.create.resolve(&context.settings)?;
+    let engine = context.engine()?;
     let created = create_container(context, &engine, &options)?;
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
