@@ -82,6 +82,25 @@ pub struct Options<'a> {
     pub preserve_descriptors: u32,
 }
 
+impl<'a> Options<'a> {
+    /// What most containers have: no bundle, no wasm, a root that is pivoted into.
+    #[must_use]
+    pub fn new(rootfs: RootfsPlan, id: &'a str, hierarchy: &'a Hierarchy) -> Self {
+        Self {
+            rootfs,
+            id,
+            hierarchy,
+            user_namespace: None,
+            wasm: None,
+            create_cwd: false,
+            seccomp: None,
+            bundle: "",
+            root_change: RootChange::Pivot,
+            preserve_descriptors: 0,
+        }
+    }
+}
+
 /// Makes the plan.
 ///
 /// # Errors
