@@ -23,7 +23,7 @@ use crate::step::{Failure, Message, Step, exec_failure, reason};
 /// A program that was started beside a container's own.
 #[derive(Debug)]
 pub struct ExecProcess {
-    /// Its number on the host.
+    /// Its process, as the caller sees it.
     pub pid: i32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
@@ -203,6 +203,11 @@ impl Talk<'_> {
                 self.plan.process.args.first().map(AsRef::as_ref),
                 failure.errno,
             )),
+            Step::Chdir | Step::CwdOutside => {
+                let cwd = self.plan.process.cwd.to_string_lossy();
+                let what = format!("enter the working directory `{cwd}`");
+                failed(&what, failure.errno)
+            }
             step => failed(
                 &format!("execute in the container ({step:?})"),
                 failure.errno,
@@ -235,7 +240,11 @@ impl Child<'_> {
     fn steps(&self, report: BorrowedFd<'_>) -> init::Result<std::convert::Infallible> {
         let process = &self.plan.process;
         let mut byte = [0; 1];
-        rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte)).at(Step::Sync)?;
+        let go = rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte));
+        if go.at(Step::Sync)? == 0 {
+            // The parent could not enter the control groups: nothing runs outside of them.
+            return Err(Errno::PIPE).at(Step::Sync);
+        }
         match &self.console {
             Some(request) => {
                 rustix::process::setsid().at(Step::Session)?;

@@ -240,6 +240,11 @@ pub struct CgroupPlan {
     pub oom_counter: Option<CString>,
     /// A directory with `cgroup.kill`, or else a list of processes to kill one by one.
     pub kill: Option<CString>,
+    /// `freezer.state` of v1: what is killed while it is frozen dies when it is thawed.
+    pub freezer: Option<CString>,
+    /// A device filter for the v2 group, `struct bpf_insn` after `struct bpf_insn` in this machine's
+    /// byte order; empty without one.
+    pub device_filter: Vec<u8>,
 }
 
 /// One value written to one control file.
@@ -251,6 +256,8 @@ pub struct CgroupWrite {
     pub value: String,
     /// The option that asked for it, for the message when it fails.
     pub option: String,
+    /// What to write instead where there is no such file.
+    pub otherwise: Option<Box<Self>>,
 }
 
 /// The root file system.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use runtime::StartFailure;
 
 use super::Status;
+use crate::cgroup::CgroupError;
 use crate::plan::PlanError;
 
 /// Why a verb of the OCI runtime command line failed.
@@ -73,6 +74,9 @@ pub enum OciError {
     /// The specification asks for what cannot be had.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The container's control groups could not be read or changed.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// The container or program could not be started.
     #[error("{}", .0.message)]
     Start(StartFailure),

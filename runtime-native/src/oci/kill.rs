@@ -9,7 +9,6 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use sys::clone::namespace;
 
 use super::{Container, OciError, Status};
-use crate::cgroup;
 
 /// How long a killed container has until it is gone: callers wait no longer themselves.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -99,12 +98,11 @@ fn kill_init(container: &Container, signal: i32) -> Result<(), OciError> {
 }
 
 fn kill_group(container: &Container, signal: i32) -> Result<(), OciError> {
-    let groups = container.cgroup(&container.spec()?)?;
-    let failed = OciError::io("kill the processes of", &container.dir);
+    let group = container.group(&container.spec()?)?;
     if signal == SIGKILL {
-        return cgroup::kill(&groups).map_err(failed);
+        return Ok(group.kill()?);
     }
-    for pid in cgroup::processes(&groups).map_err(failed)? {
+    for pid in group.processes()? {
         match sys::signals::send_to_pid(pid, signal) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(errno) => {

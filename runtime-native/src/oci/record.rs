@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sys::durable::{self, Durability};
 
 use super::OciError;
+use crate::cgroup::Group;
 use crate::plan::{self, Hierarchy};
 
 /// The version of `state.json`.
@@ -242,8 +243,19 @@ impl Container {
         Ok(plan::cgroup_of(spec, &self.record.id, &hierarchy)?)
     }
 
+    /// The same as a group that can be watched and changed.
+    pub(super) fn group(&self, spec: &Spec) -> Result<Group, OciError> {
+        let path = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.cgroups_path().as_deref());
+        let path = path.filter(|path| !path.as_os_str().is_empty());
+        Ok(Group::new(&plan::detect(), path, &self.record.id)?)
+    }
+
     fn is_frozen(&self) -> bool {
-        false
+        let group = self.spec().and_then(|spec| self.group(&spec));
+        group.is_ok_and(|group| group.is_frozen().unwrap_or(false))
     }
 }
 

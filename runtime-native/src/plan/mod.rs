@@ -1,7 +1,6 @@
 //! From an OCI runtime [`Spec`] to an [`InitPlan`]: everything that can be looked up, parsed or
 //! refused before a process exists (runtime-spec v1.2 `config.md`, `config-linux.md`).
 
-mod cgroup;
 mod hook;
 mod label;
 mod mount;
@@ -19,7 +18,7 @@ use runtime::{
 };
 use sys::clone::namespace as flag;
 
-pub use cgroup::{Hierarchy, detect};
+pub use crate::cgroup::{Hierarchy, detect};
 pub(crate) use mount::OPTIONS as MOUNT_OPTIONS;
 
 /// Why a container cannot be described to the kernel.
@@ -86,6 +85,25 @@ pub struct Options<'a> {
     pub preserve_descriptors: u32,
 }
 
+impl<'a> Options<'a> {
+    /// What most containers have: no bundle, no wasm, a root that is pivoted into.
+    #[must_use]
+    pub fn new(rootfs: RootfsPlan, id: &'a str, hierarchy: &'a Hierarchy) -> Self {
+        Self {
+            rootfs,
+            id,
+            hierarchy,
+            user_namespace: None,
+            wasm: None,
+            create_cwd: false,
+            seccomp: None,
+            bundle: "",
+            root_change: RootChange::Pivot,
+            preserve_descriptors: 0,
+        }
+    }
+}
+
 /// Makes the plan.
 ///
 /// # Errors
@@ -104,7 +122,7 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
             .any(|n| n.flag == flag && n.path.is_none())
     };
     let loopback_up = new(flag::NET);
-    let cgroup = cgroup::plan(spec, &options)?;
+    let cgroup = crate::cgroup::plan(spec, &options)?;
     let mounts = mount::plan(
         spec.mounts().as_deref().unwrap_or_default(),
         &options,
@@ -239,7 +257,7 @@ pub(crate) fn cgroup_of(
     id: &str,
     hierarchy: &Hierarchy,
 ) -> Result<CgroupPlan, PlanError> {
-    cgroup::plan(spec, &bare_options(id, hierarchy, ""))
+    crate::cgroup::plan(spec, &bare_options(id, hierarchy, ""))
 }
 
 /// The hooks of a container, found again.

@@ -246,7 +246,7 @@ fn cgroup_view(
             let host = c_string("/sys/fs/cgroup")?;
             plans.push(bind(host, c_string(&target)?, true));
         }
-        Hierarchy::Unified => plans.push(MountPlan {
+        Hierarchy::Unified { .. } => plans.push(MountPlan {
             source: MountSource::FileSystem {
                 kind: c_string("cgroup2")?,
                 options: Vec::new(),

@@ -160,3 +160,75 @@ pub(super) struct SpecArgs {
     #[arg(long)]
     pub(super) rootless: bool,
 }
+
+/// Options of `ps`.
+#[derive(Debug, Args)]
+pub(super) struct PsArgs {
+    /// `table` or `json`
+    #[arg(short, long, default_value = "table")]
+    pub(super) format: String,
+    /// The container's id
+    pub(super) id: String,
+    /// Options of ps(1)
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) args: Vec<String>,
+}
+
+/// Options of `events`.
+#[derive(Debug, Args)]
+pub(super) struct EventsArgs {
+    /// Print what it uses now, once
+    #[arg(long)]
+    pub(super) stats: bool,
+    /// Time between two reports: `5s`, `500ms`, `1m`
+    #[arg(long, default_value = "5s")]
+    pub(super) interval: String,
+    /// The container's id
+    pub(super) id: String,
+}
+
+/// Options of `update`.
+#[derive(Debug, Args)]
+pub(super) struct UpdateArgs {
+    /// A file with a `resources` object, `-` for standard input
+    #[arg(short, long)]
+    pub(super) resources: Option<PathBuf>,
+    /// Weight of block I/O
+    #[arg(long)]
+    pub(super) blkio_weight: Option<u16>,
+    /// Microseconds of a period of CPU time
+    #[arg(long)]
+    pub(super) cpu_period: Option<u64>,
+    /// Microseconds of CPU time in a period
+    #[arg(long, allow_hyphen_values = true)]
+    pub(super) cpu_quota: Option<i64>,
+    /// Microseconds of CPU time that may be saved up
+    #[arg(long)]
+    pub(super) cpu_burst: Option<u64>,
+    /// Weight of CPU time
+    #[arg(long)]
+    pub(super) cpu_share: Option<u64>,
+    /// 1 for a container that gets CPU time nobody else wants
+    #[arg(long)]
+    pub(super) cpu_idle: Option<i64>,
+    /// CPUs to run on
+    #[arg(long)]
+    pub(super) cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long)]
+    pub(super) cpuset_mems: Option<String>,
+    /// Memory, as 64m or bytes
+    #[arg(long, allow_hyphen_values = true)]
+    pub(super) memory: Option<String>,
+    /// Memory that is left when it is scarce
+    #[arg(long, allow_hyphen_values = true)]
+    pub(super) memory_reservation: Option<String>,
+    /// Memory and swap together
+    #[arg(long, allow_hyphen_values = true)]
+    pub(super) memory_swap: Option<String>,
+    /// Processes and threads
+    #[arg(long, allow_hyphen_values = true)]
+    pub(super) pids_limit: Option<i64>,
+    /// The container's id
+    pub(super) id: String,
+}

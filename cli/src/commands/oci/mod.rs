@@ -6,8 +6,10 @@
 
 mod args;
 mod global;
+mod update;
 mod verbs;
 mod wasm;
+mod watch;
 
 use runtime_native::oci::{Log, OciError};
 

@@ -11,7 +11,7 @@ use super::args::{
     CreateArgs, DeleteArgs, ExecArgs, IdArgs, KillArgs, ListArgs, RunArgs, SpecArgs,
 };
 use super::global::{self, Global, VERBS};
-use super::wasm;
+use super::{update, wasm, watch};
 use crate::embedded::EXECUTABLES;
 use crate::render::{self, Usage};
 
@@ -36,6 +36,19 @@ pub(super) fn run(global: &Global, log: &Log, verb: &str, args: &[&str]) -> anyh
             oci::delete(&global.root, &args.id, args.force, log)?;
             Ok(0)
         }
+        "pause" => {
+            let args: IdArgs = parse(verb, args)?;
+            oci::pause(&global.root.open(&args.id)?)?;
+            Ok(0)
+        }
+        "resume" => {
+            let args: IdArgs = parse(verb, args)?;
+            oci::resume(&global.root.open(&args.id)?)?;
+            Ok(0)
+        }
+        "ps" => watch::ps(global, &parse(verb, args)?),
+        "events" => watch::events(global, &parse(verb, args)?),
+        "update" => update::update(global, &parse(verb, args)?),
         "list" => list(global, &parse(verb, args)?),
         "spec" => spec(&parse(verb, args)?),
         "features" => print_json(&oci::features()),
