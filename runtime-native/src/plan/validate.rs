@@ -80,7 +80,10 @@ fn check_capabilities(sets: &LinuxCapabilities) -> Result<(), PlanError> {
         })
     };
     if mask(sets.inheritable()) & !mask(sets.bounding()) != 0 {
-        return rule("inheritable", "must not hold what the bounding set lacks");
+        return rule(
+            "inheritable",
+            "must not hold what the bounding set lacks (EPERM of capset(2))",
+        );
     }
     if mask(sets.effective()) & !mask(sets.permitted()) != 0 {
         return rule("effective", "must not hold what the permitted set lacks");
