@@ -127,7 +127,7 @@ fn missing_program_is_reported_by_create_and_nothing_stays() {
     let line = fs::read_to_string(&log).unwrap();
     let line: serde_json::Value = serde_json::from_str(line.trim()).unwrap();
     assert_eq!(line["level"], "error");
-    assert!(!bundle.cx.path().join("oci/one").exists());
+    assert!(!bundle.is_there());
     assert_eq!(bundle.oci(&["run", "one"]).code, 127);
 }
 
@@ -198,7 +198,7 @@ fn hook_that_fails_stops_the_container_and_is_named() {
             "{}",
             run.stderr
         );
-        assert!(!bundle.cx.path().join("oci/one").exists());
+        assert!(!bundle.is_there());
     }
 }
 
@@ -251,7 +251,7 @@ fn field_that_cannot_be_had_is_named() {
             assert_eq!(run.code, 1, "{pointer}");
             assert!(run.stderr.contains(expected), "{pointer}: {}", run.stderr);
         }
-        assert!(!bundle.cx.path().join("oci/one").exists());
+        assert!(!bundle.is_there());
         bundle.config = before;
     }
 }

@@ -24,6 +24,8 @@ const APPLETS: [&str; 18] = [
 pub(crate) struct Bundle {
     pub(crate) cx: Sandbox,
     pub(crate) config: Value,
+    /// What `one` stands for in arguments: names of control groups are the whole machine's.
+    id: String,
 }
 
 impl Bundle {
@@ -45,7 +47,8 @@ impl Bundle {
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["sh", "-c", script]);
         config["root"]["readonly"] = json!(false);
-        Some(Self { cx, config })
+        let id = cx.path().file_name().unwrap().to_str().unwrap().to_owned();
+        Some(Self { cx, config, id })
     }
 
     pub(crate) fn dir(&self) -> PathBuf {
@@ -97,9 +100,17 @@ impl Bundle {
         command
             .args(["oci", "--root"])
             .arg(self.cx.path().join("oci"))
-            .args(args)
+            .args(
+                args.iter()
+                    .map(|arg| if *arg == "one" { &self.id } else { *arg }),
+            )
             .current_dir(self.dir());
         command
+    }
+
+    /// What is left of the container.
+    pub(crate) fn is_there(&self) -> bool {
+        self.cx.path().join("oci").join(&self.id).exists()
     }
 
     pub(crate) fn oci(&self, args: &[&str]) -> Run {
@@ -159,7 +170,7 @@ impl Drop for Bundle {
         let run = self.oci(&["delete", "--force", "one"]);
         if !std::thread::panicking() {
             assert_eq!(run.code, 0, "{}", run.stderr);
-            assert!(!self.cx.path().join("oci/one").exists());
+            assert!(!self.is_there());
         }
     }
 }
