@@ -32,6 +32,9 @@ pub enum OciError {
         /// Its state.
         status: Status,
     },
+    /// A program for a paused container. Callers know this wording.
+    #[error("cannot exec in a paused container: `{0}` (see `--ignore-paused`)")]
+    Paused(String),
     /// A signal to a container that has ended. Callers know this wording.
     #[error("container not running: `{0}`")]
     NotRunning(String),
