@@ -159,9 +159,7 @@ fn input_larger_than_all_buffers_comes_back_whole() {
         ["exec", "-i", "sleeper", "/echo"].as_slice(),
         ["run", "-i", "--rm", "guests", "/echo"].as_slice(),
     ] {
-        let mut command = cx.command();
-        command.args(args);
-        let run = echoed(command);
+        let run = echoed(cx.command(args));
         assert_eq!((run.code, run.stdout.len()), (0, MUCH), "{}", run.stderr);
     }
     remove(&cx);
@@ -173,8 +171,7 @@ fn closed_standard_output_ends_the_client() {
         return;
     };
     let mut child = cx
-        .command()
-        .args(["exec", "-i", "sleeper", "/echo"])
+        .command(["exec", "-i", "sleeper", "/echo"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -241,8 +238,7 @@ fn terminal_carries_lines_and_the_end_of_input() {
     ] {
         let mut terminal = Terminal::new(33, 99);
         let mut child = cx
-            .command()
-            .args(args)
+            .command(args)
             .stdin(terminal.stdio())
             .stdout(terminal.stdio())
             .stderr(terminal.stdio())
@@ -265,8 +261,7 @@ fn interrupt_at_the_terminal_ends_the_program() {
     };
     let mut terminal = Terminal::new(24, 80);
     let mut child = cx
-        .command()
-        .args(["exec", "-it", "sleeper", "/sleep", "1000"])
+        .command(["exec", "-it", "sleeper", "/sleep", "1000"])
         .stdin(terminal.stdio())
         .stdout(terminal.stdio())
         .stderr(terminal.stdio())
@@ -284,8 +279,7 @@ fn signal_to_the_client_reaches_the_program_after_its_output_is_closed() {
         return;
     };
     let mut child = cx
-        .command()
-        .args(["exec", "sleeper", "/sleep", "1000"])
+        .command(["exec", "sleeper", "/sleep", "1000"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

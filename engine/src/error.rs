@@ -7,7 +7,9 @@ use image::ImageError;
 use runtime::code;
 use runtime_native::plan::PlanError;
 use runtime_wasm::worker::WorkerError;
-use state::RecordError;
+use state::{LayoutError, RecordError};
+
+use crate::UserNamespaceError;
 
 /// What kind of failure it is: decides exit code and, later, HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +118,12 @@ pub enum EngineError {
         /// What could not be done and why.
         message: String,
     },
+    /// The directories of ketch cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// An ordinary user cannot have containers here.
+    #[error(transparent)]
+    UserNamespace(#[from] UserNamespaceError),
     /// An image operation failed.
     #[error(transparent)]
     Image(#[from] ImageError),

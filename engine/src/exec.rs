@@ -87,19 +87,16 @@ impl Engine {
             Privilege::All => capability::ALL,
         };
         let spec = self.exec_spec(spec, options, &root, capabilities)?;
+        let rootfs = RootfsPlan::Directory {
+            path: c_path(Path::new("/"))?,
+            readonly: false,
+        };
         let init = plan(
             &spec,
             Options {
-                rootfs: RootfsPlan::Directory {
-                    path: c_path(Path::new("/"))?,
-                    readonly: false,
-                },
-                id: &config.id,
-                hierarchy: &detect(),
                 user_namespace: self.user_namespace.map(|ids| ids.gids),
-                wasm: None,
-                create_cwd: false,
                 seccomp: Some(filter(capabilities)?),
+                ..Options::new(rootfs, &config.id, &detect())
             },
         )?;
         let plan = ExecPlan {

@@ -61,8 +61,7 @@ impl Engine {
     /// program runs.
     ///
     /// # Errors
-    /// When the plan cannot be made or the monitor cannot be spawned; nothing is left of the
-    /// container then.
+    /// When the plan cannot be made or the monitor cannot be spawned; the container is gone then.
     pub fn start_created(
         &self,
         created: &Created,
@@ -70,12 +69,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        let started = self.launch(config, &created.spec, &created.launch, console, wanted);
-        if started.is_err() {
-            // Nothing of it ever ran. The first error is the one to report.
-            drop(self.remove_records(config));
+        let launched = self.launch(config, &created.spec, &created.launch, console, wanted);
+        if launched.is_err() {
+            // No monitor has taken it over, so nobody else will remove it.
+            drop(self.remove_files(config));
         }
-        started
+        launched
     }
 
     /// Starts a container that does not run.
@@ -131,16 +130,15 @@ impl Engine {
             _ => {}
         }
         let hierarchy = detect();
+        let rootfs = self.rootfs(&dir, spec, launch, auto_remove)?;
         let init = plan(
             spec,
             Options {
-                rootfs: self.rootfs(&dir, spec, launch, auto_remove)?,
-                id,
-                hierarchy: &hierarchy,
                 user_namespace: self.user_namespace.map(|ids| ids.gids),
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
                 seccomp: Some(filter(capability::DEFAULT)?),
+                ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
         let monitor = MonitorPlan {
@@ -295,10 +293,10 @@ impl Engine {
             }
             return self.connect(container)?.ask(&Request::Remove);
         }
-        self.remove_records(config)
+        self.remove_files(config)
     }
 
-    fn remove_records(&self, config: &ContainerConfig) -> Result<(), EngineError> {
+    fn remove_files(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let failed = EngineError::io("remove the container");
         let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
         let trashed = trashed.map_err(&failed)?;

@@ -17,10 +17,12 @@ mod fixup;
 mod graph;
 mod history;
 mod layers;
+mod lease;
 mod lookup;
 mod names;
 mod platform;
 mod progress;
+mod prune;
 mod records;
 mod reference;
 mod registry;
@@ -28,9 +30,10 @@ mod remove;
 mod store;
 mod tarwalk;
 mod unpack;
+mod usage;
 
 pub use archive::{ImportOptions, Loaded, apply_change};
-pub use auth::{AuthConfig, Credentials, Secret};
+pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
 pub use decode::Compression;
@@ -41,9 +44,14 @@ pub use history::HistoryStep;
 pub use lookup::{Found, LayeredRoot};
 pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
+pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
-pub use registry::{PlatformChoice, Pulled, RegistryError, RegistryOptions, pull};
+pub use registry::{
+    Mirror, PlatformChoice, Proxies, Pulled, Pushed, RegistryError, RegistryOptions, SearchResult,
+    check_credentials, pull, search, tags,
+};
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
 pub use unpack::UnpackMode;
+pub use usage::{ImageUsage, Usage};

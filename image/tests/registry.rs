@@ -256,7 +256,7 @@ fn pull_with_password_needs_the_right_one() {
     for options in [options("wrong"), RegistryOptions::default()] {
         let error = registry_error(pull_with(&place, &name, &choice, &options));
         assert!(matches!(error, RegistryError::Denied { .. }), "{error:?}");
-        assert!(error.hint().unwrap().contains("config.json"));
+        assert!(error.hint().unwrap().contains("ketch login"));
     }
     pull_with(&place, &name, &choice, &options("secret")).unwrap();
     all_there(&place.content, &[&config, &layer, &manifest]);
@@ -417,7 +417,10 @@ fn pull_truncated_blob_is_tried_again_and_then_reported() {
     );
     let layers =
         stub.count(|request| request.header("range").is_some() && request.path.contains("blobs"));
-    assert!(layers >= 4, "{layers}");
+    assert_eq!(
+        layers, 3,
+        "the first attempt asks for all, the others for the rest"
+    );
 }
 
 #[test]
@@ -462,7 +465,7 @@ fn pull_with_token_service_shows_the_token_to_the_registry_only() {
     let service = Stub::start(|request| {
         let user = request.header("authorization") == Some("Basic dXNlcjpwYXNz");
         let scope = "/token?scope=repository%3Aapp%3Apull&service=reg";
-        match (user, request.path == scope) {
+        match (user, request.path.starts_with(scope)) {
             (true, true) => Answer::new(200).body(br#"{"token":"t0ken","expires_in":60}"#),
             _ => Answer::new(401),
         }

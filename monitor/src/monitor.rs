@@ -155,6 +155,7 @@ impl<'a> Monitor<'a> {
                 let input = master.try_clone().ok();
                 (vec![stream("stdout", master)], input, true)
             }
+            Stdio::Inherited => (Vec::new(), None, false),
         };
         for stream in &streams {
             if let Some(fd) = &stream.fd {

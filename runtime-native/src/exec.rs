@@ -196,7 +196,7 @@ struct Child<'a> {
 
 impl Child<'_> {
     fn run(&self, report: BorrowedFd<'_>) -> ! {
-        let failure = match self.steps() {
+        let failure = match self.steps(report) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -205,7 +205,7 @@ impl Child<'_> {
         exit_now(127)
     }
 
-    fn steps(&self) -> init::Result<std::convert::Infallible> {
+    fn steps(&self, report: BorrowedFd<'_>) -> init::Result<std::convert::Infallible> {
         let process = &self.plan.process;
         let mut byte = [0; 1];
         let go = rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte));
@@ -224,9 +224,14 @@ impl Child<'_> {
                 }
             }
         }
-        init::assume_identity(process)?;
+        let announce = init::Announce {
+            report,
+            go: self.go,
+        };
+        init::assume_identity(process, &announce)?;
         sys::exec::reset_signals();
-        sys::exec::close_on_exec_from(3).at(Step::CloseDescriptors)?;
+        let first = process.preserve_descriptors.saturating_add(3);
+        sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
         match &process.program {
             Program::Path(candidates) => {
                 Err(init::try_candidates(candidates, self.args, self.env)).at(Step::Exec)

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use ::image::{Store, UnpackMode};
 use anyhow::Context;
 use clap::Args;
-use engine::{Engine, Executables, UserNamespace, UserNamespaceError};
+use engine::{Engine, EngineError, Executables, UserNamespace, UserNamespaceError};
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
@@ -93,7 +93,7 @@ impl Invocation {
             let store = Store::open(&layout, UnpackMode::default())?;
             return Ok(Engine::new(layout, store, EXECUTABLES, ketch)?);
         }
-        let namespace = enter(&layout, &EXECUTABLES)?;
+        let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
         let mode = UnpackMode {
             userns: true,
             flat_owner: namespace.is_single(),
@@ -105,7 +105,7 @@ impl Invocation {
     fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
         let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
         let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
-        let layout = Layout::open(root, run)?;
+        let layout = Layout::open(root, run).map_err(EngineError::from)?;
         let ketch = std::env::current_exe().context("cannot find my own program")?;
         Ok((layout, ketch))
     }

@@ -64,8 +64,7 @@ pub(crate) fn fetch(
         user_agent: USER_AGENT,
         ..RegistryOptions::default()
     };
-    let pulled = image::pull(engine.store().content(), reference, choice, &options, &())?;
-    engine.store().record_pulled(reference, &pulled.top)?;
+    let pulled = engine.store().pull(reference, choice, &options, &())?;
     Ok(pulled.top.digest.to_string())
 }
 

@@ -25,8 +25,8 @@ pub(crate) struct RunArgs {
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
     let options = args.create.resolve(&context.settings)?;
+    let engine = context.engine()?;
     let with_image = || WithImage {
         context,
         engine: &engine,

@@ -7,6 +7,7 @@ mod import;
 mod intake;
 mod load;
 mod save;
+mod settle;
 
 pub use change::apply_change;
 pub use import::ImportOptions;
