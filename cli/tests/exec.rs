@@ -159,7 +159,9 @@ fn input_larger_than_all_buffers_comes_back_whole() {
         ["exec", "-i", "sleeper", "/echo"].as_slice(),
         ["run", "-i", "--rm", "guests", "/echo"].as_slice(),
     ] {
-        let run = echoed(cx.command(args));
+        let mut command = cx.command();
+        command.args(args);
+        let run = echoed(command);
         assert_eq!((run.code, run.stdout.len()), (0, MUCH), "{}", run.stderr);
     }
     remove(&cx);
@@ -171,7 +173,8 @@ fn closed_standard_output_ends_the_client() {
         return;
     };
     let mut child = cx
-        .command(["exec", "-i", "sleeper", "/echo"])
+        .command()
+        .args(["exec", "-i", "sleeper", "/echo"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -238,7 +241,8 @@ fn terminal_carries_lines_and_the_end_of_input() {
     ] {
         let mut terminal = Terminal::new(33, 99);
         let mut child = cx
-            .command(args)
+            .command()
+            .args(args)
             .stdin(terminal.stdio())
             .stdout(terminal.stdio())
             .stderr(terminal.stdio())
@@ -261,7 +265,8 @@ fn interrupt_at_the_terminal_ends_the_program() {
     };
     let mut terminal = Terminal::new(24, 80);
     let mut child = cx
-        .command(["exec", "-it", "sleeper", "/sleep", "1000"])
+        .command()
+        .args(["exec", "-it", "sleeper", "/sleep", "1000"])
         .stdin(terminal.stdio())
         .stdout(terminal.stdio())
         .stderr(terminal.stdio())
@@ -279,7 +284,8 @@ fn signal_to_the_client_reaches_the_program_after_its_output_is_closed() {
         return;
     };
     let mut child = cx
-        .command(["exec", "sleeper", "/sleep", "1000"])
+        .command()
+        .args(["exec", "sleeper", "/sleep", "1000"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();

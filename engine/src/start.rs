@@ -61,7 +61,8 @@ impl Engine {
     /// program runs.
     ///
     /// # Errors
-    /// When the plan cannot be made or the monitor cannot be spawned; the container is gone then.
+    /// When the plan cannot be made or the monitor cannot be spawned; nothing is left of the
+    /// container then.
     pub fn start_created(
         &self,
         created: &Created,
@@ -69,12 +70,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        let launched = self.launch(config, &created.spec, &created.launch, console, wanted);
-        if launched.is_err() {
-            // No monitor has taken it over, so nobody else will remove it.
-            drop(self.remove_files(config));
+        let started = self.launch(config, &created.spec, &created.launch, console, wanted);
+        if started.is_err() {
+            // Nothing of it ever ran. The first error is the one to report.
+            drop(self.remove_records(config));
         }
-        launched
+        started
     }
 
     /// Starts a container that does not run.
@@ -293,10 +294,10 @@ impl Engine {
             }
             return self.connect(container)?.ask(&Request::Remove);
         }
-        self.remove_files(config)
+        self.remove_records(config)
     }
 
-    fn remove_files(&self, config: &ContainerConfig) -> Result<(), EngineError> {
+    fn remove_records(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let failed = EngineError::io("remove the container");
         let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
         let trashed = trashed.map_err(&failed)?;

@@ -102,20 +102,6 @@ impl Sandbox {
         self
     }
 
-    /// `ketch` with arguments, for a test that has its own way with streams.
-    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        if let Some(user) = &self.user {
-            return user.command(args);
-        }
-        let mut command = Command::new(&self.ketch);
-        command
-            .env_clear()
-            .env("KETCH_ROOT", self.dir.path().join("root"))
-            .env("KETCH_RUN", self.dir.path().join("run"))
-            .args(args);
-        command
-    }
-
     /// Runs `ketch` without standard input.
     pub fn ketch<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Run {
         self.ketch_with_input(args, b"")
@@ -131,7 +117,8 @@ impl Sandbox {
         input: &[u8],
     ) -> Run {
         let mut child = self
-            .command(args)
+            .command()
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -147,6 +134,20 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// `ketch` in this sandbox, for a test that has its own way with streams.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        if let Some(user) = &self.user {
+            return user.command();
+        }
+        let mut command = Command::new(&self.ketch);
+        command
+            .env_clear()
+            .env("KETCH_ROOT", self.dir.path().join("root"))
+            .env("KETCH_RUN", self.dir.path().join("run"));
+        command
     }
 
     /// A directory for the test's own files.
