@@ -5,6 +5,7 @@
 mod attach;
 mod commands;
 mod embedded;
+mod progress;
 mod relay;
 mod render;
 mod settings;

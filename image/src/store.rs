@@ -223,6 +223,27 @@ impl Store {
         Ok(list)
     }
 
+    /// Every name with the images that it leads to, sorted; then those without a name.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn list_by_name(&self) -> Result<Vec<(Option<Reference>, Vec<ImageSummary>)>, ImageError> {
+        let images = self.list()?;
+        let mut groups: BTreeMap<Reference, Vec<ImageSummary>> = BTreeMap::new();
+        for image in &images {
+            for name in &image.names {
+                groups.entry(name.clone()).or_default().push(image.clone());
+            }
+        }
+        let unnamed = images.into_iter().filter(|image| image.names.is_empty());
+        let named = groups
+            .into_iter()
+            .map(|(name, images)| (Some(name), images));
+        Ok(named
+            .chain(unnamed.map(|image| (None, vec![image])))
+            .collect())
+    }
+
     /// Gives the image (or all images) that `source` names another name.
     ///
     /// # Errors

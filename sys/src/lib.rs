@@ -12,6 +12,7 @@ pub mod inherit;
 pub mod lock;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod path;
 pub mod process;
 pub mod schedule;

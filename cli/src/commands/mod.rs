@@ -1,17 +1,25 @@
 //! The subcommands, one a file. Only the chosen one's parser is built: a full tree of parsers costs
 //! more than a container's mounts.
 
+mod artifacts;
 mod attach;
+mod disk;
 mod exec;
 mod image;
+mod image_tools;
 mod info;
 mod inspect;
 mod lifecycle;
+mod login;
 mod logs;
+mod manifest;
 mod options;
 mod ps;
 mod pull;
+mod push;
+mod registry_options;
 mod run;
+mod search;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -28,7 +36,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 22] = [
+const COMMANDS: &[(&str, &str)] = &[
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -48,6 +56,19 @@ const COMMANDS: [(&str, &str); 22] = [
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
     ("pull", "Get an image from a registry"),
+    ("push", "Send an image to a registry"),
+    ("login", "Prove to a registry who you are"),
+    ("logout", "Forget who you are for a registry"),
+    ("search", "Look for images in a registry"),
+    (
+        "manifest",
+        "Make indexes: create, annotate, inspect, push, rm",
+    ),
+    (
+        "image",
+        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
+    ),
+    ("system", "Disk usage: df"),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
@@ -148,6 +169,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
+    if let Some(result) = artifacts::dispatch(&context, command, &rest) {
+        return result;
+    }
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),

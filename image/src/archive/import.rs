@@ -29,6 +29,9 @@ pub struct ImportOptions {
     pub message: Option<String>,
     /// The platform it is for; the host's by default.
     pub platform: Option<Platform>,
+    /// When it was made (RFC 3339); now by default. With a fixed time the same archive gives the
+    /// same image.
+    pub created: Option<String>,
 }
 
 impl Store {
@@ -58,7 +61,7 @@ impl Store {
     ) -> Result<Digest, ImageError> {
         let (layer, diff_id) = self.import_layer(reader, lease)?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
-        let created = now();
+        let created = options.created.clone().unwrap_or_else(now);
         config.created = Some(created.clone());
         platform.os().clone_into(&mut config.os);
         platform.architecture().clone_into(&mut config.architecture);
@@ -83,8 +86,7 @@ impl Store {
         };
         lease.add([config.digest])?;
         self.content.put(&bytes)?;
-        let manifest = put_manifest(&self.content, &config, std::slice::from_ref(&layer))?;
-        lease.add([manifest.digest])?;
+        let manifest = put_manifest(&self.content, lease, &config, std::slice::from_ref(&layer))?;
         let names: Vec<_> = options.name.clone().into_iter().collect();
         self.record(&names, &manifest, None)?;
         Ok(config.digest)

@@ -176,8 +176,7 @@ impl Store {
             })?;
         let mut tops = Vec::new();
         for image in &images {
-            let top = manifest_of(&self.content, intake, image)?;
-            lease.add([top.digest])?;
+            let top = manifest_of(&self.content, lease, intake, image)?;
             let names = image.repo_tags.iter().flatten();
             let names = names
                 .map(|name| Reference::parse(name))

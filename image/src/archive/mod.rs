@@ -10,5 +10,6 @@ mod save;
 mod settle;
 
 pub use change::apply_change;
+pub(crate) use docker::put_manifest;
 pub use import::ImportOptions;
 pub use load::Loaded;

@@ -160,6 +160,26 @@ async fn top(
     })
 }
 
+/// The bytes of what the reference means in the registry.
+pub(super) async fn fetch_document(
+    connection: &Connection,
+    reference: &Reference,
+) -> Result<Vec<u8>, ImageError> {
+    let digest = reference.digest().copied();
+    let wanted = Wanted {
+        name: digest.map_or_else(
+            || reference.tag().unwrap_or_default().to_owned(),
+            |digest| digest.to_string(),
+        ),
+        digest,
+        media_type: None,
+        size: None,
+    };
+    let (bytes, announced) = with_retries(async || download(connection, &wanted).await).await?;
+    Document::parse(&bytes, announced.as_deref())?;
+    Ok(bytes)
+}
+
 /// The digest of what a tag means, where the registry says it.
 pub(super) async fn head(connection: &Connection, tag: &str) -> Result<Option<Digest>, Failure> {
     let path = connection.path(&format!("manifests/{tag}"));

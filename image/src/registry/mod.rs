@@ -27,5 +27,5 @@ mod upload;
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
 pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
-pub use pull::{Pulled, pull};
+pub use pull::{Pulled, fetch_manifest, pull};
 pub use push::Pushed;

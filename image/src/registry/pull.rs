@@ -131,6 +131,19 @@ fn run(
     })
 }
 
+/// Fetches the document that a reference means in its registry, and nothing else.
+///
+/// # Errors
+/// As [`pull`].
+pub fn fetch_manifest(
+    reference: &Reference,
+    options: &RegistryOptions,
+) -> Result<Vec<u8>, ImageError> {
+    let endpoint = Endpoint::origin(reference, options);
+    let connection = Connection::open(reference, endpoint, Access::Pull, options)?;
+    runtime(reference.registry())?.block_on(manifests::fetch_document(&connection, reference))
+}
+
 /// A runtime of one thread: the network is waited for, not computed.
 pub(super) fn runtime(registry: &str) -> Result<tokio::runtime::Runtime, RegistryError> {
     tokio::runtime::Builder::new_current_thread()

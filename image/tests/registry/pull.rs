@@ -1,20 +1,17 @@
 //! Pulls from a real registry (Debian's `docker-registry`) and from servers that lie.
-#![expect(clippy::unwrap_used, reason = "test code")]
-
-mod registry_support;
 
 use std::fs;
 use std::net::TcpListener;
 use std::sync::Mutex;
 
+use crate::support::real::{Extra, Registry, Tls};
+use crate::support::stub::{Answer, Request, Stub};
+use crate::support::{
+    CONFIG, INDEX, LAYER, MANIFEST, Place, descriptor, index_of, manifest_of, on_platform,
+};
 use image::{
     AuthConfig, ContentStore, Digest, ErrorKind, ImageError, Outcome, Platform, PlatformChoice,
     Progress, Pulled, Reference, RegistryError, RegistryOptions, Task,
-};
-use registry_support::real::{Extra, Registry, Tls};
-use registry_support::stub::{Answer, Request, Stub};
-use registry_support::{
-    CONFIG, INDEX, LAYER, MANIFEST, Place, descriptor, index_of, manifest_of, on_platform,
 };
 
 fn pull_with(
@@ -580,7 +577,7 @@ fn pull_with_identity_token_exchanges_it_by_post() {
         let is_form = request.header("content-type") == Some("application/x-www-form-urlencoded");
         let form = "scope=repository%3Aapp%3Apull&service=s&grant_type=refresh_token\
                     &client_id=ketch&refresh_token=re%26fresh";
-        match is_form && request.body == form && request.path == "/token?x=1" {
+        match is_form && request.body == form.as_bytes() && request.path == "/token?x=1" {
             true => Answer::new(200).body(br#"{"access_token":"fresh"}"#),
             false => Answer::new(400),
         }
