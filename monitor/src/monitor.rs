@@ -4,13 +4,16 @@
 //! lock, socket ── start ── loop: output, callers, timers ── ended ── drain ── record ── report ── tear down
 //! ```
 
+use std::error::Error;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use runtime::{Event, ExitStatus, GuestReport, Plan, Request, Response, StdinMode};
+use runtime::{
+    Event, ExitStatus, GuestReport, Plan, Request, Response, StartFailure, StdinMode, code,
+};
 use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -88,19 +91,17 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     {
         Ok(process) => process,
         Err(error) => {
-            let failed = ContainerState {
-                status: Status::Created,
-                exit_code: Some(error.0.code),
-                error: Some(error.0.message.clone()),
-                ..ContainerState::created()
-            };
-            finish_records(plan, &state_dir, &failed, plan.monitor.auto_remove);
-            front_end.send_last(&Response::Event(Event::Failed(error.0)));
+            give_up(plan, &state_dir, &mut front_end, error.0);
             return Ok(());
         }
     };
     let mut monitor = Monitor::new(plan, process, state_dir, log, listener);
-    monitor.write_running()?;
+    if let Err(failure) = monitor.write_running() {
+        // Whom nobody can find must not run.
+        monitor.destroy();
+        give_up(plan, &monitor.state_dir, &mut front_end, failure);
+        return Ok(());
+    }
     let started = Event::Started { pid: monitor.pid };
     front_end.send_event(&started);
     monitor.clients.push(front_end);
@@ -119,6 +120,18 @@ fn read_report(pipe: &OwnedFd) -> Option<GuestReport> {
     let mut buffer = [0; GuestReport::MAX_SIZE];
     let length = rustix::io::read(pipe, &mut buffer).ok()?;
     GuestReport::decode(buffer.get(..length)?)
+}
+
+/// Records and reports that the container could not be started.
+fn give_up(plan: &Plan, state_dir: &Path, front_end: &mut Client, failure: StartFailure) {
+    let failed = ContainerState {
+        status: Status::Created,
+        exit_code: Some(failure.code),
+        error: Some(failure.message.clone()),
+        ..ContainerState::created()
+    };
+    finish_records(plan, state_dir, &failed, plan.monitor.auto_remove);
+    front_end.send_last(&Response::Event(Event::Failed(failure)));
 }
 
 /// Records the end, or lets the container vanish.
@@ -190,16 +203,28 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn write_running(&self) -> Result<(), String> {
+    fn write_running(&self) -> Result<(), StartFailure> {
         let state = ContainerState {
             status: Status::Running,
             pid: Some(self.pid),
             started_at: Some(self.started_at.clone()),
             ..ContainerState::created()
         };
-        state
-            .write(&self.state_dir)
-            .map_err(|error| error.to_string())
+        state.write(&self.state_dir).map_err(|error| StartFailure {
+            code: code::ENGINE,
+            message: match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            },
+        })
+    }
+
+    /// Ends the container at once, with nothing recorded.
+    fn destroy(&self) {
+        // What has ended by itself cannot be killed, which is as well.
+        drop(self.kill_all());
+        reap(self.pidfd.as_fd());
+        drop(cgroup::remove(&self.plan.init.cgroup));
     }
 
     /// The loop. Returns when the container has ended and its output is passed on.
