@@ -32,6 +32,8 @@ pub struct Bind {
 pub struct ContainerOptions {
     /// The image as the user wrote it.
     pub image: String,
+    /// A module outside of the store, absolute; `image` is then its name as the user wrote it.
+    pub module: Option<PathBuf>,
     /// The name; made up when absent.
     pub name: Option<String>,
     /// Which of an index's images.

@@ -43,7 +43,7 @@ impl Store {
             .create(&path)
             .map_err(failed)?;
         // An overlay without an upper directory needs two lower ones.
-        layers.push(self.empty_dir()?);
+        layers.push(self.empty_root()?);
         overlay(&layers, &path)
             .map_err(io::Error::from)
             .map_err(failed)?;

@@ -172,7 +172,7 @@ impl Store {
         let mut seen = BTreeSet::new();
         ids.retain(|id| seen.insert(*id));
         if ids.is_empty() {
-            return Ok(vec![self.empty_dir()?]);
+            return Ok(vec![self.empty_root()?]);
         }
         let mut dirs: Vec<_> = ids.iter().map(|id| self.layers.dir(id)).collect();
         if let Some(fixup) = fixup::ensure(self, &image.id, &ids)? {
@@ -181,8 +181,11 @@ impl Store {
         Ok(dirs)
     }
 
-    /// The directory that stands for "no files".
-    pub(crate) fn empty_dir(&self) -> Result<PathBuf, ImageError> {
+    /// The directory that stands for "no files": the root of what has none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn empty_root(&self) -> Result<PathBuf, ImageError> {
         let path = self.layout.layers().join("empty");
         match fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(path),

@@ -276,18 +276,10 @@ pub(crate) fn tag(context: &Invocation, args: &TagArgs) -> anyhow::Result<u8> {
 /// Removes images that no container needs.
 pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let containers = engine.containers()?;
-    let in_use = |id: &Digest| {
-        let id = id.to_string();
-        let user = containers
-            .iter()
-            .find(|container| container.config.image_id == id);
-        user.map(|container| container.config.name.clone())
-    };
     let force = if args.force { Force::Yes } else { Force::No };
     let mut code = 0;
     for image in &args.images {
-        match engine.store().remove(image, force, &in_use) {
+        match engine.remove_image(image, force) {
             Ok(removed) => {
                 for one in removed {
                     render::print(&match one {
