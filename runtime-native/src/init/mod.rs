@@ -253,6 +253,12 @@ impl Child<'_> {
             report: self.report,
             go: self.go,
         };
+        // What a filter may hold back comes before it.
+        sys::exec::reset_signals();
+        if wasm.is_none() {
+            let first = process.preserve_descriptors.saturating_add(3);
+            sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
+        }
         identity::assume(process, &announce)?;
         if let Some([start, _]) = self.gate {
             gate::check_program(&process.program)?;
@@ -262,7 +268,6 @@ impl Child<'_> {
         if let Some([_, state]) = self.hook_states {
             self.hooks.start(&self.plan.hooks, state)?;
         }
-        sys::exec::reset_signals();
         match (&process.program, wasm) {
             (Program::Wasm(_), Some([host, spec, artifact, report])) => {
                 sys::exec::place_descriptor(spec.as_fd(), 3).at(Step::Stdio)?;
@@ -272,8 +277,6 @@ impl Child<'_> {
                 Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
             }
             (Program::Path(candidates), _) => {
-                let first = process.preserve_descriptors.saturating_add(3);
-                sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
                 Err(try_candidates(candidates, self.args, self.env)).at(Step::Exec)
             }
             (Program::Wasm(_), None) => Err(Errno::INVAL).at(Step::WasmHost),
