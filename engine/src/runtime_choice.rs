@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot};
+use runtime::WasmPlan;
 use runtime::detect::{
     self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeOverride, WasmSource,
 };
@@ -147,6 +148,23 @@ impl Engine {
         };
         self.compiled(&module)?;
         Ok(module)
+    }
+
+    /// What the wasm host needs for the module at `path`, which is called `name` and is the program of
+    /// `process`: for bundles that come without an image.
+    ///
+    /// # Errors
+    /// When it is no module, cannot be compiled, or the host cannot be put in place.
+    pub fn wasm_bundle(
+        &self,
+        path: &Path,
+        name: &str,
+        process: &oci_spec::runtime::Process,
+    ) -> Result<WasmPlan, EngineError> {
+        let mut module = self.module_at(path, name)?;
+        // The bundle's namespaces say what its network is.
+        module.network = true;
+        self.wasm_host_plan(&module, process)
     }
 
     /// The compiled module, from the cache or by a worker.

@@ -20,7 +20,7 @@ use sys::durable;
 
 use crate::create::{Created, Launch};
 use crate::query::Container;
-use crate::runtime_choice::wasm_spec;
+use crate::runtime_choice::{WasmModule, wasm_spec};
 use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
@@ -177,19 +177,28 @@ impl Engine {
         let Some(module) = &launch.wasm else {
             return Ok(None);
         };
-        let host = self
-            .executables
-            .wasm_host_path(&self.layout.exe())
-            .map_err(EngineError::io("put the wasm host in place"))?;
         let process = spec
             .process()
             .as_ref()
             .ok_or(PlanError::Missing("process"))?;
-        Ok(Some(WasmPlan {
+        self.wasm_host_plan(module, process).map(Some)
+    }
+
+    /// What init needs to execute the wasm host.
+    pub(crate) fn wasm_host_plan(
+        &self,
+        module: &WasmModule,
+        process: &oci_spec::runtime::Process,
+    ) -> Result<WasmPlan, EngineError> {
+        let host = self
+            .executables
+            .wasm_host_path(&self.layout.exe())
+            .map_err(EngineError::io("put the wasm host in place"))?;
+        Ok(WasmPlan {
             host: c_path(&host)?,
             artifact: c_path(&self.compiled(module)?)?,
             spec: wasm_spec(module, process)?,
-        }))
+        })
     }
 
     fn rootfs(

@@ -11,7 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use runtime::{Event, ExitStatus, Plan, Request, Response, StartFailure, StdinMode, code};
+use runtime::{
+    Event, ExitStatus, GuestReport, Plan, Request, Response, StartFailure, StdinMode, code,
+};
 use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -43,6 +45,7 @@ struct Monitor<'a> {
     state_dir: PathBuf,
     pid: i32,
     pidfd: OwnedFd,
+    guest_report: Option<OwnedFd>,
     streams: Vec<Stream>,
     /// The write end of standard input, until a caller has taken it over.
     stdin: Option<OwnedFd>,
@@ -109,6 +112,14 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     monitor.end(&status);
     drop(lock);
     Ok(())
+}
+
+/// What a wasm host that has ended left in the pipe.
+fn read_report(pipe: &OwnedFd) -> Option<GuestReport> {
+    rustix::io::ioctl_fionbio(pipe, true).ok()?;
+    let mut buffer = [0; GuestReport::MAX_SIZE];
+    let length = rustix::io::read(pipe, &mut buffer).ok()?;
+    GuestReport::decode(buffer.get(..length)?)
 }
 
 /// Records and reports that the container could not be started.
@@ -179,6 +190,7 @@ impl<'a> Monitor<'a> {
             state_dir,
             pid: process.pid,
             pidfd: process.pidfd,
+            guest_report: process.guest_report,
             streams,
             stdin,
             is_terminal,
@@ -535,8 +547,11 @@ impl<'a> Monitor<'a> {
 
     fn reap(&self) -> ExitStatus {
         let status = reap(self.pidfd.as_fd());
+        let guest = self.guest_report.as_ref().and_then(read_report);
         ExitStatus {
-            oom_killed: cgroup::oom_kills(&self.plan.init.cgroup) > 0,
+            oom_killed: cgroup::oom_kills(&self.plan.init.cgroup) > 0
+                || guest.as_ref().is_some_and(|guest| guest.out_of_memory),
+            error: guest.map(|guest| guest.error),
             ..status
         }
     }
@@ -602,6 +617,7 @@ impl<'a> Monitor<'a> {
             pid: None,
             exit_code: Some(status.code),
             oom_killed: status.oom_killed,
+            error: status.error.clone(),
             started_at: Some(self.started_at.clone()),
             finished_at: Some(clock::now()),
             ..ContainerState::created()

@@ -13,6 +13,7 @@ mod lifecycle;
 mod login;
 mod logs;
 mod manifest;
+mod oci;
 mod options;
 mod ps;
 mod pull;
@@ -75,6 +76,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("history", "Show how an image came to be"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
+    (
+        "oci",
+        "Act as an OCI runtime for Docker, podman and containerd",
+    ),
 ];
 
 /// What every subcommand has.
@@ -134,6 +139,11 @@ impl Invocation {
 
 /// Runs the subcommand that the arguments name.
 pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
+    if let Some((program, rest)) = args.split_first()
+        && oci::is_runtime(program)
+    {
+        return oci::dispatch(&rest.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let mut flags = BTreeMap::new();
     let mut rest = args.iter().skip(1);
     let command = loop {
@@ -165,6 +175,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
+    if command == "oci" {
+        return oci::dispatch(&rest);
+    }
     let (command, rest) = ungroup(command, rest)?;
     let context = Invocation {
         settings: Settings::resolve(&flags)?,

@@ -56,9 +56,10 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
 pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
     match end {
         End::Exited(status) => {
-            if status.oom_killed {
+            // A wasm guest's end is on standard error already.
+            if status.oom_killed && status.error.is_none() {
                 render::line(
-                    "ketch: the container was killed: it was out of memory (see --memory)",
+                    "ketch: out of memory: a process of the container was killed (see --memory)",
                 );
             }
             status.code
