@@ -11,7 +11,8 @@ use oci_spec::runtime::Spec;
 use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
-use crate::options::{ContainerOptions, Network};
+use crate::network::{ContainerNetwork, NetworkMode, first_files};
+use crate::options::ContainerOptions;
 use crate::runtime_choice::{self, WasmModule};
 use crate::{Engine, EngineError, spec, user};
 
@@ -35,6 +36,8 @@ pub struct Created {
     pub(crate) spec: Spec,
     /// How it is started.
     pub(crate) launch: Launch,
+    /// Its network.
+    pub(crate) network: ContainerNetwork,
 }
 
 /// What a start needs besides the specification: `launch.json` in the container's directory.
@@ -70,13 +73,17 @@ impl Engine {
         let id = random_id().map_err(EngineError::io("make an id"))?;
         let short = id.get(..12).unwrap_or_default().to_owned();
         let run = &image.config.config;
+        let hostname = options.hostname.as_deref().unwrap_or(&short);
+        let exposed: Vec<String> = run.exposed_ports.keys().cloned().collect();
+        let network =
+            self.settle_network(&options.network, &options.network_options, &exposed, hostname)?;
         let args = arguments(options, &image)?;
         let program = args.first().map(String::as_str).unwrap_or_default();
         let choice = runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
         let wasm = self
             .module(&image, &choice, &root, program, &run.env)?
             .map(|module| WasmModule {
-                network: options.network != Network::None,
+                network: network.mode != NetworkMode::None,
                 readonly: options.read_only,
                 memory_bytes: options.memory_bytes.map(guest_memory),
                 ..module
@@ -86,13 +93,18 @@ impl Engine {
         if let Some(namespace) = self.user_namespace {
             user.require_mapped(namespace)?;
         }
-        let dir = self.layout.container(&id);
+        // Who shares a network shares the files that belong to it.
+        let files_of = match &network.mode {
+            NetworkMode::Container(other) => other,
+            _ => &id,
+        };
+        let dir = self.layout.container(files_of);
         let spec = spec::make(&spec::Parts {
             options,
             config: run,
             user: &user,
             args: args.clone(),
-            hostname: options.hostname.as_deref().unwrap_or(&short),
+            hostname,
             files: &dir,
             user_namespace: self.user_namespace,
         })?;
@@ -116,8 +128,7 @@ impl Engine {
             command: args,
             auto_remove: options.auto_remove,
         };
-        let hostname = options.hostname.as_deref().unwrap_or(&short);
-        if let Err(error) = self.write(&config, &spec, &launch, hostname, options.network) {
+        if let Err(error) = self.write(&config, &spec, &launch, &network) {
             // The claim is given back; a claim that stays is found by the next check.
             drop(durable::remove_tree(
                 &self.layout.container_names().join(&config.name),
@@ -128,6 +139,7 @@ impl Engine {
             config,
             spec,
             launch,
+            network,
         })
     }
 
@@ -136,11 +148,10 @@ impl Engine {
         config: &ContainerConfig,
         spec: &Spec,
         launch: &Launch,
-        hostname: &str,
-        network: Network,
+        network: &ContainerNetwork,
     ) -> Result<(), EngineError> {
         let tmp = self.layout.tmp().join(&config.id);
-        let built = write_files(&tmp, config, spec, launch, hostname, network)
+        let built = write_files(&tmp, config, spec, launch, network)
             .map_err(EngineError::io("write the container's files"))
             .and_then(|()| {
                 durable::publish(&tmp, &self.layout.container(&config.id), Durability::Atomic)
@@ -246,8 +257,7 @@ fn write_files(
     config: &ContainerConfig,
     spec: &Spec,
     launch: &Launch,
-    hostname: &str,
-    network: Network,
+    network: &ContainerNetwork,
 ) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)?;
     for name in ["upper", "work"] {
@@ -262,26 +272,15 @@ fn write_files(
     };
     write("spec.json", &serde_json::to_vec(spec)?)?;
     write("launch.json", &serde_json::to_vec(launch)?)?;
-    write("hostname", format!("{hostname}\n").as_bytes())?;
-    write("hosts", hosts(hostname, network).as_bytes())?;
-    write(
-        "resolv.conf",
-        &fs::read("/etc/resolv.conf").unwrap_or_default(),
-    )?;
+    let (hosts, resolv_conf) = first_files(network);
+    write("hostname", format!("{}\n", network.hostname).as_bytes())?;
+    write("hosts", hosts.as_bytes())?;
+    write("resolv.conf", resolv_conf.as_bytes())?;
+    network.write(dir).map_err(io::Error::other)?;
     ContainerState::created()
         .write(dir)
         .map_err(io::Error::other)?;
     config.write(dir).map_err(io::Error::other)
-}
-
-fn hosts(hostname: &str, network: Network) -> String {
-    let own = match network {
-        Network::None => format!("127.0.0.1\t{hostname}\n"),
-        Network::Host => return fs::read_to_string("/etc/hosts").unwrap_or_default(),
-    };
-    format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n{own}"
-    )
 }
 
 /// A name like `brisk_cutter`, numbered when many are taken.

@@ -3,6 +3,7 @@
 use std::io;
 
 use image::ImageError;
+use network::NetworkError;
 use runtime::code;
 use runtime_native::plan::PlanError;
 use state::{LayoutError, RecordError};
@@ -104,6 +105,9 @@ pub enum EngineError {
     /// The container cannot be described to the kernel.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A network operation failed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A record could not be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),

@@ -6,6 +6,7 @@
 mod create;
 mod error;
 mod executables;
+mod network;
 mod options;
 mod query;
 mod runtime_choice;
@@ -19,7 +20,8 @@ mod user_namespace;
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use executables::Executables;
-pub use options::{Bind, ContainerOptions, Network};
+pub use network::{ContainerNetwork, NetworkMode};
+pub use options::{Bind, ContainerOptions, Join, Network, NetworkOptions};
 pub use query::Container;
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
@@ -53,6 +55,11 @@ impl Engine {
             ketch,
             user_namespace: None,
         }
+    }
+
+    /// Whether this process stands in a user namespace of an ordinary user.
+    pub(crate) fn is_in_user_namespace(&self) -> bool {
+        self.user_namespace.is_some()
     }
 
     /// The same engine for an ordinary user, whose process stands in a user namespace.

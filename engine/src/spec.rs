@@ -87,7 +87,11 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
         LinuxNamespaceType::Uts,
         LinuxNamespaceType::Cgroup,
     ];
-    if options.network == Network::None {
+    let own_network = matches!(
+        options.network,
+        Network::None | Network::Default | Network::Joined(_)
+    );
+    if own_network {
         kinds.push(LinuxNamespaceType::Network);
     }
     let namespaces = kinds
@@ -105,7 +109,7 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
         .resources(resources(options)?)
         .masked_paths(owned(&MASKED))
         .readonly_paths(owned(&READONLY));
-    if options.network == Network::None {
+    if own_network {
         // Only in a network namespace of its own: these are the host's otherwise.
         linux = linux.sysctl(HashMap::from([
             (

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Plan, Request, RootChange, RootfsPlan, StdinMode,
+    Console, LogPlan, MonitorPlan, Namespace, Plan, Request, RootChange, RootfsPlan, StdinMode,
     VERSION as PLAN_VERSION, WasmPlan,
 };
 use runtime_native::capability;
@@ -19,6 +19,7 @@ use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
+use crate::network::{ContainerNetwork, NetworkMode};
 use crate::query::Container;
 use crate::runtime_choice::wasm_spec;
 use crate::{Engine, EngineError, Session, Wanted};
@@ -56,6 +57,13 @@ fn c_path(path: &Path) -> Result<CString, EngineError> {
         .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
 }
 
+/// The records that a start needs.
+struct Parts<'a> {
+    spec: &'a Spec,
+    launch: &'a Launch,
+    network: &'a ContainerNetwork,
+}
+
 impl Engine {
     /// Starts a container that was just created; the streams in `wanted` are attached before its
     /// program runs.
@@ -69,7 +77,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        let launched = self.launch(config, &created.spec, &created.launch, console, wanted);
+        let parts = Parts {
+            spec: &created.spec,
+            launch: &created.launch,
+            network: &created.network,
+        };
+        let launched = self.launch(config, &parts, console, wanted);
         if launched.is_err() {
             // No monitor has taken it over, so nobody else will remove it.
             drop(self.remove_files(config));
@@ -101,17 +114,26 @@ impl Engine {
                 columns: 0,
             })
         });
-        self.launch(config, &spec, &launch, console, wanted)
+        let parts = Parts {
+            spec: &spec,
+            launch: &launch,
+            network: &ContainerNetwork::read(&dir)?,
+        };
+        self.launch(config, &parts, console, wanted)
     }
 
     fn launch(
         &self,
         config: &ContainerConfig,
-        spec: &Spec,
-        launch: &Launch,
+        parts: &Parts<'_>,
         console: Option<Console>,
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
+        let Parts {
+            spec,
+            launch,
+            network,
+        } = *parts;
         let (id, name, auto_remove) = (config.id.as_str(), &config.name, config.auto_remove);
         let dir = self.layout.container(id);
         let run_dir = self.layout.container_run(id);
@@ -124,7 +146,7 @@ impl Engine {
             _ => {}
         }
         let hierarchy = detect();
-        let init = plan(
+        let mut init = plan(
             spec,
             Options {
                 rootfs: self.rootfs(&dir, spec, launch, auto_remove)?,
@@ -139,7 +161,14 @@ impl Engine {
                 preserve_descriptors: 0,
             },
         )?;
+        if let NetworkMode::Container(other) = &network.mode {
+            init.namespaces.push(Namespace {
+                flag: sys::clone::namespace::NET,
+                path: Some(c_path(Path::new(&self.shared_namespace(other)?))?),
+            });
+        }
         let monitor = MonitorPlan {
+            network: self.network_plan(id, name, network)?,
             id: id.to_owned(),
             state_dir: c_path(&dir)?,
             run_dir: c_path(&run_dir)?,

@@ -9,6 +9,7 @@ mod client;
 mod idmap;
 mod log;
 mod monitor;
+mod network;
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -129,6 +129,8 @@ fn bounded(path: &Path) -> String {
 pub enum Resolver {
     /// The host's resolvers, asked by the container itself.
     Host,
+    /// The host's resolvers, which the container reaches as the host does.
+    Shared,
     /// The responder inside the container.
     Responder,
 }
@@ -141,6 +143,7 @@ pub fn resolv_conf(host: Resolv, dns: &DnsOptions, resolver: Resolver) -> String
         Resolver::Host => {
             resolv.servers.retain(|server| !server.is_loopback());
         }
+        Resolver::Shared => {}
         Resolver::Responder => {
             resolv.servers = vec![RESOLVER.parse().expect("RESOLVER is an address")];
             // Names of containers have no dots: they are asked as they are, before any domain.

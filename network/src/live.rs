@@ -419,6 +419,51 @@ impl Live {
         Ok(())
     }
 
+    /// Puts the running container on a further network.
+    ///
+    /// # Errors
+    /// What could not be done; then nothing has changed.
+    pub fn join(&mut self, plan: EndpointPlan) -> Result<(), NetworkError> {
+        let before = self.attached.len();
+        let joined = self
+            .attach(plan)
+            .and_then(|()| self.set_default_routes())
+            .and_then(|()| self.write_files());
+        if joined.is_err() && self.attached.len() > before {
+            if let Some(attached) = self.attached.pop() {
+                self.detach(&attached);
+            }
+        }
+        joined?;
+        self.record()
+    }
+
+    /// Takes the running container off a network. Ports stay published where they lead.
+    ///
+    /// # Errors
+    /// When it is not on the network.
+    pub fn leave(&mut self, network: &str) -> Result<(), NetworkError> {
+        let place = self.attached.iter().position(|a| a.config.id == network);
+        let Some(place) = place else {
+            return Err(NetworkError::NotOn {
+                container: self.plan.name.clone(),
+                network: network.to_owned(),
+            });
+        };
+        let attached = self.attached.remove(place);
+        self.detach(&attached);
+        self.set_default_routes()?;
+        self.write_files()?;
+        self.record()
+    }
+
+    /// Removes one link, and gives its addresses back.
+    fn detach(&self, attached: &Attached) {
+        // With one end the other goes too, and with it its addresses and routes.
+        drop(bridge::delete_link(&self.inside, &attached.endpoint.link));
+        drop(remove_tree(&attached.lease));
+    }
+
     /// What is left to be done once the container runs: nothing that its program waits for.
     pub fn settle(&mut self) {
         self.buffer = proxy::buffer();
@@ -491,8 +536,15 @@ impl Live {
     fn repair_rules(&self) {
         let news = self.watch.as_ref().map(Netlink::take_news);
         if matches!(news, Some(Ok(true))) {
-            // What fails now is tried again by the next container that starts.
+            // What fails now is tried again by the next container that starts. Another root's ketch
+            // may have made the table anew, without what is ours.
             drop(restore::if_gone(&self.layout, &self.firewall));
+            for attached in &self.attached {
+                if attached.config.driver == Driver::Bridge {
+                    drop(self.firewall.add_network(&attached.config));
+                }
+            }
+            drop(self.firewall.publish(&self.state().mappings()));
         }
     }
 

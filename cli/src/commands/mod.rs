@@ -5,7 +5,11 @@ mod image;
 mod info;
 mod lifecycle;
 mod logs;
+mod network;
+mod network_options;
+mod network_settings;
 mod options;
+mod port;
 mod ps;
 mod pull;
 mod run;
@@ -25,7 +29,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 20] = [
+const COMMANDS: [(&str, &str); 22] = [
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -39,6 +43,8 @@ const COMMANDS: [(&str, &str); 20] = [
     ),
     ("rm", "Remove containers"),
     ("inspect", "Show everything about containers"),
+    ("port", "Show published ports"),
+    ("network", "Create, list and remove networks"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -124,6 +130,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
         "inspect" => ps::inspect(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
+        "network" => network::network(&context, &rest),
+        "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),
         "load" => image::load(&context, &parse(command, &rest)?),
@@ -153,6 +161,11 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         .iter()
         .find(|(name, _)| *name == command)
         .map_or("", |(_, text)| *text);
+    parse_named(command, about, args)
+}
+
+/// The same for a command of a group.
+fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> anyhow::Result<T> {
     let parser = clap::Command::new("ketch")
         .bin_name(format!("ketch {command}"))
         .no_binary_name(true)
@@ -166,6 +179,15 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         );
     let matches = T::augment_args(parser).try_get_matches_from(args)?;
     Ok(T::from_arg_matches(&matches)?)
+}
+
+/// The help of a group of commands.
+fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
+    render::print(&format!("Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"))?;
+    for (name, about) in commands {
+        render::print(&format!("  {name:<12}{about}"))?;
+    }
+    Ok(0)
 }
 
 fn help() -> std::io::Result<()> {

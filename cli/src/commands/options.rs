@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::{Bind, ContainerOptions, Network};
+use engine::{Bind, ContainerOptions};
 use image::Platform;
 use runtime::detect::RuntimeOverride;
 
+use super::network_options::NetworkArgs;
 use crate::render::Usage;
 use crate::settings::{self, Settings};
 
@@ -59,9 +60,8 @@ pub(crate) struct CreateArgs {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
-    /// Network: none or host
-    #[arg(long)]
-    network: Option<String>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Security option: no-new-privileges (can be repeated)
     #[arg(long)]
     security_opt: Vec<String>,
@@ -106,10 +106,6 @@ impl CreateArgs {
                 }
             }
         }
-        let network = self
-            .network
-            .as_deref()
-            .unwrap_or_else(|| settings.get(&settings::NETWORK));
         Ok(ContainerOptions {
             image: image.clone(),
             name: self.name.clone(),
@@ -140,15 +136,8 @@ impl CreateArgs {
                 .iter()
                 .map(|text| volume(text))
                 .collect::<Result<_, _>>()?,
-            network: match network {
-                "none" => Network::None,
-                "host" => Network::Host,
-                other => {
-                    let text =
-                        format!("cannot use network `{other}`: only none and host are known");
-                    return Err(Usage(text).into());
-                }
-            },
+            network: self.network.network(settings)?,
+            network_options: self.network.options(settings)?,
             memory_bytes: self.memory.as_deref().map(bytes).transpose()?,
             nano_cpus: self.cpus.map(nano_cpus).transpose()?,
             pids_limit: self.pids_limit,

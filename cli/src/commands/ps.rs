@@ -1,7 +1,7 @@
 //! `ketch ps` and `ketch inspect`.
 
 use clap::Args;
-use engine::Container;
+use engine::{Container, Engine};
 use state::Status;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -33,7 +33,8 @@ pub(crate) struct InspectArgs {
 
 /// Lists containers.
 pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
-    let containers = context.engine()?.containers()?;
+    let engine = context.engine()?;
+    let containers = engine.containers()?;
     let shown = containers
         .iter()
         .filter(|container| args.all || container.is_running());
@@ -69,7 +70,7 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
                 ),
                 format!("{} ago", age(&config.created)),
                 status(container),
-                String::new(),
+                ports(&engine, container),
                 config.name.clone(),
             ]
         })
@@ -85,6 +86,15 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
     ];
     render::table(&header, &rows)?;
     Ok(0)
+}
+
+/// Published ports, and exposed ones while the container runs.
+fn ports(engine: &Engine, container: &Container) -> String {
+    if !container.is_running() {
+        return String::new();
+    }
+    let exposed = engine.container_network(container).map(|network| network.exposed);
+    super::port::column(&engine.network_state(container), &exposed.unwrap_or_default())
 }
 
 /// Docker's words for where a container is.
@@ -134,7 +144,7 @@ pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Resul
     let mut code = 0;
     for name in &args.names {
         match engine.container(name) {
-            Ok(container) => found.push(record(&container)),
+            Ok(container) => found.push(record(&engine, &container)),
             Err(error) => {
                 render::report(&error.into());
                 code = 1;
@@ -145,7 +155,7 @@ pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Resul
     Ok(code)
 }
 
-fn record(container: &Container) -> serde_json::Value {
+fn record(engine: &Engine, container: &Container) -> serde_json::Value {
     let (config, state) = (&container.config, &container.state);
     serde_json::json!({
         "Id": config.id,
@@ -166,6 +176,7 @@ fn record(container: &Container) -> serde_json::Value {
             "FinishedAt": state.finished_at,
         },
         "Config": { "Image": config.image, "Cmd": config.command },
-        "HostConfig": { "AutoRemove": config.auto_remove },
+        "HostConfig": { "AutoRemove": config.auto_remove, "NetworkMode": super::network_settings::mode(engine, container) },
+        "NetworkSettings": super::network_settings::json(engine, container),
     })
 }
