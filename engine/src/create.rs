@@ -12,6 +12,7 @@ use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
+use crate::mounts::{self, ContainerMount, Settled};
 use crate::options::ContainerOptions;
 use crate::runtime_choice::{self, WasmModule};
 use crate::{Engine, EngineError, spec, user};
@@ -38,6 +39,8 @@ pub struct Created {
     pub(crate) launch: Launch,
     /// Its network.
     pub(crate) network: ContainerNetwork,
+    /// What is mounted into it.
+    pub(crate) mounts: Vec<ContainerMount>,
 }
 
 /// What a start needs besides the specification: `launch.json` in the container's directory.
@@ -60,14 +63,32 @@ impl Engine {
     /// # Errors
     /// What is wrong with the request, or could not be done; then nothing is left of it.
     pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
-        for bind in &options.binds {
-            if !bind.source.exists() {
-                return Err(EngineError::NoSuchSource(bind.source.display().to_string()));
-            }
+        let settled = self.settle_image_and_mounts(options)?;
+        let created = self.create_of(options, &settled);
+        if created.is_err() {
+            self.unsettle(&settled.1);
         }
+        created
+    }
+
+    /// The image, and the mounts, for which volumes may have been made.
+    fn settle_image_and_mounts(
+        &self,
+        options: &ContainerOptions,
+    ) -> Result<(Image, Settled), EngineError> {
         let image = self
             .store
             .resolve(&options.image, options.platform.as_ref())?;
+        let volumes = image.config.config.volumes.keys().cloned();
+        let mounts = self.settle_mounts(&options.mounts, &options.volumes_from, volumes)?;
+        Ok((image, mounts))
+    }
+
+    fn create_of(
+        &self,
+        options: &ContainerOptions,
+        (image, settled): &(Image, Settled),
+    ) -> Result<Created, EngineError> {
         let layers = self.store.ensure_unpacked(&image, &())?;
         let root = LayeredRoot::new(layers.clone());
         let id = random_id().map_err(EngineError::io("make an id"))?;
@@ -105,6 +126,7 @@ impl Engine {
             user: &user,
             args: args.clone(),
             hostname,
+            mounts: &settled.mounts,
             files: &dir,
             user_namespace: self.user_namespace,
         })?;
@@ -128,7 +150,7 @@ impl Engine {
             command: args,
             auto_remove: options.auto_remove,
         };
-        if let Err(error) = self.write(&config, &spec, &launch, &network) {
+        if let Err(error) = self.write(&config, &spec, &launch, &network, &settled.mounts) {
             // The claim is given back; a claim that stays is found by the next check.
             drop(durable::remove_tree(
                 &self.layout.container_names().join(&config.name),
@@ -140,6 +162,7 @@ impl Engine {
             spec,
             launch,
             network,
+            mounts: settled.mounts.clone(),
         })
     }
 
@@ -149,9 +172,10 @@ impl Engine {
         spec: &Spec,
         launch: &Launch,
         network: &ContainerNetwork,
+        mounts: &[ContainerMount],
     ) -> Result<(), EngineError> {
         let tmp = self.layout.tmp().join(&config.id);
-        let built = write_files(&tmp, config, spec, launch, network)
+        let built = write_files(&tmp, config, spec, launch, network, mounts)
             .map_err(EngineError::io("write the container's files"))
             .and_then(|()| {
                 durable::publish(&tmp, &self.layout.container(&config.id), Durability::Atomic)
@@ -200,7 +224,7 @@ impl Engine {
 }
 
 /// A random container id: 64 hexadecimal digits.
-fn random_id() -> io::Result<String> {
+pub(crate) fn random_id() -> io::Result<String> {
     let mut bytes = [0_u8; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(hex::encode(bytes))
@@ -258,6 +282,7 @@ fn write_files(
     spec: &Spec,
     launch: &Launch,
     network: &ContainerNetwork,
+    mounts: &[ContainerMount],
 ) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)?;
     for name in ["upper", "work"] {
@@ -277,6 +302,7 @@ fn write_files(
     write("hosts", hosts.as_bytes())?;
     write("resolv.conf", resolv_conf.as_bytes())?;
     network.write(dir).map_err(io::Error::other)?;
+    mounts::write(dir, mounts).map_err(io::Error::other)?;
     ContainerState::created()
         .write(dir)
         .map_err(io::Error::other)?;

@@ -79,6 +79,20 @@ pub enum EngineError {
         /// How many there are, from 0 on.
         mapped: u32,
     },
+    /// No volume has this name.
+    #[error("no such volume: {0}")]
+    NoSuchVolume(String),
+    /// A volume of this name has other options.
+    #[error("cannot create volume `{0}`: a volume of this name exists with other options")]
+    VolumeExists(String),
+    /// A container has the volume.
+    #[error("cannot remove volume `{name}`: it is in use by {containers}")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// The containers' names.
+        containers: String,
+    },
     /// A volume's source is absent.
     #[error("cannot mount `{0}`: no such file or directory on the host")]
     NoSuchSource(String),
@@ -131,7 +145,7 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) => ErrorKind::NotFound,
+            Self::NoSuchContainer(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::Running { .. } | Self::NotRunning(_) => {
                 ErrorKind::Conflict
             }

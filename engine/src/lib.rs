@@ -6,6 +6,7 @@
 mod create;
 mod error;
 mod executables;
+mod mounts;
 mod network;
 mod options;
 mod query;
@@ -16,16 +17,19 @@ mod start;
 mod subordinate;
 mod user;
 mod user_namespace;
+mod volume;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use executables::Executables;
 pub use network::{ContainerNetwork, NetworkMode};
-pub use options::{Bind, ContainerOptions, Join, Network, NetworkOptions};
+pub use mounts::{ContainerMount, MountKind, MountRequest};
+pub use options::{ContainerOptions, Join, Network, NetworkOptions};
 pub use query::Container;
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
 pub use user_namespace::{UserNamespace, UserNamespaceError};
+pub use volume::{CreateVolume, LOCAL, VolumeConfig};
 
 use std::path::PathBuf;
 

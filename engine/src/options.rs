@@ -1,12 +1,13 @@
 //! What a container is created with, besides its image.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
 use image::Platform;
 use network::{DnsOptions, HostTarget, PortRequest, Publish};
 use runtime::Console;
 use runtime::detect::RuntimeOverride;
+
+use crate::mounts::MountRequest;
 
 /// The network of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -81,17 +82,6 @@ impl Default for NetworkOptions {
     }
 }
 
-/// A path of the host in the container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// On the host, absolute.
-    pub source: PathBuf,
-    /// In the container, absolute.
-    pub target: PathBuf,
-    /// Nothing below it can be written.
-    pub readonly: bool,
-}
-
 /// Options of `run` and `create`.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerOptions {
@@ -115,8 +105,10 @@ pub struct ContainerOptions {
     pub workdir: Option<String>,
     /// Host name; the short id when absent.
     pub hostname: Option<String>,
-    /// Host paths.
-    pub binds: Vec<Bind>,
+    /// What is mounted besides the image.
+    pub mounts: Vec<MountRequest>,
+    /// Containers whose mounts are taken over, and whether read-only.
+    pub volumes_from: Vec<(String, bool)>,
     /// Network.
     pub network: Network,
     /// What of it does not belong to one network.

@@ -19,6 +19,7 @@ use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
+use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode};
 use crate::query::Container;
 use crate::runtime_choice::wasm_spec;
@@ -62,6 +63,7 @@ struct Parts<'a> {
     spec: &'a Spec,
     launch: &'a Launch,
     network: &'a ContainerNetwork,
+    mounts: &'a [ContainerMount],
 }
 
 impl Engine {
@@ -81,6 +83,7 @@ impl Engine {
             spec: &created.spec,
             launch: &created.launch,
             network: &created.network,
+            mounts: &created.mounts,
         };
         let launched = self.launch(config, &parts, console, wanted);
         if launched.is_err() {
@@ -118,6 +121,7 @@ impl Engine {
             spec: &spec,
             launch: &launch,
             network: &ContainerNetwork::read(&dir)?,
+            mounts: &mounts::read(&dir)?,
         };
         self.launch(config, &parts, console, wanted)
     }
@@ -133,6 +137,7 @@ impl Engine {
             spec,
             launch,
             network,
+            mounts,
         } = *parts;
         let (id, name, auto_remove) = (config.id.as_str(), &config.name, config.auto_remove);
         let dir = self.layout.container(id);
@@ -161,6 +166,7 @@ impl Engine {
                 preserve_descriptors: 0,
             },
         )?;
+        mounts::mark_copies(&mut init, mounts);
         if let NetworkMode::Container(other) = &network.mode {
             init.namespaces.push(Namespace {
                 flag: sys::clone::namespace::NET,
@@ -169,6 +175,7 @@ impl Engine {
         }
         let monitor = MonitorPlan {
             network: self.network_plan(id, name, network)?,
+            own_volumes: self.own_volume_paths(id, auto_remove)?,
             id: id.to_owned(),
             state_dir: c_path(&dir)?,
             run_dir: c_path(&run_dir)?,
@@ -196,6 +203,12 @@ impl Engine {
         };
         let bytes = plan.encode().map_err(io::Error::other);
         self.spawn(&bytes.map_err(EngineError::io("encode the plan"))?, wanted)
+    }
+
+    /// The volumes that go with a container that vanishes when it ends.
+    fn own_volume_paths(&self, id: &str, auto_remove: bool) -> Result<Vec<CString>, EngineError> {
+        let dirs = if auto_remove { self.own_volumes(id) } else { Vec::new() };
+        dirs.iter().map(|dir| c_path(dir)).collect()
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {

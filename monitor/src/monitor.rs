@@ -131,7 +131,16 @@ fn finish_records(plan: &Plan, state_dir: &Path, state: &ContainerState, remove:
         drop(state.write(state_dir));
         return;
     }
-    let trashed = sys::durable::discard(state_dir, &path(&plan.monitor.trash_dir));
+    let trash = path(&plan.monitor.trash_dir);
+    let trashed = sys::durable::discard(state_dir, &trash);
+    for volume in plan.monitor.own_volumes.iter().map(|volume| path(volume)) {
+        // Another container that has taken the volume over has removed the file.
+        if volume.join("owned").exists()
+            && let Ok(Some(trashed)) = sys::durable::discard(&volume, &trash)
+        {
+            drop(sys::durable::remove_tree(&trashed));
+        }
+    }
     if let Some(claim) = &plan.monitor.name_claim {
         drop(sys::durable::remove_tree(&path(claim)));
     }

@@ -23,7 +23,7 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
 pub const RESOLVER: &str = "127.0.0.11";
 
 /// Where the host's resolvers are.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The same without systemd-resolved's own stub.
 const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
 

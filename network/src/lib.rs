@@ -6,6 +6,7 @@
 
 mod bridge;
 mod child;
+mod dns;
 mod error;
 mod files;
 mod firewall;

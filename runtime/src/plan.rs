@@ -89,6 +89,9 @@ pub struct MonitorPlan {
     /// `network::NetworkPlan`, encoded; opaque to everything between engine and monitor. Without it
     /// the container has no network of its own beyond its namespaces.
     pub network: Option<Vec<u8>>,
+    /// Directories of volumes that go with the container when it is removed at its end, as long as
+    /// each has its file `owned`.
+    pub own_volumes: Vec<CString>,
 }
 
 /// What happens to the container's standard input.

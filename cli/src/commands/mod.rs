@@ -5,6 +5,7 @@ mod image;
 mod info;
 mod lifecycle;
 mod logs;
+mod mount_options;
 mod network;
 mod network_options;
 mod network_settings;
@@ -13,6 +14,7 @@ mod port;
 mod ps;
 mod pull;
 mod run;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -29,7 +31,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 22] = [
+const COMMANDS: [(&str, &str); 23] = [
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -45,6 +47,7 @@ const COMMANDS: [(&str, &str); 22] = [
     ("inspect", "Show everything about containers"),
     ("port", "Show published ports"),
     ("network", "Create, list and remove networks"),
+    ("volume", "Create, list and remove volumes"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -131,6 +134,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "inspect" => ps::inspect(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
+        "volume" => volume::volume(&context, &rest),
         "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),

@@ -155,6 +155,29 @@ pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Resul
     Ok(code)
 }
 
+/// `Mounts`, in Docker's shape.
+fn mounts(engine: &Engine, container: &Container) -> Vec<serde_json::Value> {
+    let mounts = engine.container_mounts(&container.config.id).unwrap_or_default();
+    mounts
+        .iter()
+        .map(|mount| {
+            let mut record = serde_json::json!({
+                "Type": mount.kind,
+                "Source": mount.source,
+                "Destination": mount.target,
+                "Mode": "",
+                "RW": !mount.readonly,
+                "Propagation": mount.options.iter().find(|o| o.contains("private") || o.contains("slave") || o.contains("shared")),
+            });
+            if let Some(volume) = &mount.volume {
+                record["Name"] = volume.clone().into();
+                record["Driver"] = engine::LOCAL.into();
+            }
+            record
+        })
+        .collect()
+}
+
 fn record(engine: &Engine, container: &Container) -> serde_json::Value {
     let (config, state) = (&container.config, &container.state);
     serde_json::json!({
@@ -177,6 +200,7 @@ fn record(engine: &Engine, container: &Container) -> serde_json::Value {
         },
         "Config": { "Image": config.image, "Cmd": config.command },
         "HostConfig": { "AutoRemove": config.auto_remove, "NetworkMode": super::network_settings::mode(engine, container) },
+        "Mounts": mounts(engine, container),
         "NetworkSettings": super::network_settings::json(engine, container),
     })
 }
