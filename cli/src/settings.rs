@@ -48,14 +48,21 @@ pub(crate) const INSECURE: Setting = Setting {
     variable: "KETCH_INSECURE_REGISTRIES",
 };
 
+/// Mirrors, `registry=location` each, separated by commas, in the order in which they are asked.
+pub(crate) const MIRRORS: Setting = Setting {
+    key: "registry-mirrors",
+    variable: "KETCH_REGISTRY_MIRRORS",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 6] = [
+const ALL: [&Setting; 7] = [
     &ROOT,
     &RUN,
     &NETWORK,
     &PUBLISH,
     &PUBLISH_DEFAULT,
     &INSECURE,
+    &MIRRORS,
 ];
 
 /// Where the config file is, unless the variable says otherwise.

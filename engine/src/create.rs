@@ -6,16 +6,17 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image::{Image, LayeredRoot};
+use image::LayeredRoot;
 use oci_spec::runtime::Spec;
 use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
-use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::mounts::{self, ContainerMount, Settled};
+use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
-use crate::runtime_choice::{self, WasmModule};
-use crate::{Engine, EngineError, spec, user};
+use crate::runtime_choice::WasmModule;
+use crate::subject::Subject;
+use crate::{Engine, EngineError, memory, spec, user};
 
 /// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub(crate) fn is_name(text: &str) -> bool {
@@ -63,52 +64,50 @@ impl Engine {
     /// # Errors
     /// What is wrong with the request, or could not be done; then nothing is left of it.
     pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
-        let settled = self.settle_image_and_mounts(options)?;
-        let created = self.create_of(options, &settled);
+        memory::check(options.memory_bytes)?;
+        // Until the container's record is there, nothing else says that its layers are needed.
+        let _use = self.use_images()?;
+        let subject = self.subject(options)?;
+        let volumes = subject.config.volumes.keys().cloned();
+        let settled = self.settle_mounts(&options.mounts, &options.volumes_from, volumes)?;
+        let created = self.create_of(options, subject, &settled);
         if created.is_err() {
-            self.unsettle(&settled.1);
+            self.unsettle(&settled);
         }
         created
-    }
-
-    /// The image, and the mounts, for which volumes may have been made.
-    fn settle_image_and_mounts(
-        &self,
-        options: &ContainerOptions,
-    ) -> Result<(Image, Settled), EngineError> {
-        let image = self
-            .store
-            .resolve(&options.image, options.platform.as_ref())?;
-        let volumes = image.config.config.volumes.keys().cloned();
-        let mounts = self.settle_mounts(&options.mounts, &options.volumes_from, volumes)?;
-        Ok((image, mounts))
     }
 
     fn create_of(
         &self,
         options: &ContainerOptions,
-        (image, settled): &(Image, Settled),
+        subject: Subject,
+        settled: &Settled,
     ) -> Result<Created, EngineError> {
-        let layers = self.store.ensure_unpacked(&image, &())?;
-        let root = LayeredRoot::new(layers.clone());
+        let args = subject.args;
+        let Some(program) = args.first() else {
+            return Err(EngineError::NoCommand(options.image.clone()));
+        };
+        let root = LayeredRoot::new(subject.layers.clone());
         let id = random_id().map_err(EngineError::io("make an id"))?;
         let short = id.get(..12).unwrap_or_default().to_owned();
-        let run = &image.config.config;
+        let run = &subject.config;
         let hostname = options.hostname.as_deref().unwrap_or(&short);
         let exposed: Vec<String> = run.exposed_ports.keys().cloned().collect();
-        let network =
-            self.settle_network(&options.network, &options.network_options, &exposed, hostname)?;
-        let args = arguments(options, &image)?;
-        let program = args.first().map(String::as_str).unwrap_or_default();
-        let choice = runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
-        let wasm = self
-            .module(&image, &choice, &root, program, &run.env)?
-            .map(|module| WasmModule {
+        let network = self.settle_network(
+            &options.network,
+            &options.network_options,
+            &exposed,
+            hostname,
+        )?;
+        let wasm = match &subject.module {
+            Some(path) => Some(WasmModule {
                 network: network.mode != NetworkMode::None,
                 readonly: options.read_only,
                 memory_bytes: options.memory_bytes.map(guest_memory),
-                ..module
-            });
+                ..self.module_at(path, program)?
+            }),
+            None => None,
+        };
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
         if let Some(namespace) = self.user_namespace {
@@ -131,7 +130,7 @@ impl Engine {
             user_namespace: self.user_namespace,
         })?;
         let launch = Launch {
-            layers,
+            layers: subject.layers,
             interactive: options.interactive,
             terminal: options.console.is_some(),
             stop_signal: stop_signal(run.stop_signal.as_deref()),
@@ -144,9 +143,9 @@ impl Engine {
             id,
             name,
             image: options.image.clone(),
-            image_id: image.id.to_string(),
+            image_id: subject.id,
             created: clock::now(),
-            runtime: choice.runtime.to_string(),
+            runtime: subject.choice.runtime.to_string(),
             command: args,
             auto_remove: options.auto_remove,
         };
@@ -228,39 +227,6 @@ pub(crate) fn random_id() -> io::Result<String> {
     let mut bytes = [0_u8; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(hex::encode(bytes))
-}
-
-/// Entrypoint and command as Docker joins them: a new entrypoint drops the image's command.
-fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, EngineError> {
-    let run = &image.config.config;
-    let entrypoint = options.entrypoint.clone();
-    let command = if !options.command.is_empty() {
-        options.command.clone()
-    } else if entrypoint.is_none() {
-        run.cmd.clone().unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    let mut args = entrypoint.unwrap_or_else(|| run.entrypoint.clone().unwrap_or_default());
-    args.extend(command);
-    let named = entrypoint_given(options, run);
-    if !named && !image.wasm_layers.is_empty() {
-        // An artifact has no command: its own name stands first, the user's arguments follow.
-        let name = options.image.rsplit('/').next().unwrap_or_default();
-        args.insert(0, name.split([':', '@']).next().unwrap_or(name).to_owned());
-    }
-    if args.first().is_none_or(String::is_empty) {
-        return Err(EngineError::NoCommand(options.image.clone()));
-    }
-    Ok(args)
-}
-
-fn entrypoint_given(options: &ContainerOptions, run: &image::RunConfig) -> bool {
-    let own = run
-        .entrypoint
-        .as_ref()
-        .is_some_and(|entrypoint| !entrypoint.is_empty());
-    options.entrypoint.is_some() || own || run.cmd.is_some()
 }
 
 /// What of a memory limit is the guest's: the wasm host itself needs some, and a guest that reaches

@@ -5,7 +5,11 @@
 
 mod create;
 mod error;
+mod exec;
 mod executables;
+mod image_use;
+mod leftovers;
+mod memory;
 mod mounts;
 mod network;
 mod options;
@@ -14,6 +18,7 @@ mod runtime_choice;
 mod session;
 mod spec;
 mod start;
+mod subject;
 mod subordinate;
 mod user;
 mod user_namespace;
@@ -21,13 +26,15 @@ mod volume;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
+pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
-pub use network::{ContainerNetwork, NetworkMode};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
+pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions};
-pub use query::Container;
+pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
+pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
 pub use volume::{CreateVolume, LOCAL, VolumeConfig};
 
@@ -35,6 +42,7 @@ use std::path::PathBuf;
 
 use image::Store;
 use state::Layout;
+use sys::lock::FileLock;
 
 /// The engine: one state root, one run directory.
 #[derive(Debug)]
@@ -46,19 +54,30 @@ pub struct Engine {
     ketch: PathBuf,
     /// The user namespace that this process has entered.
     user_namespace: Option<UserNamespace>,
+    /// What is below `tmp/` may be ours while this is held.
+    _tmp: FileLock,
 }
 
 impl Engine {
-    /// Puts the parts together.
-    #[must_use]
-    pub fn new(layout: Layout, store: Store, executables: Executables, ketch: PathBuf) -> Self {
-        Self {
+    /// Puts the parts together, and clears away what processes left that are gone.
+    ///
+    /// # Errors
+    /// When the lock of `tmp/` cannot be taken.
+    pub fn new(
+        layout: Layout,
+        store: Store,
+        executables: Executables,
+        ketch: PathBuf,
+    ) -> Result<Self, EngineError> {
+        let tmp = leftovers::share_tmp(&layout)?;
+        Ok(Self {
             layout,
             store,
             executables,
             ketch,
             user_namespace: None,
-        }
+            _tmp: tmp,
+        })
     }
 
     /// Whether this process stands in a user namespace of an ordinary user.

@@ -1,6 +1,7 @@
 //! What a container is created with, besides its image.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
 use image::Platform;
 use network::{DnsOptions, HostTarget, PortRequest, Publish};
@@ -87,6 +88,8 @@ impl Default for NetworkOptions {
 pub struct ContainerOptions {
     /// The image as the user wrote it.
     pub image: String,
+    /// A module outside of the store, absolute; `image` is then its name as the user wrote it.
+    pub module: Option<PathBuf>,
     /// The name; made up when absent.
     pub name: Option<String>,
     /// Which of an index's images.

@@ -6,11 +6,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot};
+use runtime::WasmPlan;
 use runtime::detect::{
-    self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeKind, RuntimeOverride,
-    WasmSource,
+    self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeOverride, WasmSource,
 };
-use runtime_wasm::{NetworkGrant, RootAccess, WasmSpec, worker};
+use runtime_wasm::worker::{self, WorkerError};
+use runtime_wasm::{NetworkGrant, RootAccess, WasmSpec};
 use sha2::{Digest, Sha256};
 
 use crate::{Engine, EngineError};
@@ -90,33 +91,37 @@ fn find(root: &LayeredRoot, program: &str, env: &[String]) -> Option<PathBuf> {
         .find(exists)
 }
 
-impl Engine {
-    /// Finds, checks and compiles the module of a wasm image.
-    pub(crate) fn module(
-        &self,
-        image: &Image,
-        choice: &Choice,
-        root: &LayeredRoot,
-        program: &str,
-        env: &[String],
-    ) -> Result<Option<WasmModule>, EngineError> {
-        if choice.runtime == RuntimeKind::Native {
-            return Ok(None);
-        }
-        let path = match choice.source {
-            Some(WasmSource::Layer(index)) => {
-                let layer = image.manifest.layers().get(index);
-                let layer = layer.ok_or_else(|| missing(program))?;
-                self.layout.content().join(layer.digest().digest())
-            }
-            _ => {
-                let path = find(root, program, env).ok_or_else(|| missing(program))?;
-                root.lookup(&path)?.host_path
-            }
-        };
-        self.module_at(&path, program).map(Some)
+/// The file with the module of a wasm image.
+pub(crate) fn module_path(
+    content: &Path,
+    image: &Image,
+    choice: &Choice,
+    root: &LayeredRoot,
+    program: &str,
+) -> Result<PathBuf, EngineError> {
+    if let Some(WasmSource::Layer(index)) = choice.source {
+        let layer = image.manifest.layers().get(index);
+        let layer = layer.ok_or_else(|| missing(program))?;
+        return Ok(content.join(layer.digest().digest()));
     }
+    let path = find(root, program, &image.config.config.env).ok_or_else(|| missing(program))?;
+    Ok(root.lookup(&path)?.host_path)
+}
 
+/// The first bytes of a file that the user named.
+pub(crate) fn head(path: &Path) -> Result<Vec<u8>, EngineError> {
+    let failed = |source| EngineError::OpenModule {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(HEADER_LEN as u64).read_to_end(&mut head))
+        .map_err(failed)?;
+    Ok(head)
+}
+
+impl Engine {
     /// Checks and compiles a module by its path.
     pub(crate) fn module_at(&self, path: &Path, name: &str) -> Result<WasmModule, EngineError> {
         let failed = EngineError::io("read the module");
@@ -145,6 +150,23 @@ impl Engine {
         Ok(module)
     }
 
+    /// What the wasm host needs for the module at `path`, which is called `name` and is the program of
+    /// `process`: for bundles that come without an image.
+    ///
+    /// # Errors
+    /// When it is no module, cannot be compiled, or the host cannot be put in place.
+    pub fn wasm_bundle(
+        &self,
+        path: &Path,
+        name: &str,
+        process: &oci_spec::runtime::Process,
+    ) -> Result<WasmPlan, EngineError> {
+        let mut module = self.module_at(path, name)?;
+        // The bundle's namespaces say what its network is.
+        module.network = true;
+        self.wasm_host_plan(&module, process)
+    }
+
     /// The compiled module, from the cache or by a worker.
     pub(crate) fn compiled(&self, module: &WasmModule) -> Result<PathBuf, EngineError> {
         worker::ensure_compiled(
@@ -154,9 +176,12 @@ impl Engine {
             &module.digest,
             None,
         )
-        .map_err(|error| EngineError::Start {
-            code: runtime::code::NOT_EXECUTABLE,
-            message: chain(&error),
+        .map_err(|error| match error {
+            WorkerError::Refused(reason) => EngineError::Start {
+                code: runtime::code::NOT_EXECUTABLE,
+                message: reason,
+            },
+            other => EngineError::Compile(other),
         })
     }
 }
@@ -196,15 +221,4 @@ fn missing(program: &str) -> EngineError {
         code: runtime::code::NOT_FOUND,
         message: format!("cannot execute `{program}`: no such file in the image"),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -4,24 +4,27 @@
 //! lock, socket ── start ── loop: output, callers, timers ── ended ── drain ── record ── report ── tear down
 //! ```
 
+use std::error::Error;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use runtime::{Event, ExitStatus, Plan, Request, Response, StdinMode, code};
 use ::network::Live;
+use runtime::{
+    Event, ExitStatus, GuestReport, Plan, Request, Response, StartFailure, StdinMode, code,
+};
 use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use state::{ContainerState, Status, clock};
 use sys::lock::{FileLock, Mode};
 
 use crate::network;
 use crate::client::{Client, Message, Output, write_some};
 use crate::log::{Log, Partial};
+use crate::reap::reap;
 
 /// A caller that has so much to read holds the container's output back.
 const MAX_BACKLOG: usize = 1 << 20;
@@ -47,6 +50,7 @@ struct Monitor<'a> {
     state_dir: PathBuf,
     pid: i32,
     pidfd: OwnedFd,
+    guest_report: Option<OwnedFd>,
     streams: Vec<Stream>,
     /// The write end of standard input, until a caller has taken it over.
     stdin: Option<OwnedFd>,
@@ -95,20 +99,18 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     let (process, network) = match network::start(plan) {
         Ok(started) => started,
         Err(error) => {
-            let failed = ContainerState {
-                status: Status::Created,
-                exit_code: Some(error.0.code),
-                error: Some(error.0.message.clone()),
-                ..ContainerState::created()
-            };
-            finish_records(plan, &state_dir, &failed, plan.monitor.auto_remove);
-            front_end.send_last(&Response::Event(Event::Failed(error.0)));
+            give_up(plan, &state_dir, &mut front_end, error.0);
             return Ok(());
         }
     };
     let mut monitor = Monitor::new(plan, process, state_dir, log, listener);
     monitor.network = network;
-    monitor.write_running()?;
+    if let Err(failure) = monitor.write_running() {
+        // Whom nobody can find must not run.
+        monitor.destroy();
+        give_up(plan, &monitor.state_dir, &mut front_end, failure);
+        return Ok(());
+    }
     let started = Event::Started { pid: monitor.pid };
     front_end.send_event(&started);
     monitor.clients.push(front_end);
@@ -122,6 +124,26 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     monitor.end(&status);
     drop(lock);
     Ok(())
+}
+
+/// What a wasm host that has ended left in the pipe.
+fn read_report(pipe: &OwnedFd) -> Option<GuestReport> {
+    rustix::io::ioctl_fionbio(pipe, true).ok()?;
+    let mut buffer = [0; GuestReport::MAX_SIZE];
+    let length = rustix::io::read(pipe, &mut buffer).ok()?;
+    GuestReport::decode(buffer.get(..length)?)
+}
+
+/// Records and reports that the container could not be started.
+fn give_up(plan: &Plan, state_dir: &Path, front_end: &mut Client, failure: StartFailure) {
+    let failed = ContainerState {
+        status: Status::Created,
+        exit_code: Some(failure.code),
+        error: Some(failure.message.clone()),
+        ..ContainerState::created()
+    };
+    finish_records(plan, state_dir, &failed, plan.monitor.auto_remove);
+    front_end.send_last(&Response::Event(Event::Failed(failure)));
 }
 
 /// Records the end, or lets the container vanish.
@@ -189,6 +211,7 @@ impl<'a> Monitor<'a> {
             state_dir,
             pid: process.pid,
             pidfd: process.pidfd,
+            guest_report: process.guest_report,
             streams,
             stdin,
             is_terminal,
@@ -202,16 +225,28 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn write_running(&self) -> Result<(), String> {
+    fn write_running(&self) -> Result<(), StartFailure> {
         let state = ContainerState {
             status: Status::Running,
             pid: Some(self.pid),
             started_at: Some(self.started_at.clone()),
             ..ContainerState::created()
         };
-        state
-            .write(&self.state_dir)
-            .map_err(|error| error.to_string())
+        state.write(&self.state_dir).map_err(|error| StartFailure {
+            code: code::ENGINE,
+            message: match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            },
+        })
+    }
+
+    /// Ends the container at once, with nothing recorded.
+    fn destroy(&self) {
+        // What has ended by itself cannot be killed, which is as well.
+        drop(self.kill_all());
+        reap(self.pidfd.as_fd());
+        drop(cgroup::remove(&self.plan.init.cgroup));
     }
 
     /// The loop. Returns when the container has ended and its output is passed on.
@@ -544,22 +579,13 @@ impl<'a> Monitor<'a> {
     }
 
     fn reap(&self) -> ExitStatus {
-        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        let status = status.ok().flatten();
-        let signal = status.as_ref().and_then(WaitIdStatus::terminating_signal);
-        let code = match (status.as_ref().and_then(WaitIdStatus::exit_status), signal) {
-            (Some(code), _) => u8::try_from(code & 0xff).unwrap_or(code::ENGINE),
-            (None, Some(signal)) => {
-                code::SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or(0))
-            }
-            (None, None) => u8::MAX,
-        };
-        let oom_killed = cgroup::oom_kills(&self.plan.init.cgroup) > 0;
+        let status = reap(self.pidfd.as_fd());
+        let guest = self.guest_report.as_ref().and_then(read_report);
         ExitStatus {
-            code,
-            signal,
-            oom_killed,
-            error: None,
+            oom_killed: cgroup::oom_kills(&self.plan.init.cgroup) > 0
+                || guest.as_ref().is_some_and(|guest| guest.out_of_memory),
+            error: guest.map(|guest| guest.error),
+            ..status
         }
     }
 
@@ -624,6 +650,7 @@ impl<'a> Monitor<'a> {
             pid: None,
             exit_code: Some(status.code),
             oom_killed: status.oom_killed,
+            error: status.error.clone(),
             started_at: Some(self.started_at.clone()),
             finished_at: Some(clock::now()),
             ..ContainerState::created()

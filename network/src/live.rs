@@ -103,8 +103,8 @@ impl Live {
         let inside = sys::net::within(netns.as_fd(), || Netlink::open(Protocol::Route))
             .and_then(|opened| opened)
             .map_err(NetworkError::kernel("open a socket in the container"))?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)
-            .map_err(NetworkError::kernel("wait for events"))?;
+        let epoll =
+            epoll::create(CreateFlags::CLOEXEC).map_err(NetworkError::kernel("wait for events"))?;
         let mut live = Self {
             layout: plan.layout(),
             netns,
@@ -211,11 +211,7 @@ impl Live {
     }
 
     /// Leases addresses and writes the endpoint down.
-    fn lease(
-        &self,
-        plan: EndpointPlan,
-        config: NetworkConfig,
-    ) -> Result<Attached, NetworkError> {
+    fn lease(&self, plan: EndpointPlan, config: NetworkConfig) -> Result<Attached, NetworkError> {
         let leases = Leases::lock(&self.layout, &config.id)?;
         let wanted = Wanted {
             ipv4: plan.ipv4,
@@ -223,13 +219,15 @@ impl Live {
         };
         let [ipv4, ipv6] = leases.lease(&config, wanted)?;
         let mac = plan.mac.unwrap_or_else(|| {
-            ipv4.or(ipv6).map_or([2, 0x42, 0, 0, 0, 1], bridge::address_mac)
+            ipv4.or(ipv6)
+                .map_or([2, 0x42, 0, 0, 0, 1], bridge::address_mac)
         });
         let number = self.free_number(&plan);
         let prefix = config.bridge().ok().and_then(|bridge| bridge.link_prefix);
-        let link = plan.link.clone().unwrap_or_else(|| {
-            format!("{}{number}", prefix.as_deref().unwrap_or("eth"))
-        });
+        let link = plan
+            .link
+            .clone()
+            .unwrap_or_else(|| format!("{}{number}", prefix.as_deref().unwrap_or("eth")));
         let id = &self.plan.container;
         let short = id.get(..12).unwrap_or(id);
         let mut names = vec![self.plan.name.clone(), short.to_owned()];
@@ -301,7 +299,9 @@ impl Live {
             add_address(&mut batch, index, *address, prefix);
         }
         link::set_up(&mut batch, index);
-        self.inside.execute(batch).map_err(NetworkError::kernel(what))
+        self.inside
+            .execute(batch)
+            .map_err(NetworkError::kernel(what))
     }
 
     fn within<T>(&self, inside: impl FnOnce() -> T) -> Result<T, NetworkError> {
@@ -314,13 +314,21 @@ impl Live {
     fn way_outside(&self, is_ipv4: bool) -> Option<(&Attached, IpAddr)> {
         let mut ways = self.attached.iter().filter_map(|attached| {
             let endpoint = &attached.endpoint;
-            let gateway = if is_ipv4 { endpoint.gateway4 } else { endpoint.gateway6 };
+            let gateway = if is_ipv4 {
+                endpoint.gateway4
+            } else {
+                endpoint.gateway6
+            };
             Some((attached, gateway.filter(|_| !attached.config.internal)?))
         });
         let first = ways.next()?;
         Some(ways.fold(first, |best, way| {
             let priority = |way: &(&Attached, IpAddr)| way.0.plan.gateway_priority;
-            if priority(&way) > priority(&best) { way } else { best }
+            if priority(&way) > priority(&best) {
+                way
+            } else {
+                best
+            }
         }))
     }
 
@@ -344,7 +352,11 @@ impl Live {
         let address = |is_ipv4: bool| {
             let of = |attached: &Attached| {
                 let endpoint = &attached.endpoint;
-                let address = if is_ipv4 { endpoint.ipv4 } else { endpoint.ipv6 };
+                let address = if is_ipv4 {
+                    endpoint.ipv4
+                } else {
+                    endpoint.ipv6
+                };
                 address.map(|(address, _)| address)
             };
             self.way_outside(is_ipv4).and_then(|(attached, _)| {
@@ -378,7 +390,11 @@ impl Live {
     /// The network's own default address for ports that name none.
     fn apply_host_binding(&mut self) {
         let binding = self.way_outside(true).and_then(|(attached, _)| {
-            attached.config.bridge().ok().and_then(|bridge| bridge.host_binding)
+            attached
+                .config
+                .bridge()
+                .ok()
+                .and_then(|bridge| bridge.host_binding)
         });
         if let Some(address) = binding {
             self.plan.publish_addresses = vec![address];
@@ -440,7 +456,10 @@ impl Live {
     }
 
     fn ports(&self) -> &[Bound] {
-        self.proxies.as_ref().map(Proxies::ports).unwrap_or_default()
+        self.proxies
+            .as_ref()
+            .map(Proxies::ports)
+            .unwrap_or_default()
     }
 
     /// What the container has of the network.
@@ -449,14 +468,19 @@ impl Live {
         let mappings = self.ports().iter().map(|bound| bound.mapping);
         NetworkState {
             endpoints: self.attached.iter().map(|a| a.endpoint.clone()).collect(),
-            ports: mappings.clone().map(|mapping| mapping.published()).collect(),
+            ports: mappings
+                .clone()
+                .map(|mapping| mapping.published())
+                .collect(),
             targets: mappings.map(|mapping| mapping.container).collect(),
             proxied: self.plan.publish == crate::Publish::Proxy,
         }
     }
 
     fn state_path(&self) -> PathBuf {
-        self.layout.container_run(&self.plan.container).join(STATE_FILE)
+        self.layout
+            .container_run(&self.plan.container)
+            .join(STATE_FILE)
     }
 
     fn record(&self) -> Result<(), NetworkError> {
@@ -514,7 +538,11 @@ impl Live {
     /// What is left to be done once the container runs: nothing that its program waits for.
     pub fn settle(&mut self) {
         self.forget_old_flows();
-        if self.attached.iter().any(|a| a.config.driver == Driver::Bridge) {
+        if self
+            .attached
+            .iter()
+            .any(|a| a.config.driver == Driver::Bridge)
+        {
             self.watch_rules();
         }
     }
@@ -621,7 +649,10 @@ impl Live {
         // A link that is gone is on no bridge.
         drop(self.host.execute(batch));
         for attached in self.attached.drain(..) {
-            for (address, _) in [attached.endpoint.ipv4, attached.endpoint.ipv6].into_iter().flatten() {
+            for (address, _) in [attached.endpoint.ipv4, attached.endpoint.ipv6]
+                .into_iter()
+                .flatten()
+            {
                 if attached.config.driver == Driver::Bridge {
                     forget(&self.firewall, address);
                 }

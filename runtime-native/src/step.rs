@@ -227,6 +227,11 @@ impl Failure {
         })
     }
 
+    /// The message about the hook of `hooks` that has failed.
+    pub(crate) fn describe_hook(self, hooks: &[HookPlan]) -> String {
+        hook(hooks.get(usize::from(self.index)), self.errno)
+    }
+
     /// The message and the exit code.
     #[must_use]
     pub fn describe(self, plan: &InitPlan) -> StartFailure {
@@ -242,7 +247,7 @@ impl Failure {
         if let Some(hooks) = hooks {
             return StartFailure {
                 code: code::ENGINE,
-                message: hook(hooks.get(index), self.errno),
+                message: self.describe_hook(hooks),
             };
         }
         let what = match self.step {

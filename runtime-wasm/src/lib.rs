@@ -27,5 +27,6 @@ pub mod worker;
 
 pub use info::{EntryError, WasmInfo, World};
 pub use spec::{
-    ARTIFACT_FD, NetworkGrant, ResourceLimits, RootAccess, SPEC_FD, SpecError, VERSION, WasmSpec,
+    ARTIFACT_FD, NetworkGrant, REPORT_FD, ResourceLimits, RootAccess, SPEC_FD, SpecError, VERSION,
+    WasmSpec,
 };

@@ -109,6 +109,16 @@ pub fn unshare_cgroup() -> Result<(), Errno> {
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
 }
 
+/// Gives the children of this process a time namespace: its clocks can be set until the first of
+/// them is there (time_namespaces(7)).
+///
+/// # Errors
+/// As `unshare(2)`.
+pub fn unshare_time() -> Result<(), Errno> {
+    // SAFETY: NEWTIME holds for children only; no descriptor and no memory is affected.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWTIME) }
+}
+
 /// Moves this process into a new user namespace, where it has all capabilities and no id, and a new
 /// mount namespace.
 ///
@@ -130,16 +140,6 @@ pub fn unshare_mounts() -> Result<(), Errno> {
     // SAFETY: NEWNS gives a copy of the mounts (and of root and working directory, which implies
     // CLONE_FS); no descriptor and no memory is affected.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNS) }
-}
-
-/// Gives the children of this process a time namespace: its clocks can be set until the first of
-/// them is there (time_namespaces(7)).
-///
-/// # Errors
-/// As `unshare(2)`.
-pub fn unshare_time() -> Result<(), Errno> {
-    // SAFETY: NEWTIME holds for children only; no descriptor and no memory is affected.
-    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWTIME) }
 }
 
 fn require_one_thread() -> io::Result<()> {

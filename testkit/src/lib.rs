@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod disk;
 mod user;
 mod vm;
 
@@ -13,6 +14,7 @@ use std::process::{Command, Stdio};
 
 use rustix::mount::{UnmountFlags, unmount};
 
+use disk::Disk;
 use user::User;
 pub use user::{Subordinate, UserNamespaces};
 
@@ -66,6 +68,7 @@ pub struct Sandbox {
     dir: tempfile::TempDir,
     ketch: PathBuf,
     user: Option<User>,
+    disk: Option<Disk>,
 }
 
 impl Sandbox {
@@ -88,6 +91,7 @@ impl Sandbox {
             dir,
             ketch: ketch.as_ref().to_path_buf(),
             user: None,
+            disk: None,
         })
     }
 
@@ -102,17 +106,37 @@ impl Sandbox {
         self
     }
 
-    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        if let Some(user) = &self.user {
-            return user.command(args);
-        }
-        let mut command = Command::new(&self.ketch);
-        command
-            .env_clear()
-            .env("KETCH_ROOT", self.dir.path().join("root"))
-            .env("KETCH_RUN", self.dir.path().join("run"))
-            .args(args);
-        command
+    /// The same sandbox with its state root on a disk of its own, of so many KiB.
+    #[must_use]
+    pub fn on_disk_of_kib(mut self, size: u32) -> Self {
+        self.disk = Some(Disk::mount(&self.dir.path().join("root"), size));
+        self
+    }
+
+    /// Gives the disk another size.
+    ///
+    /// # Panics
+    /// Without a disk.
+    pub fn resize_disk_to_kib(&self, size: u32) {
+        self.disk.as_ref().unwrap().resize(size);
+    }
+
+    /// What is on the disk: paths below the state root.
+    ///
+    /// # Panics
+    /// Without a disk.
+    #[must_use]
+    pub fn disk_files(&self) -> Vec<String> {
+        self.disk.as_ref().unwrap().files()
+    }
+
+    /// How many KiB of the disk are in use.
+    ///
+    /// # Panics
+    /// Without a disk.
+    #[must_use]
+    pub fn disk_used_kib(&self) -> u32 {
+        self.disk.as_ref().unwrap().used_kib()
     }
 
     /// Runs `ketch` without standard input.
@@ -130,7 +154,8 @@ impl Sandbox {
         input: &[u8],
     ) -> Run {
         let mut child = self
-            .command(args)
+            .command()
+            .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -146,6 +171,25 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// `ketch` in this sandbox, for a test that has its own way with streams.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        if let Some(user) = &self.user {
+            return user.command();
+        }
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&self.ketch),
+            None => Command::new(&self.ketch),
+        };
+        command
+            .env_clear()
+            .env("KETCH_ROOT", self.dir.path().join("root"))
+            .env("KETCH_RUN", self.dir.path().join("run"))
+            // The machine's own network is nobody's to play with: networks are tested in namespaces.
+            .env("KETCH_NETWORK", "none");
+        command
     }
 
     /// A directory for the test's own files.

@@ -1,7 +1,6 @@
 //! An ordinary user for a sandbox: a number, with entries of its own in the databases of users and
 //! subordinate ids, which are bound over the host's in a mount namespace.
 
-use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,7 +86,7 @@ impl User {
     }
 
     /// A command that runs `ketch` as the user.
-    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let enter = ["sh", "-c", ENTER, "sh"];
         let mut command = Command::new("unshare");
         command.arg("--mount");
@@ -99,7 +98,6 @@ impl User {
             .arg(&self.dir)
             .arg(ID.to_string())
             .arg(&self.ketch)
-            .args(args)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.dir.join("user"))

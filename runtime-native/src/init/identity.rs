@@ -132,14 +132,18 @@ pub(super) fn assume(process: &ProcessPlan, announce: &Announce<'_>) -> Result<(
         Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT | Errno::ACCESS) => {}
         Err(errno) => return Err(errno).at(Step::Capabilities),
     }
+    // Before the user changes: a directory that only root may enter is an error either way, but
+    // one on a file system that refuses root (NFS) is entered below.
+    let entered = rustix::process::chdir(&*process.cwd);
+    if entered.is_ok() {
+        // A filter may refuse `getcwd`.
+        check_cwd()?;
+    }
     if !process.no_new_privileges {
         load_seccomp(process, announce)?;
     }
     let capabilities = &process.capabilities;
     let bounding = drop_bounding(capabilities.bounding)?;
-    // Before the user changes: a directory that only root may enter is an error either way, but
-    // one on a file system that refuses root (NFS) is entered below.
-    let entered = rustix::process::chdir(&*process.cwd);
     rustix::thread::set_keep_capabilities(true).at(Step::Capabilities)?;
     let mut groups = [Gid::ROOT; MAX_GROUPS];
     let groups = group_list(&process.groups, &mut groups)?;
@@ -161,8 +165,8 @@ pub(super) fn assume(process: &ProcessPlan, announce: &Announce<'_>) -> Result<(
     set_ambient(capabilities.ambient & bounding)?;
     if entered.is_err() {
         rustix::process::chdir(&*process.cwd).at(Step::Chdir)?;
+        check_cwd()?;
     }
-    check_cwd()?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges)?;
         load_seccomp(process, announce)?;

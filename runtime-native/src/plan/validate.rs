@@ -15,14 +15,7 @@ pub(super) fn check(spec: &Spec, linux: &Linux, process: &Process) -> Result<(),
             rule,
         })
     };
-    if !process.cwd().is_absolute() {
-        return rule("process.cwd", "must be an absolute path");
-    }
-    if process.args().as_ref().is_none_or(Vec::is_empty) {
-        return rule("process.args", "must have at least one entry");
-    }
-    let rlimits = process.rlimits().as_deref().unwrap_or_default();
-    unique(rlimits.iter().map(|limit| limit.typ()), "process.rlimits")?;
+    check_process(process)?;
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     unique(namespaces.iter().map(|n| n.typ()), "linux.namespaces")?;
     let has = |kind| namespaces.iter().any(|n| n.typ() == kind);
@@ -51,6 +44,24 @@ pub(super) fn check(spec: &Spec, linux: &Linux, process: &Process) -> Result<(),
         }
     }
     unsupported(linux)
+}
+
+/// Checks a process: the container's own or a further one.
+pub(super) fn check_process(process: &Process) -> Result<(), PlanError> {
+    let rule = |path: &str, rule| {
+        Err(PlanError::Rule {
+            path: path.to_owned(),
+            rule,
+        })
+    };
+    if !process.cwd().is_absolute() {
+        return rule("process.cwd", "must be an absolute path");
+    }
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return rule("process.args", "must have at least one entry");
+    }
+    let rlimits = process.rlimits().as_deref().unwrap_or_default();
+    unique(rlimits.iter().map(|limit| limit.typ()), "process.rlimits")
 }
 
 /// Parts that no kernel feature here can honour yet: named, never passed over.

@@ -1,37 +1,27 @@
 //! Credentials for registries, from Docker's `config.json` and its credential helpers.
 //!
 //! Who is asked, in this order: the helper that `credHelpers` names for the registry, the entry in
-//! `auths`, the helper in `credsStore`. Nothing is written, and nothing here reads the environment:
-//! the caller says where the file is.
+//! `auths`, the helper in `credsStore`. Nothing here reads the environment: the caller says where
+//! the file is.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
+use super::helper;
 use crate::reference::Reference;
 use crate::registry::RegistryError;
 
 /// The largest configuration that is read.
 const MAX_CONFIG: u64 = 1024 * 1024;
-/// The longest answer of a helper: identity tokens have some kilobytes.
-const MAX_ANSWER: u64 = 64 * 1024;
-/// How long a helper may take: it may ask a key ring, which may ask the user.
-const HELPER_TIMEOUT: Duration = Duration::from_secs(60);
 /// What Docker calls its own registry in configurations and towards helpers.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
-/// The user name by which helpers say that the secret is an identity token.
-const TOKEN_USER: &str = "<token>";
 
 /// A password or token: never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -105,14 +95,6 @@ struct AuthEntry {
     registry_token: Option<Secret>,
 }
 
-#[derive(Deserialize)]
-struct HelperAnswer {
-    #[serde(rename = "Username")]
-    username: String,
-    #[serde(rename = "Secret")]
-    secret: Secret,
-}
-
 impl AuthConfig {
     /// Reads the configuration in the file at `path` and in `inline_json` (the value of
     /// `DOCKER_AUTH_CONFIG`), whose entries go before those of the file. A file that does not
@@ -150,7 +132,7 @@ impl AuthConfig {
         let name = reference.name();
         let registry = reference.registry();
         if let Some(helper) = self.helpers.get(registry) {
-            return ask_helper(helper, server_of(registry));
+            return helper::get(helper, server_of(registry));
         }
         let prefixes = std::iter::successors(Some(name.as_str()), |name| {
             name.rsplit_once('/').map(|(parent, _)| parent)
@@ -163,7 +145,7 @@ impl AuthConfig {
             }
         }
         match &self.store {
-            Some(helper) => ask_helper(helper, server_of(registry)),
+            Some(helper) => helper::get(helper, server_of(registry)),
             None => Ok(Credentials::Anonymous),
         }
     }
@@ -196,7 +178,7 @@ impl AuthEntry {
     }
 }
 
-fn read_config(path: &Path) -> Result<Vec<u8>, RegistryError> {
+pub(super) fn read_config(path: &Path) -> Result<Vec<u8>, RegistryError> {
     let failed = |source| RegistryError::ReadCredentials {
         path: path.to_path_buf(),
         source,
@@ -229,7 +211,7 @@ fn parse_config(bytes: &[u8], origin: &str) -> Result<ConfigFile, RegistryError>
 }
 
 /// `https://ghcr.io/v2/` and `ghcr.io` are one key.
-fn normalize_key(key: &str) -> String {
+pub(super) fn normalize_key(key: &str) -> String {
     let key = key
         .strip_prefix("https://")
         .or_else(|| key.strip_prefix("http://"))
@@ -250,7 +232,7 @@ fn normalize_key(key: &str) -> String {
     path.map_or_else(|| host.clone(), |path| format!("{host}/{path}"))
 }
 
-fn server_of(registry: &str) -> &str {
+pub(super) fn server_of(registry: &str) -> &str {
     match registry {
         "docker.io" => DOCKER_HUB_KEY,
         other => other,
@@ -268,105 +250,10 @@ fn decode_auth(auth: &Secret) -> Option<Credentials> {
     })
 }
 
-/// Asks `docker-credential-<helper>` for the credentials of `server`: the server's name on its
-/// standard input, a JSON object on its standard output.
-fn ask_helper(helper: &str, server: &str) -> Result<Credentials, RegistryError> {
-    let failed = |source: io::Error| RegistryError::CredentialHelper {
-        helper: helper.to_owned(),
-        source,
-    };
-    let is_name = !helper.is_empty()
-        && helper
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-    if !is_name {
-        return Err(failed(io::ErrorKind::InvalidInput.into()));
-    }
-    let mut child = Command::new(format!("docker-credential-{helper}"))
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    let answer = talk(&mut child, server, HELPER_TIMEOUT);
-    if answer.is_err() {
-        stop(&mut child);
-    }
-    let (succeeded, output) = answer.map_err(failed)?;
-    if !succeeded {
-        let text = String::from_utf8_lossy(&output).to_lowercase();
-        if text.contains("credentials not found") {
-            return Ok(Credentials::Anonymous);
-        }
-        return Err(failed(io::Error::other("it failed")));
-    }
-    let answer: HelperAnswer = serde_json::from_slice(&output)
-        .map_err(|_| failed(io::Error::other("its answer has no name and secret")))?;
-    Ok(match answer.username.as_str() {
-        TOKEN_USER => Credentials::IdentityToken(answer.secret),
-        "" if answer.secret.expose().is_empty() => Credentials::Anonymous,
-        _ => Credentials::Password {
-            username: answer.username,
-            password: answer.secret,
-        },
-    })
-}
-
-/// Gives the child its input and collects its output, within `timeout` altogether.
-fn talk(child: &mut Child, input: &str, timeout: Duration) -> io::Result<(bool, Vec<u8>)> {
-    let deadline = Instant::now() + timeout;
-    let stdin = child.stdin.take();
-    let stdout = child.stdout.take();
-    let (sender, receiver) = mpsc::channel();
-    let input = format!("{input}\n");
-    // A thread, because a helper that hangs must not hang us; it ends with the pipe.
-    std::thread::spawn(move || {
-        let mut output = Vec::new();
-        let result = stdin
-            .map_or(Ok(()), |mut pipe| pipe.write_all(input.as_bytes()))
-            .or_else(|error| match error.kind() {
-                // It answered without reading.
-                io::ErrorKind::BrokenPipe => Ok(()),
-                _ => Err(error),
-            })
-            .and_then(|()| {
-                stdout.map_or(Ok(0), |pipe| {
-                    pipe.take(MAX_ANSWER + 1).read_to_end(&mut output)
-                })
-            });
-        // Nobody listens any more after the time-out.
-        sender.send(result.map(|_| output)).is_ok()
-    });
-    let output = receiver
-        .recv_timeout(timeout)
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    if output.len() as u64 > MAX_ANSWER {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    wait_until(child, deadline)?;
-    Ok((child.wait()?.success(), output))
-}
-
-fn wait_until(child: &Child, deadline: Instant) -> io::Result<()> {
-    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
-    }
-}
-
-fn stop(child: &mut Child) {
-    if let Err(error) = child.kill().and_then(|()| child.wait()) {
-        tracing::warn!(%error, "cannot stop a credential helper");
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write as _;
 
     fn reference(text: &str) -> Reference {
         Reference::parse(text).unwrap()
@@ -427,35 +314,6 @@ mod tests {
         file.write_all(br#"{"auths": "hunter2"}"#).unwrap();
         let error = AuthConfig::load(Some(&path), None).unwrap_err();
         assert!(!format!("{error:?} {error}").contains("hunter2"));
-    }
-
-    #[test]
-    fn talk_reads_the_answer_and_the_exit_code() {
-        let run = |script: &str| {
-            Command::new("sh")
-                .args(["-c", script])
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap()
-        };
-        let mut child = run("read server; echo \"[$server]\"");
-        let answer = talk(&mut child, "r.io", HELPER_TIMEOUT).unwrap();
-        assert_eq!(answer, (true, b"[r.io]\n".to_vec()));
-        let mut child = run("exit 3");
-        assert!(!talk(&mut child, "r.io", HELPER_TIMEOUT).unwrap().0);
-        let mut child = run("head -c 100000 /dev/zero");
-        let error = talk(&mut child, "r.io", HELPER_TIMEOUT).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
-        stop(&mut child);
-        for script in ["exec cat /dev/zero >/dev/null", "exec >&-; read x; read y"] {
-            let mut child = run(script);
-            let pipe = child.stdin.take();
-            let error = talk(&mut child, "r.io", Duration::from_millis(50)).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            stop(&mut child);
-            drop(pipe);
-        }
     }
 
     #[test]

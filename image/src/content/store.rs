@@ -1,16 +1,14 @@
-//! The content store: blobs as they came, named by their digest. A name exists only for bytes that
-//! were hashed on their way in, so a blob needs no lock and no second check.
+//! Blobs by digest.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use state::Layout;
 use sys::durable;
-use tempfile::NamedTempFile;
 
+use super::partial::{Part, SUFFIX};
+use super::writer::BlobWriter;
 use crate::digest::Digest;
 use crate::error::ImageError;
 
@@ -29,6 +27,16 @@ impl ContentStore {
             blobs: layout.content(),
             tmp: layout.tmp(),
         }
+    }
+
+    /// The directory of the blobs.
+    pub(super) fn blobs(&self) -> &Path {
+        &self.blobs
+    }
+
+    /// The directory of what has no name yet.
+    pub(super) fn tmp(&self) -> &Path {
+        &self.tmp
     }
 
     /// Where the blob is, whether it exists or not.
@@ -97,22 +105,7 @@ impl ContentStore {
         expected: Option<&Digest>,
         max_bytes: Option<u64>,
     ) -> Result<BlobWriter, ImageError> {
-        let file = tempfile::Builder::new()
-            .prefix("blob-")
-            .permissions(fs::Permissions::from_mode(0o600))
-            .tempfile_in(&self.tmp)
-            .map_err(|source| ImageError::Write {
-                path: self.tmp.clone(),
-                source,
-            })?;
-        Ok(BlobWriter {
-            file,
-            hasher: Sha256::new(),
-            written: 0,
-            expected: expected.copied(),
-            max_bytes,
-            blobs: self.blobs.clone(),
-        })
+        BlobWriter::begin(self, expected, max_bytes)
     }
 
     /// Stores a small blob whose bytes are at hand.
@@ -143,6 +136,53 @@ impl ContentStore {
         durable::remove_tree(&path).map_err(|source| ImageError::Write { path, source })
     }
 
+    /// Removes the beginnings of blobs that nobody is fetching. Gives the bytes that they had.
+    pub(crate) fn remove_partial(&self) -> Result<u64, ImageError> {
+        let mut freed = 0;
+        for (path, size) in self.partial()? {
+            if remove_part(&path)? {
+                freed += size;
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Removes the beginning of one blob, unless somebody is fetching it.
+    pub(crate) fn remove_partial_of(&self, digest: &Digest) -> Result<(), ImageError> {
+        let path = self.partial_path(digest);
+        if path.exists() {
+            remove_part(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Where a blob lies that is not complete.
+    pub(super) fn partial_path(&self, digest: &Digest) -> PathBuf {
+        let mut path = self.path(digest).into_os_string();
+        path.push(SUFFIX);
+        path.into()
+    }
+
+    /// The files of half blobs, with their sizes.
+    pub(crate) fn partial(&self) -> Result<Vec<(PathBuf, u64)>, ImageError> {
+        let failed = |source| ImageError::Read {
+            path: self.blobs.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.blobs).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+            if hex.is_some_and(|hex| Digest::parse_hex(hex).is_ok()) {
+                // One that was renamed meanwhile has no size any more.
+                found.extend(entry.metadata().map(|meta| (entry.path(), meta.len())));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
     /// The digests of all blobs.
     ///
     /// # Errors
@@ -165,80 +205,14 @@ impl ContentStore {
     }
 }
 
-/// A blob that is being written. Dropped before [`Self::finish`] it leaves nothing.
-#[derive(Debug)]
-pub struct BlobWriter {
-    file: NamedTempFile,
-    hasher: Sha256,
-    written: u64,
-    expected: Option<Digest>,
-    max_bytes: Option<u64>,
-    blobs: PathBuf,
-}
-
-impl BlobWriter {
-    /// How many bytes came so far.
-    #[must_use]
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    /// Checks the digest, syncs the file and gives it its name. Returns digest and size.
-    ///
-    /// # Errors
-    /// [`ImageError::DigestMismatch`], or when the blob cannot be written; then nothing is left.
-    pub fn finish(self) -> Result<(Digest, u64), ImageError> {
-        self.finish_noting_new()
-            .map(|(digest, size, _)| (digest, size))
-    }
-
-    /// As [`Self::finish`]; also says whether the blob was not there before.
-    pub(crate) fn finish_noting_new(self) -> Result<(Digest, u64, bool), ImageError> {
-        let actual = Digest::from_hasher(self.hasher);
-        if let Some(expected) = self.expected
-            && expected != actual
-        {
-            return Err(ImageError::DigestMismatch { expected, actual });
-        }
-        let path = self.blobs.join(actual.hex());
-        let is_new = publish(self.file, &self.blobs, &path)
-            .map_err(|source| ImageError::Write { path, source })?;
-        Ok((actual, self.written, is_new))
-    }
-}
-
-fn publish(file: NamedTempFile, blobs: &Path, path: &Path) -> io::Result<bool> {
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => durable::sync_dir(blobs).map(|()| true),
-        // Somebody stored the same bytes meanwhile: the same content under the same name.
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error.error),
-    }
-}
-
-impl Write for BlobWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let after = self.written.saturating_add(bytes.len() as u64);
-        if let Some(max) = self.max_bytes
-            && after > max
-        {
-            return Err(io::Error::new(
-                io::ErrorKind::FileTooLarge,
-                ImageError::SizeMismatch {
-                    expected: max,
-                    actual: after,
-                },
-            ));
-        }
-        let written = self.file.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or_default());
-        self.written += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+fn remove_part(path: &Path) -> Result<bool, ImageError> {
+    let failed = |source| ImageError::Write {
+        path: path.to_path_buf(),
+        source,
+    };
+    match Part::take(path.to_path_buf()).map_err(failed)? {
+        Some(part) => part.remove().map_err(failed).map(|()| true),
+        None => Ok(false),
     }
 }
 

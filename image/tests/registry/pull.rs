@@ -1,20 +1,17 @@
 //! Pulls from a real registry (Debian's `docker-registry`) and from servers that lie.
-#![expect(clippy::unwrap_used, reason = "test code")]
-
-mod registry_support;
 
 use std::fs;
 use std::net::TcpListener;
 use std::sync::Mutex;
 
+use crate::support::real::{Extra, Registry, Tls};
+use crate::support::stub::{Answer, Request, Stub};
+use crate::support::{
+    CONFIG, INDEX, LAYER, MANIFEST, Place, descriptor, index_of, manifest_of, on_platform,
+};
 use image::{
     AuthConfig, ContentStore, Digest, ErrorKind, ImageError, Outcome, Platform, PlatformChoice,
     Progress, Pulled, Reference, RegistryError, RegistryOptions, Task,
-};
-use registry_support::real::{Extra, Registry, Tls};
-use registry_support::stub::{Answer, Request, Stub};
-use registry_support::{
-    CONFIG, INDEX, LAYER, MANIFEST, Place, descriptor, index_of, manifest_of, on_platform,
 };
 
 fn pull_with(
@@ -256,7 +253,7 @@ fn pull_with_password_needs_the_right_one() {
     for options in [options("wrong"), RegistryOptions::default()] {
         let error = registry_error(pull_with(&place, &name, &choice, &options));
         assert!(matches!(error, RegistryError::Denied { .. }), "{error:?}");
-        assert!(error.hint().unwrap().contains("config.json"));
+        assert!(error.hint().unwrap().contains("ketch login"));
     }
     pull_with(&place, &name, &choice, &options("secret")).unwrap();
     all_there(&place.content, &[&config, &layer, &manifest]);
@@ -417,7 +414,10 @@ fn pull_truncated_blob_is_tried_again_and_then_reported() {
     );
     let layers =
         stub.count(|request| request.header("range").is_some() && request.path.contains("blobs"));
-    assert!(layers >= 4, "{layers}");
+    assert_eq!(
+        layers, 3,
+        "the first attempt asks for all, the others for the rest"
+    );
 }
 
 #[test]
@@ -462,7 +462,7 @@ fn pull_with_token_service_shows_the_token_to_the_registry_only() {
     let service = Stub::start(|request| {
         let user = request.header("authorization") == Some("Basic dXNlcjpwYXNz");
         let scope = "/token?scope=repository%3Aapp%3Apull&service=reg";
-        match (user, request.path == scope) {
+        match (user, request.path.starts_with(scope)) {
             (true, true) => Answer::new(200).body(br#"{"token":"t0ken","expires_in":60}"#),
             _ => Answer::new(401),
         }
@@ -577,7 +577,7 @@ fn pull_with_identity_token_exchanges_it_by_post() {
         let is_form = request.header("content-type") == Some("application/x-www-form-urlencoded");
         let form = "scope=repository%3Aapp%3Apull&service=s&grant_type=refresh_token\
                     &client_id=ketch&refresh_token=re%26fresh";
-        match is_form && request.body == form && request.path == "/token?x=1" {
+        match is_form && request.body == form.as_bytes() && request.path == "/token?x=1" {
             true => Answer::new(200).body(br#"{"access_token":"fresh"}"#),
             false => Answer::new(400),
         }

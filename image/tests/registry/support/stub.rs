@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 /// A request as it came.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
+    pub(crate) method: String,
     pub(crate) path: String,
-    pub(crate) body: String,
+    pub(crate) body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
 
@@ -98,7 +99,7 @@ impl Stub {
                         seen.push(request.clone());
                         earlier
                     };
-                    write_answer(stream, &answer(&request, earlier));
+                    write_answer(stream, &answer(&request, earlier), &request.method);
                 });
             }
         });
@@ -123,7 +124,9 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         stream.read_line(&mut line).ok()?;
         Some(line.trim_end().to_owned())
     };
-    let path = line()?.split(' ').nth(1)?.to_owned();
+    let first = line()?;
+    let mut words = first.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
     let mut headers = Vec::new();
     loop {
         let line = line()?;
@@ -133,24 +136,27 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
         headers.push((name.to_lowercase(), value.trim().to_owned()));
     }
     let mut request = Request {
+        method,
         path,
-        body: String::new(),
+        body: Vec::new(),
         headers,
     };
     if let Some(length) = request.header("content-length") {
         let mut body = stream.take(length.parse().ok()?);
-        body.read_to_string(&mut request.body).ok()?;
+        body.read_to_end(&mut request.body).ok()?;
     }
     Some(request)
 }
 
-fn write_answer(mut stream: TcpStream, answer: &Answer) {
+fn write_answer(mut stream: TcpStream, answer: &Answer, method: &str) {
     let length = answer
         .length
         .map(|length| format!("Content-Length: {length}\r\n"))
         .unwrap_or_default();
     let mut bytes = format!("{}{length}\r\n", answer.head).into_bytes();
-    bytes.extend_from_slice(&answer.body);
+    if method != "HEAD" {
+        bytes.extend_from_slice(&answer.body);
+    }
     // The client may hang up early, and shall where an answer is too long.
     drop(stream.write_all(&bytes));
 }
