@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use ::network::Live;
 use runtime::{
     Event, ExitStatus, GuestReport, Plan, Request, Response, StartFailure, StdinMode, code,
 };
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use state::{ContainerState, Status, clock};
 use sys::lock::{FileLock, Mode};
 
+use crate::network;
 use crate::client::{Client, Message, Output, write_some};
 use crate::log::{Log, Partial};
 use crate::reap::reap;
@@ -29,6 +31,9 @@ const MAX_BACKLOG: usize = 1 << 20;
 
 /// How long callers have to take the last output after the container has ended.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an earlier monitor of the container has to give everything back.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 const SIGKILL: i32 = 9;
 
@@ -56,6 +61,7 @@ struct Monitor<'a> {
     kill_at: Option<Instant>,
     auto_remove: bool,
     started_at: String,
+    network: Option<Live>,
 }
 
 fn path(path: &CStr) -> PathBuf {
@@ -67,9 +73,12 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     // The front end's terminal and its death are nothing to the container.
     rustix::process::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
     let run_dir = path(&plan.monitor.run_dir);
-    let lock = FileLock::try_acquire(&run_dir.join("lock"), Mode::Exclusive)
-        .map_err(|error| format!("cannot lock the container: {error}"))?
-        .ok_or("cannot start the container: it is running")?;
+    // An earlier monitor that has reported the end may still be giving back what the container had.
+    let lock = FileLock::acquire(&run_dir.join("lock"), Mode::Exclusive, LOCK_TIMEOUT);
+    let lock = lock.map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => "cannot start the container: it is running".to_owned(),
+        _ => format!("cannot lock the container: {error}"),
+    })?;
     let socket = run_dir.join("ctl.sock");
     sys::durable::remove_tree(&socket)
         .map_err(|error| format!("cannot remove the old control socket: {error}"))?;
@@ -87,15 +96,15 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
         .map_err(|error| format!("cannot use the front end's socket: {error}"))?;
 
     let state_dir = path(&plan.monitor.state_dir);
-    let process = match runtime_native::start(&plan.init, plan.monitor.stdin, plan.monitor.console)
-    {
-        Ok(process) => process,
+    let (process, network) = match network::start(plan) {
+        Ok(started) => started,
         Err(error) => {
             give_up(plan, &state_dir, &mut front_end, error.0);
             return Ok(());
         }
     };
     let mut monitor = Monitor::new(plan, process, state_dir, log, listener);
+    monitor.network = network;
     if let Err(failure) = monitor.write_running() {
         // Whom nobody can find must not run.
         monitor.destroy();
@@ -108,6 +117,9 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     // What the front end asked for before it started this program comes before the container's
     // output is read, and so loses none of it.
     monitor.read_request(0);
+    if let Some(network) = &mut monitor.network {
+        network.settle();
+    }
     let status = monitor.serve();
     monitor.end(&status);
     drop(lock);
@@ -141,7 +153,16 @@ fn finish_records(plan: &Plan, state_dir: &Path, state: &ContainerState, remove:
         drop(state.write(state_dir));
         return;
     }
-    let trashed = sys::durable::discard(state_dir, &path(&plan.monitor.trash_dir));
+    let trash = path(&plan.monitor.trash_dir);
+    let trashed = sys::durable::discard(state_dir, &trash);
+    for volume in plan.monitor.own_volumes.iter().map(|volume| path(volume)) {
+        // Another container that has taken the volume over has removed the file.
+        if volume.join("owned").exists()
+            && let Ok(Some(trashed)) = sys::durable::discard(&volume, &trash)
+        {
+            drop(sys::durable::remove_tree(&trashed));
+        }
+    }
     if let Some(claim) = &plan.monitor.name_claim {
         drop(sys::durable::remove_tree(&path(claim)));
     }
@@ -200,6 +221,7 @@ impl<'a> Monitor<'a> {
             kill_at: None,
             auto_remove: plan.monitor.auto_remove,
             started_at: clock::now(),
+            network: None,
         }
     }
 
@@ -286,6 +308,11 @@ impl<'a> Monitor<'a> {
                 self.read_request(index);
             }
         }
+        if ready.network
+            && let Some(network) = &mut self.network
+        {
+            network.turn();
+        }
         if ready.listener
             && let Ok(socket) = sys::socket::accept(self.listener.as_fd())
         {
@@ -299,6 +326,9 @@ impl<'a> Monitor<'a> {
             PollFd::new(&self.pidfd, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
+        if let Some(network) = &self.network {
+            fds.push(PollFd::new(network, PollFlags::IN));
+        }
         let open: Vec<Option<&OwnedFd>> = self
             .streams
             .iter()
@@ -337,6 +367,7 @@ impl<'a> Monitor<'a> {
         Ready {
             ended: next(),
             listener: next(),
+            network: self.network.is_some() && next(),
             streams: open.iter().map(|fd| fd.is_some() && next()).collect(),
             clients: self
                 .clients
@@ -488,6 +519,8 @@ impl<'a> Monitor<'a> {
                 let _ended = self.kill_all();
                 None
             }
+            Request::JoinNetwork(bytes) => Some(network::join(self.network.as_mut(), bytes)),
+            Request::LeaveNetwork(id) => Some(network::leave(self.network.as_mut(), id)),
             Request::Attach { .. } => None,
         }
     }
@@ -626,6 +659,9 @@ impl<'a> Monitor<'a> {
         for client in &mut self.clients {
             client.outputs = [None, None];
         }
+        if let Some(network) = &mut self.network {
+            network.release_ports();
+        }
         finish_records(self.plan, &self.state_dir, &state, self.auto_remove);
         for client in &mut self.clients {
             if client.waits_for_end {
@@ -633,6 +669,9 @@ impl<'a> Monitor<'a> {
             } else if client.watches {
                 client.send_last(&Response::Event(Event::Exited(status.clone())));
             }
+        }
+        if let Some(mut network) = self.network.take() {
+            network.release();
         }
         // Nobody waits for this; what stays is found by the next check.
         drop(cgroup::remove(&self.plan.init.cgroup));
@@ -646,6 +685,7 @@ impl<'a> Monitor<'a> {
 struct Ready {
     ended: bool,
     listener: bool,
+    network: bool,
     streams: Vec<bool>,
     clients: Vec<ClientReady>,
 }

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod child;
+mod dns;
 mod error;
 mod files;
 mod firewall;
@@ -25,7 +26,7 @@ pub use files::{RESOLVER, Resolv, Resolver, hosts_text, resolv_conf};
 pub use lease::{Endpoint, release};
 pub use live::{Live, NetworkState};
 pub use plan::{DnsOptions, EndpointPlan, HostTarget, NetworkPlan};
-pub use ports::{PortRequest, Publish, Published, Transport};
+pub use ports::{PortRange, PortRequest, Publish, Published, Transport};
 pub use record::{Driver, NetworkConfig, Pool, VERSION};
 pub use store::{CreateNetwork, Networks};
 pub use subnet::Subnet;

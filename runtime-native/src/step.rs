@@ -430,7 +430,7 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {
             format!(
-                "mount {} on `{target}` (a symbolic link in the image)",
+                "mount {} on `{target}`, which must be mounted on ordinary directory and is a symbolic link in the image",
                 kind.to_string_lossy()
             )
         }

@@ -12,14 +12,21 @@ mod inspect;
 mod lifecycle;
 mod login;
 mod logs;
+mod mount_options;
+mod mount_records;
+mod network;
+mod network_options;
+mod network_settings;
 mod manifest;
 mod oci;
 mod options;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod registry_options;
 mod run;
+mod volume;
 mod search;
 
 use std::collections::BTreeMap;
@@ -52,7 +59,13 @@ const COMMANDS: &[(&str, &str)] = &[
         "Wait until containers end and print their exit codes",
     ),
     ("rm", "Remove containers"),
-    ("inspect", "Show everything about containers or images"),
+    (
+        "inspect",
+        "Show everything about containers or images",
+    ),
+    ("port", "Show published ports"),
+    ("network", "Create, list and remove networks"),
+    ("volume", "Create, list and remove volumes"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -199,6 +212,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
+        "network" => network::network(&context, &rest),
+        "volume" => volume::volume(&context, &rest),
+        "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),
         "load" => image::load(&context, &parse(command, &rest)?),
@@ -299,6 +315,11 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         .iter()
         .find(|(name, _)| *name == command)
         .map_or("", |(_, text)| *text);
+    parse_named(command, about, args)
+}
+
+/// The same for a command of a group.
+fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> anyhow::Result<T> {
     let parser = clap::Command::new("ketch")
         .bin_name(format!("ketch {command}"))
         .no_binary_name(true)
@@ -312,6 +333,15 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         );
     let matches = T::augment_args(parser).try_get_matches_from(args)?;
     Ok(T::from_arg_matches(&matches)?)
+}
+
+/// The help of a group of commands.
+fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
+    render::print(&format!("Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"))?;
+    for (name, about) in commands {
+        render::print(&format!("  {name:<12}{about}"))?;
+    }
+    Ok(0)
 }
 
 fn help() -> std::io::Result<()> {

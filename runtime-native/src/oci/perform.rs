@@ -76,7 +76,7 @@ pub fn perform(plan: &OciPlan) -> u8 {
             log.error(&failure.message);
             // Nobody is told when even that is closed.
             drop(writeln!(io::stderr(), "error: {}", failure.message));
-            failure.code
+            super::error::exit_code(&failure)
         }
     }
 }
