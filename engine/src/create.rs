@@ -35,6 +35,8 @@ pub struct Created {
     pub(crate) spec: Spec,
     /// How it is started.
     pub(crate) launch: Launch,
+    /// What will not work as its author may think, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// What a start needs besides the specification: `launch.json` in the container's directory.
@@ -70,16 +72,30 @@ impl Engine {
         let id = random_id().map_err(EngineError::io("make an id"))?;
         let short = id.get(..12).unwrap_or_default().to_owned();
         let run = &image.config.config;
-        let args = arguments(options, &image)?;
+        let mut args = arguments(options, &image)?;
+        let mut wasm_options = options.wasm.clone();
+        if let Some(first) = args.first_mut()
+            && let Some((path, export)) = runtime_choice::split_export(&root, first, &run.env)
+        {
+            *first = path;
+            wasm_options.invoke.get_or_insert(export);
+        }
         let program = args.first().map(String::as_str).unwrap_or_default();
         let choice = runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
+        let mut warnings = Vec::new();
         let wasm = self
-            .module(&image, &choice, &root, program, &run.env)?
-            .map(|module| WasmModule {
-                network: options.network != Network::None,
-                readonly: options.read_only,
-                memory_bytes: options.memory_bytes.map(guest_memory),
-                ..module
+            .module(&image, &choice, &root, program, &run.env, &wasm_options)?
+            .map(|(module, info)| {
+                warnings.extend(socket_warning(&info));
+                WasmModule {
+                    port: wasm_options
+                        .http_port
+                        .unwrap_or_else(|| runtime_choice::exposed_port(&image)),
+                    network: options.network != Network::None,
+                    readonly: options.read_only,
+                    memory_bytes: options.memory_bytes.map(guest_memory),
+                    ..module
+                }
             });
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
@@ -128,6 +144,7 @@ impl Engine {
             config,
             spec,
             launch,
+            warnings,
         })
     }
 
@@ -226,6 +243,16 @@ fn entrypoint_given(options: &ContainerOptions, run: &image::RunConfig) -> bool 
         .as_ref()
         .is_some_and(|entrypoint| !entrypoint.is_empty());
     options.entrypoint.is_some() || own || run.cmd.is_some()
+}
+
+/// Preview 1 has no way to make a socket: a module that imports socket calls may be meant for a host
+/// that hands it one.
+fn socket_warning(info: &runtime_wasm::WasmInfo) -> Option<String> {
+    let calls = info.preview1_sockets();
+    (!calls.is_empty()).then(|| {
+        let calls = calls.join(", ");
+        format!("the module imports {calls}; preview 1 has no sockets, so these calls fail")
+    })
 }
 
 /// What of a memory limit is the guest's: the wasm host itself needs some, and a guest that reaches

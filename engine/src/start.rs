@@ -175,7 +175,7 @@ impl Engine {
             .ok_or(PlanError::Missing("process"))?;
         Ok(Some(WasmPlan {
             host: c_path(&host)?,
-            artifact: c_path(&self.compiled(module)?)?,
+            artifact: c_path(&self.compiled(module)?.path)?,
             spec: wasm_spec(module, process)?,
         }))
     }

@@ -62,6 +62,8 @@ pub enum Step {
     CwdOutside,
     /// Opening the wasm host.
     WasmHost,
+    /// Making the wasm guest's own view of the mount tree.
+    GuestRoot,
     /// Opening the compiled module.
     WasmArtifact,
     /// Resource limit `index`.
@@ -87,7 +89,7 @@ pub enum Step {
 }
 
 /// All steps, to decode one from its number.
-const STEPS: [Step; 37] = [
+const STEPS: [Step; 38] = [
     Step::Sync,
     Step::JoinNamespace,
     Step::UserNamespace,
@@ -114,6 +116,7 @@ const STEPS: [Step; 37] = [
     Step::Chdir,
     Step::CwdOutside,
     Step::WasmHost,
+    Step::GuestRoot,
     Step::WasmArtifact,
     Step::Rlimit,
     Step::OomScoreAdj,
@@ -220,6 +223,7 @@ impl Step {
             Self::CgroupNamespace => "create the cgroup namespace",
             Self::PivotRoot => "change the root file system",
             Self::ReadonlyRoot => "make the root file system read-only",
+            Self::GuestRoot => "give the wasm guest its root file system",
             Self::Rlimit => "set a resource limit",
             Self::OomScoreAdj => "set the OOM score",
             Self::Capabilities => "drop capabilities",

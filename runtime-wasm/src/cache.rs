@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use state::Layout;
 use sys::durable::{Durability, replace_file};
 
-use crate::engine::PROFILE_REVISION;
+use crate::engine::{PROFILE_REVISION, Profile};
 use crate::info::WasmInfo;
 
 /// The version of [`ArtifactRecord`].
@@ -59,6 +59,24 @@ pub struct ArtifactRecord {
     pub profile: String,
     /// What the module is.
     pub info: WasmInfo,
+}
+
+#[cfg(test)]
+impl ArtifactRecord {
+    /// A record of a module of which nothing else is known.
+    pub(crate) fn for_tests(digest: &ModuleDigest, info: WasmInfo) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            module_digest: digest.hex().to_owned(),
+            module_bytes: 1,
+            artifact_bytes: 4,
+            artifact_sha256: String::new(),
+            compile_ms: 0,
+            wasmtime: String::new(),
+            profile: String::new(),
+            info,
+        }
+    }
 }
 
 /// The compiled modules of one engine.
@@ -169,8 +187,8 @@ impl ModuleDigest {
 /// Reads the key of this machine's engine, as the compile worker of this version of ketch found it
 /// since the machine was started. It lies in the run directory: another boot may have another CPU.
 #[must_use]
-pub fn remembered_engine_key(layout: &Layout) -> Option<String> {
-    let key = std::fs::read_to_string(engine_key_file(layout)).ok()?;
+pub fn remembered_engine_key(layout: &Layout, profile: Profile) -> Option<String> {
+    let key = std::fs::read_to_string(engine_key_file(layout, profile)).ok()?;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     let sound = !key.is_empty() && !key.starts_with('.') && key.bytes().all(is_name);
     sound.then_some(key)
@@ -180,17 +198,17 @@ pub fn remembered_engine_key(layout: &Layout) -> Option<String> {
 ///
 /// # Errors
 /// When the run directory cannot be written to.
-pub fn remember_engine_key(layout: &Layout, key: &str) -> Result<(), CacheError> {
-    let path = engine_key_file(layout);
+pub fn remember_engine_key(layout: &Layout, profile: Profile, key: &str) -> Result<(), CacheError> {
+    let path = engine_key_file(layout, profile);
     replace_file(&path, key.as_bytes(), Durability::Atomic)
         .map_err(|source| CacheError::Write { path, source })
 }
 
-fn engine_key_file(layout: &Layout) -> PathBuf {
+fn engine_key_file(layout: &Layout, profile: Profile) -> PathBuf {
     let version = env!("CARGO_PKG_VERSION");
-    layout
-        .run()
-        .join(format!("wasm-engine-key-{version}-{PROFILE_REVISION}"))
+    layout.run().join(format!(
+        "wasm-engine-key-{version}-{PROFILE_REVISION}-{profile}"
+    ))
 }
 
 #[cfg(test)]
@@ -205,22 +223,13 @@ mod tests {
     }
 
     fn record(digest: &ModuleDigest) -> ArtifactRecord {
-        ArtifactRecord {
-            version: RECORD_VERSION,
-            module_digest: digest.hex().to_owned(),
-            module_bytes: 1,
-            artifact_bytes: 4,
-            artifact_sha256: String::new(),
-            compile_ms: 0,
-            wasmtime: String::new(),
-            profile: String::new(),
-            info: WasmInfo {
-                kind: BinaryKind::CoreModule,
-                world: World::CommandP1,
-                imports: Vec::new(),
-                exports: Vec::new(),
-            },
-        }
+        let info = WasmInfo {
+            kind: BinaryKind::CoreModule,
+            world: World::CommandP1,
+            imports: Vec::new(),
+            exports: Vec::new(),
+        };
+        ArtifactRecord::for_tests(digest, info)
     }
 
     #[test]
@@ -241,14 +250,14 @@ mod tests {
     fn engine_key_that_is_no_file_name_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
-        assert_eq!(remembered_engine_key(&layout), None);
-        remember_engine_key(&layout, "48.0.8-command-00ff").unwrap();
+        assert_eq!(remembered_engine_key(&layout, Profile::COMMAND), None);
+        remember_engine_key(&layout, Profile::COMMAND, "48.0.8-command-00ff").unwrap();
         assert_eq!(
-            remembered_engine_key(&layout).unwrap(),
+            remembered_engine_key(&layout, Profile::COMMAND).unwrap(),
             "48.0.8-command-00ff"
         );
-        remember_engine_key(&layout, "../../etc").unwrap();
-        assert_eq!(remembered_engine_key(&layout), None);
+        remember_engine_key(&layout, Profile::COMMAND, "../../etc").unwrap();
+        assert_eq!(remembered_engine_key(&layout, Profile::COMMAND), None);
     }
 
     #[test]

@@ -6,15 +6,29 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use wasmtime::{
-    Config, Engine, InstanceAllocationStrategy, ProfilingStrategy, WasmBacktraceDetails,
+    Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ProfilingStrategy,
+    WasmBacktraceDetails,
 };
+
+use crate::spec::Metering;
 
 /// The wasmtime release that this crate is pinned to (`Cargo.toml`): part of the cache's key.
 pub const WASMTIME_VERSION: &str = "48.0.8";
 
 /// Raised whenever [`config`] changes, so that a newer build does not read an older cache.
-pub const PROFILE_REVISION: u32 = 1;
+pub const PROFILE_REVISION: u32 = 2;
+
+/// Addresses reserved for each 32-bit memory.
+const MEMORY_RESERVATION: u64 = 4 << 30;
+
+/// Core instances and tables that a component is made of, in a pool. What needs more gets an error
+/// at its instantiation.
+const CORES_PER_COMPONENT: u32 = 16;
+
+/// Elements of a table in a pool.
+const TABLE_ELEMENTS: u64 = 100_000;
 
 /// Largest stack of a guest, in bytes. Recursion beyond it is a trap.
 const MAX_WASM_STACK: usize = 1 << 20;
@@ -25,19 +39,66 @@ const ASYNC_STACK: usize = 2 << 20;
 /// Frames in the backtrace of a trap.
 const BACKTRACE_FRAMES: usize = 64;
 
-/// For what kind of container the engine is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// One instance that runs to its end and is stopped by a signal. No epochs and no fuel: they
-    /// cost 15 to 45 % of the guest's speed.
+/// What kind of program the engine runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Serving {
+    /// One instance that runs to its end and is stopped by a signal. No epochs: they cost 15 to
+    /// 45 % of the guest's speed.
     Command,
+    /// Many short instances in one process: epochs, so that none keeps a thread for itself.
+    Http,
 }
 
+/// For what kind of container the engine is made: what decides over the compiled code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    /// Command or HTTP.
+    pub serving: Serving,
+    /// The guest's work is counted.
+    pub fuel: bool,
+    /// The same input gives the same output.
+    pub deterministic: bool,
+}
+
+impl Profile {
+    /// An ordinary command.
+    pub const COMMAND: Self = Self {
+        serving: Serving::Command,
+        fuel: false,
+        deterministic: false,
+    };
+
+    /// An ordinary HTTP world.
+    pub const HTTP: Self = Self {
+        serving: Serving::Http,
+        ..Self::COMMAND
+    };
+
+    /// The profile of a container.
+    #[must_use]
+    pub fn new(serving: Serving, metering: Metering) -> Self {
+        Self {
+            serving,
+            fuel: metering.fuel.is_some(),
+            deterministic: metering.deterministic,
+        }
+    }
+}
+
+/// The profile's part of the engine's key: `command`, `http-fuel`, …
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Command => "command",
-        })
+        f.write_str(match self.serving {
+            Serving::Command => "command",
+            Serving::Http => "http",
+        })?;
+        if self.fuel {
+            f.write_str("-fuel")?;
+        }
+        if self.deterministic {
+            f.write_str("-deterministic")?;
+        }
+        Ok(())
     }
 }
 
@@ -48,7 +109,7 @@ pub fn config(profile: Profile) -> Config {
     proposals(&mut config);
     config
         // The whole 32-bit memory is reserved with guard pages: no bounds check is compiled in.
-        .memory_reservation(4 << 30)
+        .memory_reservation(MEMORY_RESERVATION)
         .memory_guard_size(32 << 20)
         .guard_before_linear_memory(true)
         .memory_init_cow(true)
@@ -65,17 +126,56 @@ pub fn config(profile: Profile) -> Config {
         // Frames are found by frame pointers. Registering unwind tables crashes in a static musl
         // program and costs time at every load.
         .native_unwind_info(false)
-        .profiler(ProfilingStrategy::None);
-    match profile {
-        Profile::Command => config.epoch_interruption(false).consume_fuel(false),
-    };
+        .profiler(ProfilingStrategy::None)
+        .epoch_interruption(profile.serving == Serving::Http)
+        .consume_fuel(profile.fuel)
+        .relaxed_simd_deterministic(profile.deterministic);
     #[cfg(feature = "compiler")]
     config
         .strategy(wasmtime::Strategy::Cranelift)
         .cranelift_opt_level(wasmtime::OptLevel::Speed)
-        .cranelift_nan_canonicalization(false)
+        .cranelift_nan_canonicalization(profile.deterministic)
         .parallel_compilation(true);
     config
+}
+
+/// How many instances a server has at once, and how much memory each may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Instances.
+    pub instances: u32,
+    /// Bytes of each linear memory.
+    pub memory_bytes: u64,
+}
+
+/// Makes the engine of an HTTP world: its instances come from a pool, whose slots are cleaned by
+/// looking at the pages that were written (`PAGEMAP_SCAN`, Linux 6.7), which is twice as fast as
+/// asking the kernel for new ones. Where so many addresses cannot be reserved it has no pool.
+///
+/// # Errors
+/// As [`engine`].
+pub fn pooling_engine(profile: Profile, pool: Pool) -> wasmtime::Result<Engine> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let memory = pool.memory_bytes.min(MEMORY_RESERVATION);
+    let keep = (pool.memory_bytes / u64::from(pool.instances.max(1))).clamp(64 << 10, 1 << 20);
+    let mut pooling = PoolingAllocationConfig::new();
+    pooling
+        .total_component_instances(pool.instances)
+        .total_core_instances(pool.instances.saturating_mul(CORES_PER_COMPONENT))
+        .total_memories(pool.instances)
+        .total_tables(pool.instances.saturating_mul(CORES_PER_COMPONENT))
+        .total_stacks(pool.instances)
+        .total_gc_heaps(pool.instances)
+        .max_memory_size(size(memory))
+        .table_elements(size(TABLE_ELEMENTS))
+        .max_unused_warm_slots(pool.instances)
+        .linear_memory_keep_resident(size(keep))
+        .table_keep_resident(64 << 10)
+        .async_stack_keep_resident(64 << 10)
+        .pagemap_scan(wasmtime::Enabled::Auto);
+    let mut config = config(profile);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
+    Engine::new(&config).or_else(|_| engine(profile))
 }
 
 /// Every proposal by name: those that wasmtime 48 has on by default, and no other. Threads stay
@@ -87,7 +187,6 @@ fn proposals(config: &mut Config) {
         .wasm_reference_types(true)
         .wasm_simd(true)
         .wasm_relaxed_simd(true)
-        .relaxed_simd_deterministic(false)
         .wasm_tail_call(true)
         .wasm_function_references(true)
         .wasm_gc(true)
@@ -153,7 +252,7 @@ mod tests {
 
     #[test]
     fn engine_key_of_two_engines_is_the_same() {
-        let key = || engine_key(&engine(Profile::Command).unwrap(), Profile::Command);
+        let key = || engine_key(&engine(Profile::COMMAND).unwrap(), Profile::COMMAND);
         assert_eq!(key(), key());
         assert!(key().starts_with("48.0.8-command-"), "{}", key());
     }

@@ -292,7 +292,7 @@ mod tests {
     }
 
     fn check(bytes: &[u8]) -> Result<(), InspectError> {
-        let engine = crate::engine::engine(crate::engine::Profile::Command).unwrap();
+        let engine = crate::engine::engine(crate::engine::Profile::COMMAND).unwrap();
         validate(&engine, bytes)
     }
 

@@ -9,6 +9,7 @@ mod options;
 mod ps;
 mod pull;
 mod run;
+mod wasm_options;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;

@@ -8,6 +8,7 @@ use engine::{Bind, ContainerOptions, Network};
 use image::Platform;
 use runtime::detect::RuntimeOverride;
 
+use super::wasm_options::WasmArgs;
 use crate::render::Usage;
 use crate::settings::{self, Settings};
 
@@ -71,6 +72,8 @@ pub(crate) struct CreateArgs {
     /// Which image of an index: os/arch[/variant]
     #[arg(long)]
     platform: Option<String>,
+    #[command(flatten)]
+    wasm: WasmArgs,
     /// Image, then the command and its arguments, which are not this program's
     #[arg(
         value_names = ["IMAGE", "COMMAND"],
@@ -157,6 +160,7 @@ impl CreateArgs {
             console: self.tty.then(crate::attach::console),
             interactive: self.interactive,
             auto_remove: self.rm,
+            wasm: self.wasm.resolve()?,
         })
     }
 }

@@ -67,7 +67,7 @@ fn create_container(
     engine: &Engine,
     options: &engine::ContainerOptions,
 ) -> anyhow::Result<Created> {
-    match engine.create(options) {
+    let created = match engine.create(options) {
         Err(engine::EngineError::Image(error)) if pull::is_missing(&error) => {
             if options.image == "hello" {
                 super::image::load_hello(engine)?;
@@ -83,8 +83,12 @@ fn create_container(
                 let reference = Reference::parse(&options.image)?;
                 pull::fetch(engine, &context.settings, &reference, &choice)?;
             }
-            Ok(engine.create(options)?)
+            engine.create(options)?
         }
-        other => Ok(other?),
+        other => other?,
+    };
+    for warning in &created.warnings {
+        render::line(&format!("ketch: warning: {warning}"));
     }
+    Ok(created)
 }

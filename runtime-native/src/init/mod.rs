@@ -132,8 +132,11 @@ impl Child<'_> {
             self.wait_for_parent()?;
             identity::unshare_cgroup().at(Step::CgroupNamespace)?;
         }
+        let is_wasm = wasm.is_some();
         for (index, mount) in plan.mounts.iter().enumerate() {
-            mounts::mount(root.as_fd(), mount, index)?;
+            if !(is_wasm && mounts::shows_the_kernel(mount)) {
+                mounts::mount(root.as_fd(), mount, index)?;
+            }
         }
         devices::make(root.as_fd(), &plan.devices)?;
         devices::link(root.as_fd(), &plan.symlinks)?;
@@ -158,10 +161,6 @@ impl Child<'_> {
                     .at_item(Step::Sysctl, index)?;
             }
         }
-        if !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
-            paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
-            paths::mask(root.as_fd(), &plan.masked_paths)?;
-        }
         if plan.process.create_cwd {
             sys::path::make_in_root(
                 root.as_fd(),
@@ -169,6 +168,14 @@ impl Child<'_> {
                 sys::path::Missing::Directory,
             )
             .at(Step::MakeCwd)?;
+        }
+        let guest_root = match is_wasm {
+            true => Some(self.guest_root(root.as_fd())?),
+            false => None,
+        };
+        if !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
+            paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
+            paths::mask(root.as_fd(), &plan.masked_paths)?;
         }
         rootfs::enter(root.as_fd()).at(Step::PivotRoot)?;
         drop(root);
@@ -189,19 +196,37 @@ impl Child<'_> {
             Some(terminal) => console::take_over(terminal.as_fd()).at(Step::Console)?,
             None => self.place_stdio()?,
         }
-        self.finish(wasm)
+        self.finish(wasm, guest_root)
+    }
+
+    /// What a wasm guest sees as `/`: the mount tree without the kernel's own file systems, which
+    /// are mounted for the wasm host alone. `/proc/1/mem` would be a door to the host's memory.
+    fn guest_root(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let tree = rootfs::clone(root, rootfs::is_readonly(&self.plan.rootfs));
+        let tree = tree.at(Step::GuestRoot)?;
+        for (index, mount) in self.plan.mounts.iter().enumerate() {
+            if mounts::shows_the_kernel(mount) {
+                mounts::mount(root, mount, index)?;
+            }
+        }
+        sys::exec::move_descriptor_above(tree.as_fd(), 10).at(Step::GuestRoot)
     }
 
     /// The last part, which an exec into a running container shares.
-    fn finish(&self, wasm: Option<[OwnedFd; 3]>) -> Result<std::convert::Infallible> {
+    fn finish(
+        &self,
+        wasm: Option<[OwnedFd; 3]>,
+        guest_root: Option<OwnedFd>,
+    ) -> Result<std::convert::Infallible> {
         let process = &self.plan.process;
         identity::assume(process)?;
         sys::exec::reset_signals();
-        match (&process.program, wasm) {
-            (Program::Wasm(_), Some([host, spec, artifact])) => {
+        match (&process.program, wasm.zip(guest_root)) {
+            (Program::Wasm(_), Some(([host, spec, artifact], guest_root))) => {
                 sys::exec::place_descriptor(spec.as_fd(), 3).at(Step::Stdio)?;
                 sys::exec::place_descriptor(artifact.as_fd(), 4).at(Step::Stdio)?;
-                sys::exec::close_on_exec_from(5).at(Step::CloseDescriptors)?;
+                sys::exec::place_descriptor(guest_root.as_fd(), 5).at(Step::Stdio)?;
+                sys::exec::close_on_exec_from(6).at(Step::CloseDescriptors)?;
                 Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
             }
             (Program::Path(candidates), _) => {

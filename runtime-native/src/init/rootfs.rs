@@ -120,6 +120,15 @@ pub(super) fn enter(root: BorrowedFd<'_>) -> Result<(), Errno> {
     rustix::process::chdir(c"/")
 }
 
+/// A detached copy of the mount tree as it is now, its root read-only where the container's will be.
+pub(super) fn clone(root: BorrowedFd<'_>, readonly: bool) -> Result<OwnedFd, Errno> {
+    let tree = sys::mount::clone_tree_of(root, Depth::Tree)?;
+    if readonly {
+        sys::mount::set_attributes(tree.as_fd(), RDONLY, 0, 0, Depth::One)?;
+    }
+    Ok(tree)
+}
+
 /// Whether the root is to be read-only.
 pub(super) fn is_readonly(plan: &RootfsPlan) -> bool {
     match plan {

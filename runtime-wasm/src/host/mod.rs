@@ -5,6 +5,8 @@
 //! a name.
 
 mod context;
+mod determinism;
+mod http;
 mod load;
 mod outcome;
 mod process;

@@ -3,20 +3,20 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::time::Duration;
 
 use runtime::code;
 use rustix::process::{Resource, Rlimit, Signal, setrlimit};
 
 use crate::host::load::LoadError;
 use crate::host::run;
-use crate::spec::{ARTIFACT_FD, SPEC_FD, SpecError, WasmSpec};
+use crate::spec::{ARTIFACT_FD, Entry, SPEC_FD, SpecError, WasmSpec};
 
 /// The largest spec that is read: arguments and environment have the kernel's own limit below it.
 const MAX_SPEC: u64 = 16 << 20;
 
 /// What asks a container to end. Nothing can be delivered to the guest, so it ends at once.
-const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+pub(super) const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// Why the host did not come to run anything.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +56,29 @@ fn serve() -> Result<Infallible, HostError> {
     let spec = WasmSpec::decode(&spec)?;
     let artifact = sys::inherit::duplicate_inherited(ARTIFACT_FD);
     let artifact = File::from(artifact.map_err(HostError::ReadArtifact)?);
-    let finished = run(&spec, artifact, Path::new("/"), |outcome| {
-        end(&outcome.message(), outcome.code)
-    });
+    if let (Some(limit), false) = (spec.timeout_ms, matches!(spec.entry, Entry::Http(_))) {
+        end_after(limit).map_err(HostError::Prepare)?;
+    }
+    let finished = run(
+        &spec,
+        artifact,
+        || Ok(()),
+        |outcome| end(&outcome.message(), outcome.code),
+    );
     Ok(finished?)
+}
+
+/// Ends the process when the guest has had its time.
+fn end_after(limit_ms: u64) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("timeout".to_owned())
+        .stack_size(64 << 10)
+        .spawn(move || {
+            std::thread::sleep(Duration::from_millis(limit_ms));
+            let text = format!("ketch: the guest ran longer than {limit_ms} ms (--wasm-timeout)\n");
+            end(&text, code::KILLED)
+        })
+        .map(drop)
 }
 
 /// A core file would hold the guest's memory and environment, and 4 GiB of reserved addresses.

@@ -8,9 +8,9 @@ use std::path::Path;
 use runtime::detect::BinaryKind;
 
 use crate::compile::compile;
-use crate::engine::{Profile, engine};
+use crate::engine::{Profile, Serving, engine};
 use crate::host::{Ending, Outcome, run};
-use crate::spec::{RootAccess, WasmSpec};
+use crate::spec::{Entry, GuestRoot, RootAccess, WasmSpec};
 
 const PAGE: u64 = 64 << 10;
 
@@ -19,14 +19,20 @@ fn run_in(root: &Path, text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> Outcome
     let bytes = wat::parse_str(text).unwrap();
     let mut spec = WasmSpec::new(BinaryKind::CoreModule, vec!["/app.wasm".to_owned()]);
     adapt(&mut spec);
-    let engine = engine(Profile::Command).unwrap();
-    let compiled = compile(&engine, &bytes, spec.invoke.as_deref()).unwrap();
+    let invoke = match &spec.entry {
+        Entry::Export(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let engine = engine(Profile::new(Serving::Command, spec.metering)).unwrap();
+    let compiled = compile(&engine, &bytes, invoke).unwrap();
+    spec.guest_root = GuestRoot::Path(root.to_str().unwrap().to_owned());
     spec.kind = compiled.info.kind;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("artifact");
     let mut artifact = File::create(&path).unwrap();
     artifact.write_all(&compiled.artifact).unwrap();
-    run(&spec, File::open(&path).unwrap(), root, |outcome| outcome).unwrap()
+    let file = File::open(&path).unwrap();
+    run(&spec, file, || Ok(()), |outcome| outcome).unwrap()
 }
 
 fn outcome(text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> Outcome {
@@ -315,14 +321,14 @@ fn invoke_calls_the_named_export_after_initialising() {
         (global $ready (mut i32) (i32.const 1))
         (func (export "_initialize") (global.set $ready (i32.const 7)))
         (func (export "greet") (call $exit (global.get $ready))))"#;
-    let result = outcome(text, |spec| spec.invoke = Some("greet".to_owned()));
+    let result = outcome(text, |spec| spec.entry = Entry::Export("greet".to_owned()));
     assert_eq!(result.code, 7);
 }
 
 #[test]
 fn export_with_parameters_cannot_be_started() {
     let text = r#"(module (func (export "add") (param i32)))"#;
-    let result = outcome(text, |spec| spec.invoke = Some("add".to_owned()));
+    let result = outcome(text, |spec| spec.entry = Entry::Export("add".to_owned()));
     assert_eq!(result.code, 126);
     assert_eq!(
         result.message(),
@@ -399,7 +405,7 @@ fn artifact_that_is_no_compiled_code_is_refused() {
         File::create(&path).unwrap().write_all(bytes).unwrap();
         for kind in [BinaryKind::CoreModule, BinaryKind::Component] {
             let spec = WasmSpec::new(kind, Vec::new());
-            assert!(run(&spec, File::open(&path).unwrap(), root.path(), drop).is_err());
+            assert!(run(&spec, File::open(&path).unwrap(), || Ok(()), drop).is_err());
         }
     }
 }
