@@ -19,6 +19,8 @@ mod info;
 #[cfg(feature = "compiler")]
 pub mod inspect;
 #[cfg(any(feature = "compiler", feature = "host", test))]
+mod interfaces;
+#[cfg(any(feature = "compiler", feature = "host", test))]
 mod limits;
 #[cfg(any(feature = "compiler", feature = "host", test))]
 mod link;

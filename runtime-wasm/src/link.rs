@@ -6,6 +6,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView, p1, p2, p3};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::interfaces::{self, Interfaces};
 use crate::limits::Limits;
 use crate::outgoing::Outgoing;
 
@@ -20,6 +21,8 @@ pub(crate) struct Guest {
     pub(crate) http: WasiHttpCtx,
     /// What becomes of requests that the guest sends.
     pub(crate) outgoing: Outgoing,
+    /// What `wasi:config` and `wasi:keyvalue` show.
+    pub(crate) interfaces: Interfaces,
     /// What the guest may allocate.
     #[cfg_attr(
         not(any(feature = "host", test)),
@@ -66,11 +69,12 @@ pub(crate) fn component_linker(
     engine: &Engine,
     component: &component::Component,
 ) -> wasmtime::Result<component::Linker<Guest>> {
+    let mut linker = component::Linker::new(engine);
     let mut imports = Imports::default();
     for (name, _) in component.component_type().imports(engine) {
         imports.note(name);
+        interfaces::define(&mut linker, name)?;
     }
-    let mut linker = component::Linker::new(engine);
     if imports.p2 {
         p2::add_to_linker_async(&mut linker)?;
     }
@@ -122,6 +126,7 @@ pub(crate) fn module_imports(
         wasi: wasmtime_wasi::WasiCtxBuilder::new().build_p1(),
         http: WasiHttpCtx::new(),
         outgoing: Outgoing::new(crate::spec::NetworkGrant::None),
+        interfaces: Interfaces::default(),
         limits,
     };
     let mut store = wasmtime::Store::new(engine, guest);
@@ -177,6 +182,9 @@ const INTERFACES: [(&str, &[&str]); 7] = [
 /// The linker has the last word on its functions.
 #[cfg(feature = "compiler")]
 pub(crate) fn provides_interface(import: &str) -> bool {
+    if interfaces::provides(import) {
+        return true;
+    }
     let Some((path, version)) = import.split_once('@') else {
         return false;
     };

@@ -7,30 +7,33 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::host::determinism;
+use crate::interfaces::Interfaces;
 use crate::limits::Limits;
 use crate::link::Guest;
 use crate::outgoing::Outgoing;
 use crate::spec::{Entry, GuestRoot, NetworkGrant, ROOT_FD, ResourceLimits, RootAccess, WasmSpec};
 
 /// What every store of a container is made of.
-pub(super) struct Context<'a> {
-    spec: &'a WasmSpec,
+pub(super) struct Context {
+    spec: WasmSpec,
     environment: Vec<(String, String)>,
     root: String,
+    interfaces: Interfaces,
     /// One of many guests in this process: none of them reads standard input or blocks a thread.
     is_server: bool,
 }
 
-impl<'a> Context<'a> {
+impl Context {
     /// Reads it from the spec.
-    pub(super) fn new(spec: &'a WasmSpec) -> Self {
+    pub(super) fn new(spec: &WasmSpec) -> Self {
         Self {
-            spec,
+            spec: spec.clone(),
             environment: environment(spec),
             root: match &spec.guest_root {
                 GuestRoot::Descriptor => format!("/proc/self/fd/{ROOT_FD}"),
                 GuestRoot::Path(path) => path.clone(),
             },
+            interfaces: Interfaces::new(&spec.interfaces),
             is_server: matches!(spec.entry, Entry::Http(_)),
         }
     }
@@ -39,7 +42,7 @@ impl<'a> Context<'a> {
     /// mounts below it are the kernel's, so `..` and nested mounts mean what they mean to a native
     /// program.
     pub(super) fn store(&self, engine: &Engine) -> wasmtime::Result<Store<Guest>> {
-        let spec = self.spec;
+        let spec = &self.spec;
         let mut builder = WasiCtxBuilder::new();
         builder
             .inherit_stdout()
@@ -76,6 +79,7 @@ impl<'a> Context<'a> {
             wasi,
             http,
             outgoing: Outgoing::new(spec.network),
+            interfaces: self.interfaces.clone(),
             limits: Limits::new(spec.limits.clone()),
         };
         let mut store = Store::new(engine, guest);

@@ -11,6 +11,7 @@ mod load;
 mod outcome;
 mod process;
 mod run;
+pub mod walls;
 
 pub use load::LoadError;
 pub use outcome::{Ending, Outcome};

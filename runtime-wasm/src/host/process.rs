@@ -6,10 +6,10 @@ use std::io::{self, Read, Write};
 use std::time::Duration;
 
 use runtime::code;
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::Signal;
 
 use crate::host::load::LoadError;
-use crate::host::run;
+use crate::host::{run, walls};
 use crate::spec::{ARTIFACT_FD, Entry, SPEC_FD, SpecError, WasmSpec};
 
 /// The largest spec that is read: arguments and environment have the kernel's own limit below it.
@@ -51,18 +51,21 @@ fn end(message: &str, code: u8) -> ! {
 fn serve() -> Result<Infallible, HostError> {
     let signals = SIGNALS.map(Signal::as_raw);
     sys::signal::end_process_on(&signals).map_err(HostError::Prepare)?;
-    no_core_dumps().map_err(HostError::Prepare)?;
     let spec = read_spec().map_err(HostError::ReadSpec)?;
     let spec = WasmSpec::decode(&spec)?;
     let artifact = sys::inherit::duplicate_inherited(ARTIFACT_FD);
     let artifact = File::from(artifact.map_err(HostError::ReadArtifact)?);
-    if let (Some(limit), false) = (spec.timeout_ms, matches!(spec.entry, Entry::Http(_))) {
-        end_after(limit).map_err(HostError::Prepare)?;
-    }
+    let confine = || {
+        walls::put_up(&spec)?;
+        match (spec.timeout_ms, &spec.entry) {
+            (Some(limit), Entry::Command | Entry::Export(_)) => end_after(limit),
+            _ => Ok(()),
+        }
+    };
     let finished = run(
         &spec,
         artifact,
-        || Ok(()),
+        confine,
         |outcome| end(&outcome.message(), outcome.code),
     );
     Ok(finished?)
@@ -79,15 +82,6 @@ fn end_after(limit_ms: u64) -> io::Result<()> {
             end(&text, code::KILLED)
         })
         .map(drop)
-}
-
-/// A core file would hold the guest's memory and environment, and 4 GiB of reserved addresses.
-fn no_core_dumps() -> io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none).map_err(io::Error::from)
 }
 
 fn read_spec() -> io::Result<Vec<u8>> {

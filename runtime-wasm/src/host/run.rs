@@ -22,7 +22,7 @@ const RUN_P3: &str = "wasi:cli/run@0.3.";
 /// and output are this process's.
 ///
 /// `loaded` is called when the code is in memory and nothing of it has run: from there on nothing
-/// needs executable memory. `finish` gets the outcome while everything is still mapped: a process
+/// needs executable memory, and this is still the only thread. `finish` gets the outcome while everything is still mapped: a process
 /// that ends there does not pay for taking it down.
 ///
 /// # Errors
@@ -39,11 +39,11 @@ pub fn run<T>(
     let profile = Profile::new(Serving::Command, spec.metering);
     let engine = engine(profile).map_err(LoadError::Engine)?;
     let code = load(&engine, spec.kind, artifact)?;
+    loaded().map_err(LoadError::Confine)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LoadError::Runtime)?;
-    loaded().map_err(LoadError::Confine)?;
     let finished = runtime.block_on(async {
         let mut store = match Context::new(spec).store(&engine) {
             Ok(store) => store,

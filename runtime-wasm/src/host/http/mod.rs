@@ -57,13 +57,14 @@ pub(super) fn run(
             return Ok(Outcome::not_started(&error));
         }
     };
+    // Before there is a second thread.
+    loaded().map_err(LoadError::Confine)?;
     let signals = watch_signals().map_err(LoadError::Signals)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(LoadError::Runtime)?;
     let epochs = epochs::Epochs::start(engine.clone()).map_err(LoadError::Runtime)?;
-    loaded().map_err(LoadError::Confine)?;
     let served = match prepare(&engine, &component) {
         Ok(pre) => {
             let worker = worker::Workers::new(engine, pre, spec, options, epochs);

@@ -32,7 +32,7 @@ const CONCURRENT_P3: usize = 16;
 pub(super) struct Workers {
     engine: Engine,
     pre: ProxyPre<Guest>,
-    spec: WasmSpec,
+    context: Context,
     requests: usize,
     concurrent: usize,
     timeout: Duration,
@@ -58,7 +58,7 @@ impl Workers {
             requests: requests.max(1),
             concurrent,
             timeout: Duration::from_millis(spec.timeout_ms.unwrap_or(HttpOptions::TIMEOUT_MS)),
-            spec: spec.clone(),
+            context: Context::new(spec),
             epochs,
         }
     }
@@ -81,7 +81,7 @@ impl HandlerState for Workers {
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<Guest, Expiration, Worker>> {
         let ticking = self.epochs.keep();
-        let mut store = Context::new(&self.spec).store(&self.engine)?;
+        let mut store = self.context.store(&self.engine)?;
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let proxy = timeout(self.timeout, self.pre.instantiate_async(&mut store)).await;
