@@ -213,7 +213,7 @@ fn random_id() -> io::Result<String> {
 }
 
 /// Entrypoint and command as Docker joins them: a new entrypoint drops the image's command.
-fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, EngineError> {
+pub(crate) fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, EngineError> {
     let run = &image.config.config;
     let entrypoint = options.entrypoint.clone();
     let command = if !options.command.is_empty() {

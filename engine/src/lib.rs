@@ -19,6 +19,7 @@ mod user_namespace;
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use executables::Executables;
+pub use runtime_choice::Explanation;
 pub use options::{Bind, ContainerOptions, Network, WasmOptions};
 pub use query::Container;
 pub use session::{Session, Streams, Wanted};

@@ -18,7 +18,8 @@ use runtime_wasm::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::options::WasmOptions;
+use crate::create::arguments;
+use crate::options::{ContainerOptions, WasmOptions};
 use crate::{Engine, EngineError};
 
 /// The module of a wasm container.
@@ -149,7 +150,66 @@ fn find(root: &LayeredRoot, program: &str, env: &[String]) -> Option<PathBuf> {
         .find(exists)
 }
 
+/// Which runtime an image gets, and why.
+#[derive(Debug)]
+pub struct Explanation {
+    /// The answer and the fact that decided.
+    pub choice: Choice,
+    /// The module's bytes, for the wasm runtime.
+    pub module: Option<PathBuf>,
+}
+
 impl Engine {
+    /// Tells which runtime an image in the store gets.
+    ///
+    /// # Errors
+    /// When there is no such image, or it cannot be run.
+    pub fn explain(&self, options: &ContainerOptions) -> Result<Explanation, EngineError> {
+        let platform = options.platform.as_ref();
+        let image = self.store.resolve(&options.image, platform)?;
+        let root = LayeredRoot::new(self.store.ensure_unpacked(&image, &())?);
+        let args = arguments(options, &image)?;
+        let program = args.first().map(String::as_str).unwrap_or_default();
+        let env = &image.config.config.env;
+        let choice = choose(&image, options.runtime, &root, program, env)?;
+        let module = match choice.runtime {
+            RuntimeKind::Native => None,
+            RuntimeKind::Wasm => Some(self.module_path(&image, &choice, &root, program, env)?),
+        };
+        Ok(Explanation { choice, module })
+    }
+
+    /// Compiles a module into the cache, as its first run would.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn compile_module(
+        &self,
+        path: &Path,
+        name: &str,
+        options: &WasmOptions,
+    ) -> Result<CompiledFile, EngineError> {
+        let (module, _) = self.module_at(path, name, options)?;
+        self.compiled(&module)
+    }
+
+    fn module_path(
+        &self,
+        image: &Image,
+        choice: &Choice,
+        root: &LayeredRoot,
+        program: &str,
+        env: &[String],
+    ) -> Result<PathBuf, EngineError> {
+        if let Some(WasmSource::Layer(index)) = choice.source {
+            let layer = image.manifest.layers().get(index);
+            let layer = layer.ok_or_else(|| missing(program))?;
+            return Ok(self.layout.content().join(layer.digest().digest()));
+        }
+        let path = find(root, program, env).ok_or_else(|| missing(program))?;
+        Ok(root.lookup(&path)?.host_path)
+    }
+
     /// Finds, checks and compiles the module of a wasm image.
     pub(crate) fn module(
         &self,
@@ -169,17 +229,7 @@ impl Engine {
                 None => Ok(None),
             };
         }
-        let path = match choice.source {
-            Some(WasmSource::Layer(index)) => {
-                let layer = image.manifest.layers().get(index);
-                let layer = layer.ok_or_else(|| missing(program))?;
-                self.layout.content().join(layer.digest().digest())
-            }
-            _ => {
-                let path = find(root, program, env).ok_or_else(|| missing(program))?;
-                root.lookup(&path)?.host_path
-            }
-        };
+        let path = self.module_path(image, choice, root, program, env)?;
         self.module_at(&path, program, options).map(Some)
     }
 

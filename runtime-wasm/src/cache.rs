@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use state::Layout;
-use sys::durable::{Durability, replace_file};
+use sys::durable::{Durability, discard, remove_tree, replace_file};
 
 use crate::engine::{PROFILE_REVISION, Profile};
 use crate::info::WasmInfo;
@@ -204,6 +204,35 @@ pub fn remember_engine_key(layout: &Layout, profile: Profile, key: &str) -> Resu
         .map_err(|source| CacheError::Write { path, source })
 }
 
+/// Removes what engines of this profile with other settings have compiled: after an update, or on
+/// another CPU. A container that runs keeps the file that it has mapped.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn prune(layout: &Layout, profile: Profile, key: &str) -> Result<(), CacheError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        |source| CacheError::Write { path, source }
+    };
+    let dir = layout.compiled();
+    for entry in std::fs::read_dir(&dir).map_err(failed(&dir))? {
+        let entry = entry.map_err(failed(&dir))?;
+        let name = entry.file_name();
+        let other = name.to_str().is_some_and(|name| {
+            let profile_part = name.rsplit_once('-').map_or(name, |(part, _)| part);
+            name != key && profile_part.ends_with(&format!("-{profile}"))
+        });
+        if other {
+            let path = entry.path();
+            let discarded = discard(&path, &layout.trash()).map_err(failed(&path))?;
+            if let Some(trashed) = discarded {
+                remove_tree(&trashed).map_err(failed(&trashed))?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn engine_key_file(layout: &Layout, profile: Profile) -> PathBuf {
     let version = env!("CARGO_PKG_VERSION");
     layout.run().join(format!(
@@ -244,6 +273,28 @@ mod tests {
         let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o600);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
+    }
+
+    #[test]
+    fn prune_removes_other_engines_of_the_same_profile_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let digest = ModuleDigest::of(b"module");
+        let keys = [
+            "48.0.8-command-00000000000000aa",
+            "47.0.1-command-00000000000000bb",
+            "48.0.8-command-fuel-00000000000000cc",
+            "48.0.8-http-00000000000000dd",
+        ];
+        for key in keys {
+            let cache = ModuleCache::new(&layout, key);
+            cache.store(&digest, b"code", &record(&digest)).unwrap();
+        }
+        prune(&layout, Profile::COMMAND, keys[0]).unwrap();
+        let left = |key: &&str| layout.compiled().join(key).exists();
+        let left: Vec<&str> = keys.into_iter().filter(left).collect();
+        assert_eq!(left, [keys[0], keys[2], keys[3]]);
+        assert_eq!(std::fs::read_dir(layout.trash()).unwrap().count(), 0);
     }
 
     #[test]

@@ -9,6 +9,8 @@ mod options;
 mod ps;
 mod pull;
 mod run;
+mod wasm;
+mod wasm_artifact;
 mod wasm_options;
 
 use std::collections::BTreeMap;
@@ -26,7 +28,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 20] = [
+const COMMANDS: [(&str, &str); 21] = [
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -48,6 +50,10 @@ const COMMANDS: [(&str, &str); 20] = [
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
+    (
+        "wasm",
+        "Look at modules, compile them, make images of them",
+    ),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
 ];
@@ -134,6 +140,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
+        "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
         "info" => info::info(&context),
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),

@@ -13,7 +13,7 @@ use sha2::Digest as _;
 use state::Layout;
 
 use crate::cache::{
-    ArtifactRecord, ModuleCache, ModuleDigest, RECORD_VERSION, remember_engine_key,
+    ArtifactRecord, ModuleCache, ModuleDigest, RECORD_VERSION, prune, remember_engine_key,
 };
 use crate::compile::{CompileError, Compiled, MAX_MODULE_BYTES, compile};
 use crate::engine::{Profile, WASMTIME_VERSION, engine, engine_key};
