@@ -97,6 +97,12 @@ impl Engine {
                     ..module
                 }
             });
+        let mut layers = layers;
+        if wasm.is_some()
+            && let Some(links) = self.store.relative_links(&image, &layers)?
+        {
+            layers.insert(0, links);
+        }
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
         if let Some(namespace) = self.user_namespace {

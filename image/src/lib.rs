@@ -17,6 +17,7 @@ mod fixup;
 mod graph;
 mod history;
 mod layers;
+mod links;
 mod lookup;
 mod names;
 mod platform;
