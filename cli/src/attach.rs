@@ -1,13 +1,16 @@
 //! A person at a container: streams passed on, signals and sizes forwarded, the terminal put back.
+//! Nothing here waits for one stream alone: signals reach the container while its input is full or
+//! nobody takes its output.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
-use engine::{EngineError, Session, Streams};
+use engine::{EngineError, Session, Streams, Wanted};
 use runtime::{Console, ExitStatus, Request};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
+
+use crate::relay::{Flow, Relay, Turn};
 
 /// Signals that go to the container instead of ending this program.
 const FORWARDED: [i32; 6] = [1, 2, 3, 10, 12, 15];
@@ -38,13 +41,13 @@ pub(crate) fn console() -> Console {
 }
 
 /// A terminal in raw mode, put back when dropped.
-pub(crate) struct RawTerminal {
+struct RawTerminal {
     before: Termios,
 }
 
 impl RawTerminal {
     /// Puts standard input into raw mode.
-    pub(crate) fn enter() -> Result<Self, Errno> {
+    fn enter() -> Result<Self, Errno> {
         let before = rustix::termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -60,129 +63,128 @@ impl Drop for RawTerminal {
     }
 }
 
-/// Passes everything on until the container has ended and its output is written.
-pub(crate) fn serve(
+/// How a foreground program ended for this process.
+pub(crate) enum End {
+    /// It ended itself.
+    Exited(ExitStatus),
+    /// Nobody reads this program's standard output any more; the other one goes on.
+    OutputClosed,
+}
+
+/// The exit code of a program that writes to a closed pipe: 128 + SIGPIPE.
+pub(crate) const OUTPUT_CLOSED: u8 = 141;
+
+/// Whether the program has a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Terminal {
+    /// One of its own.
+    Yes,
+    /// Pipes.
+    No,
+}
+
+impl Terminal {
+    /// By `--tty`.
+    pub(crate) fn given(tty: bool) -> Self {
+        if tty { Self::Yes } else { Self::No }
+    }
+
+    /// The streams that a foreground program is asked for.
+    pub(crate) fn wanted(self, interactive: bool) -> Wanted {
+        Wanted {
+            stdin: interactive,
+            stdout: true,
+            stderr: self == Self::No,
+        }
+    }
+}
+
+/// Serves a program that was started with `wanted` streams until it ends.
+pub(crate) fn foreground(
     session: &Session,
-    mut streams: Streams,
+    wanted: Wanted,
+    terminal: Terminal,
     signals: &OwnedFd,
-) -> Result<ExitStatus, EngineError> {
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    loop {
-        let ready = wait(session, &streams, signals, stdin.as_fd())?;
-        if ready.stdout {
-            copy(&mut streams.stdout, stdout.as_fd());
-        }
-        if ready.stderr {
-            copy(&mut streams.stderr, stderr.as_fd());
-        }
-        if ready.stdin && !pass(stdin.as_fd(), streams.stdin.as_ref()) {
-            // The end of standard input reaches the program as the end of its own.
-            streams.stdin = None;
-        }
-        if ready.signals {
-            forward(session, signals);
-        }
-        let output_over = streams.stdout.is_none() && streams.stderr.is_none();
-        if ready.session && output_over {
-            return session.wait_exited();
-        }
-    }
-}
-
-struct Ready {
-    session: bool,
-    signals: bool,
-    stdout: bool,
-    stderr: bool,
-    stdin: bool,
-}
-
-fn wait(
-    session: &Session,
-    streams: &Streams,
-    signals: &OwnedFd,
-    stdin: BorrowedFd<'_>,
-) -> Result<Ready, EngineError> {
-    let output_over = streams.stdout.is_none() && streams.stderr.is_none();
-    let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-    // While output comes, the report of the end waits: it is always the last.
-    if output_over {
-        fds.push(PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN));
-    }
-    for output in [&streams.stdout, &streams.stderr].into_iter().flatten() {
-        fds.push(PollFd::new(output, PollFlags::IN));
-    }
-    if streams.stdin.is_some() {
-        fds.push(PollFd::from_borrowed_fd(stdin, PollFlags::IN));
-    }
-    match poll(&mut fds, None) {
-        Ok(_) | Err(Errno::INTR) => {}
-        Err(errno) => {
-            let what = "wait for the container";
-            return Err(EngineError::Io {
-                what,
-                source: errno.into(),
-            });
-        }
-    }
-    let mut results = fds.iter().map(|fd| !fd.revents().is_empty());
-    let mut next = |present: bool| present && results.next().unwrap_or(false);
-    Ok(Ready {
-        signals: next(true),
-        session: next(output_over),
-        stdout: next(streams.stdout.is_some()),
-        stderr: next(streams.stderr.is_some()),
-        stdin: next(streams.stdin.is_some()),
-    })
-}
-
-/// Copies what is there; a stream that has ended, or that nobody takes, is closed.
-fn copy(from: &mut Option<OwnedFd>, to: BorrowedFd<'_>) {
-    if let Some(fd) = from
-        && !pass(fd.as_fd(), Some(to))
-    {
-        *from = None;
-    }
-}
-
-/// Passes one read on; says whether there can be more.
-fn pass(from: BorrowedFd<'_>, to: Option<impl AsFd>) -> bool {
-    let mut buffer = [0; 64 * 1024];
-    let length = match rustix::io::read(from, &mut buffer) {
-        Ok(0) => return false,
-        Ok(length) => length,
-        Err(Errno::AGAIN | Errno::INTR) => return true,
-        Err(_) => return false,
+) -> Result<End, EngineError> {
+    session.wait_started()?;
+    let streams = session.attached(wanted)?;
+    let raw = match terminal {
+        Terminal::Yes if wanted.stdin => RawTerminal::enter().ok(),
+        _ => None,
     };
-    let Some(to) = to else { return false };
-    let mut bytes = buffer.get(..length).unwrap_or_default();
-    while !bytes.is_empty() {
-        match rustix::io::write(&to, bytes) {
-            Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
-            Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => {
-                let mut fds = [PollFd::new(&to, PollFlags::OUT)];
-                // Interrupted: the write is tried again.
-                let _interrupted = poll(&mut fds, None);
-            }
-            Err(_) => return false,
-        }
+    if terminal == Terminal::Yes && rustix::termios::isatty(io::stdin()) {
+        // It may have changed since it was looked at.
+        resize(session);
     }
-    true
+    let end = serve(session, streams, signals);
+    drop(raw);
+    end
 }
 
-fn forward(session: &Session, signals: &OwnedFd) {
-    while let Ok(Some(signal)) = sys::signals::next_signal(signals.as_fd()) {
-        let request = if signal == WINDOW_CHANGED {
-            let size = console();
-            Request::Resize {
-                rows: size.rows,
-                columns: size.columns,
-            }
-        } else {
-            Request::Signal(signal)
-        };
-        // A container that is ending takes no more requests; its end is reported all the same.
-        drop(session.tell(&request));
+/// Passes everything on until the program has ended and its output is written.
+fn serve(session: &Session, streams: Streams, signals: &OwnedFd) -> Result<End, EngineError> {
+    let failed = |errno: Errno| EngineError::Io {
+        what: "pass on the container's streams",
+        source: errno.into(),
+    };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let mut relay = Relay::new(session.as_fd(), signals.as_fd());
+    if let Some(pipe) = streams.stdin {
+        relay.input(Flow::new(stdin.as_fd(), pipe));
     }
+    if let Some(pipe) = streams.stdout {
+        relay.output(Flow::new(pipe, stdout.as_fd()));
+    }
+    if let Some(pipe) = streams.stderr {
+        relay.error(Flow::new(pipe, stderr.as_fd()));
+    }
+    let mut exited = None;
+    loop {
+        match relay.turn().map_err(failed)? {
+            Turn::Session if exited.is_none() => {
+                exited = session.next_exit()?;
+                if exited.is_some() {
+                    relay.finish();
+                }
+            }
+            Turn::Signals => {
+                let interrupted = forward(session, signals);
+                if let Some(status) = exited.take_if(|_| interrupted) {
+                    return Ok(End::Exited(status));
+                }
+            }
+            Turn::OutputClosed => return Ok(End::OutputClosed),
+            Turn::Finished => {
+                if let Some(status) = exited {
+                    return Ok(End::Exited(status));
+                }
+            }
+            Turn::Session | Turn::Passed => {}
+        }
+    }
+}
+
+fn resize(session: &Session) {
+    let size = console();
+    let request = Request::Resize {
+        rows: size.rows,
+        columns: size.columns,
+    };
+    // A container that is ending takes no more requests; its end is reported all the same.
+    drop(session.tell(&request));
+}
+
+/// Forwards what waits; says whether a signal was among it that asks to end.
+fn forward(session: &Session, signals: &OwnedFd) -> bool {
+    let mut interrupted = false;
+    while let Ok(Some(signal)) = sys::signals::next_signal(signals.as_fd()) {
+        if signal == WINDOW_CHANGED {
+            resize(session);
+        } else {
+            interrupted = true;
+            // As above.
+            drop(session.tell(&Request::Signal(signal)));
+        }
+    }
+    interrupted
 }

@@ -5,8 +5,11 @@
 mod attach;
 mod commands;
 mod embedded;
+mod progress;
+mod relay;
 mod render;
 mod settings;
+mod template;
 
 use std::process::ExitCode;
 
@@ -16,6 +19,6 @@ fn main() -> ExitCode {
         .collect();
     match commands::dispatch(&args) {
         Ok(code) => ExitCode::from(code),
-        Err(error) => render::failure(&error),
+        Err(error) => render::failure(&error, commands::failure_code(&args)),
     }
 }

@@ -13,13 +13,17 @@ use runtime::code;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// Prints an error with its causes and its hint, and gives the exit code.
-pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
+/// Prints an error with its causes and its hint, and gives the exit code: the error's own, or that
+/// of the command.
+pub(crate) fn failure(error: &anyhow::Error, otherwise: u8) -> ExitCode {
     if let Some(clap) = error.downcast_ref::<clap::Error>() {
+        if clap.use_stderr() {
+            usage(clap);
+            return ExitCode::from(code::ENGINE);
+        }
         // Help and version are no errors.
         drop(clap.print());
-        let code = if clap.use_stderr() { code::ENGINE } else { 0 };
-        return ExitCode::from(code);
+        return ExitCode::from(0);
     }
     let broken = error.downcast_ref::<io::Error>().map(io::Error::kind);
     if broken == Some(io::ErrorKind::BrokenPipe) {
@@ -29,7 +33,20 @@ pub(crate) fn failure(error: &anyhow::Error) -> ExitCode {
     let engine = error
         .downcast_ref::<EngineError>()
         .map(EngineError::exit_code);
-    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() { code::ENGINE } else { 1 }))
+    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() {
+        code::ENGINE
+    } else {
+        otherwise
+    }))
+}
+
+/// Prints what is wrong with the arguments, on one line as every other error.
+fn usage(clap: &clap::Error) {
+    let text = clap.to_string();
+    let lines = text.lines().take_while(|text| !text.is_empty());
+    let words: Vec<&str> = lines.map(str::trim).collect();
+    line(&clean(&words.join(" ")));
+    line("hint: add --help to see what the command takes");
 }
 
 /// Prints an error with its causes and its hint.
@@ -51,6 +68,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         Some(EngineError::Running { name, .. }) => {
             Some(format!("stop it with `ketch stop {name}`, or add --force"))
         }
+        Some(EngineError::NoProcesses(name)) => Some(format!(
+            "see what it prints with `ketch logs {name}`, or start another container of its image with `ketch run`"
+        )),
         _ => error
             .downcast_ref::<ImageError>()
             .and_then(ImageError::hint),

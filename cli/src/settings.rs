@@ -36,8 +36,14 @@ pub(crate) const INSECURE: Setting = Setting {
     variable: "KETCH_INSECURE_REGISTRIES",
 };
 
+/// Mirrors, `registry=location` each, separated by commas, in the order in which they are asked.
+pub(crate) const MIRRORS: Setting = Setting {
+    key: "registry-mirrors",
+    variable: "KETCH_REGISTRY_MIRRORS",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 4] = [&ROOT, &RUN, &NETWORK, &INSECURE];
+const ALL: [&Setting; 5] = [&ROOT, &RUN, &NETWORK, &INSECURE, &MIRRORS];
 
 /// Where the config file is, unless the variable says otherwise.
 const CONFIG_VARIABLE: &str = "KETCH_CONFIG";

@@ -6,14 +6,14 @@ use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image::{Image, LayeredRoot};
+use image::LayeredRoot;
 use oci_spec::runtime::Spec;
 use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
 use crate::options::{ContainerOptions, Network};
-use crate::runtime_choice::{self, WasmModule};
-use crate::{Engine, EngineError, spec, user};
+use crate::runtime_choice::WasmModule;
+use crate::{Engine, EngineError, memory, spec, user};
 
 /// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub(crate) fn is_name(text: &str) -> bool {
@@ -64,45 +64,33 @@ impl Engine {
                 return Err(EngineError::NoSuchSource(bind.source.display().to_string()));
             }
         }
-        let image = self
-            .store
-            .resolve(&options.image, options.platform.as_ref())?;
-        let layers = self.store.ensure_unpacked(&image, &())?;
-        let root = LayeredRoot::new(layers.clone());
+        memory::check(options.memory_bytes)?;
+        // Until the container's record is there, nothing else says that its layers are needed.
+        let _use = self.use_images()?;
+        let subject = self.subject(options)?;
+        let args = subject.args;
+        let Some(program) = args.first() else {
+            return Err(EngineError::NoCommand(options.image.clone()));
+        };
+        let root = LayeredRoot::new(subject.layers.clone());
         let id = random_id().map_err(EngineError::io("make an id"))?;
         let short = id.get(..12).unwrap_or_default().to_owned();
-        let run = &image.config.config;
-        let mut args = arguments(options, &image)?;
-        let mut wasm_options = options.wasm.clone();
-        if let Some(first) = args.first_mut()
-            && let Some((path, export)) = runtime_choice::split_export(&root, first, &run.env)
-        {
-            *first = path;
-            wasm_options.invoke.get_or_insert(export);
-        }
-        let program = args.first().map(String::as_str).unwrap_or_default();
-        let choice = runtime_choice::choose(&image, options.runtime, &root, program, &run.env)?;
+        let run = &subject.config;
         let mut warnings = Vec::new();
-        let wasm = self
-            .module(&image, &choice, &root, program, &run.env, &wasm_options)?
-            .map(|(module, info)| {
+        let wasm = match &subject.module {
+            Some(path) => {
+                let (module, info) = self.module_at(path, program, &subject.wasm)?;
                 warnings.extend(socket_warning(&info));
-                WasmModule {
-                    port: wasm_options
-                        .http_port
-                        .unwrap_or_else(|| runtime_choice::exposed_port(&image)),
+                Some(WasmModule {
+                    port: subject.wasm.http_port.unwrap_or(subject.port),
                     network: options.network != Network::None,
                     readonly: options.read_only,
                     memory_bytes: options.memory_bytes.map(guest_memory),
                     ..module
-                }
-            });
-        let mut layers = layers;
-        if wasm.is_some()
-            && let Some(links) = self.store.relative_links(&image, &layers)?
-        {
-            layers.insert(0, links);
-        }
+                })
+            }
+            None => None,
+        };
         let user = options.user.as_deref().unwrap_or(&run.user);
         let user = user::resolve(user, &root)?;
         if let Some(namespace) = self.user_namespace {
@@ -119,7 +107,7 @@ impl Engine {
             user_namespace: self.user_namespace,
         })?;
         let launch = Launch {
-            layers,
+            layers: subject.layers,
             interactive: options.interactive,
             terminal: options.console.is_some(),
             stop_signal: stop_signal(run.stop_signal.as_deref()),
@@ -132,9 +120,9 @@ impl Engine {
             id,
             name,
             image: options.image.clone(),
-            image_id: image.id.to_string(),
+            image_id: subject.id,
             created: clock::now(),
-            runtime: choice.runtime.to_string(),
+            runtime: subject.choice.runtime.to_string(),
             command: args,
             auto_remove: options.auto_remove,
         };
@@ -216,39 +204,6 @@ fn random_id() -> io::Result<String> {
     let mut bytes = [0_u8; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(hex::encode(bytes))
-}
-
-/// Entrypoint and command as Docker joins them: a new entrypoint drops the image's command.
-pub(crate) fn arguments(options: &ContainerOptions, image: &Image) -> Result<Vec<String>, EngineError> {
-    let run = &image.config.config;
-    let entrypoint = options.entrypoint.clone();
-    let command = if !options.command.is_empty() {
-        options.command.clone()
-    } else if entrypoint.is_none() {
-        run.cmd.clone().unwrap_or_default()
-    } else {
-        Vec::new()
-    };
-    let mut args = entrypoint.unwrap_or_else(|| run.entrypoint.clone().unwrap_or_default());
-    args.extend(command);
-    let named = entrypoint_given(options, run);
-    if !named && !image.wasm_layers.is_empty() {
-        // An artifact has no command: its own name stands first, the user's arguments follow.
-        let name = options.image.rsplit('/').next().unwrap_or_default();
-        args.insert(0, name.split([':', '@']).next().unwrap_or(name).to_owned());
-    }
-    if args.first().is_none_or(String::is_empty) {
-        return Err(EngineError::NoCommand(options.image.clone()));
-    }
-    Ok(args)
-}
-
-fn entrypoint_given(options: &ContainerOptions, run: &image::RunConfig) -> bool {
-    let own = run
-        .entrypoint
-        .as_ref()
-        .is_some_and(|entrypoint| !entrypoint.is_empty());
-    options.entrypoint.is_some() || own || run.cmd.is_some()
 }
 
 /// Preview 1 has no way to make a socket: a module that imports socket calls may be meant for a host

@@ -1,11 +1,15 @@
 //! Why the engine could not do what was asked.
 
 use std::io;
+use std::path::PathBuf;
 
 use image::ImageError;
 use runtime::code;
 use runtime_native::plan::PlanError;
-use state::RecordError;
+use runtime_wasm::worker::WorkerError;
+use state::{LayoutError, RecordError};
+
+use crate::UserNamespaceError;
 
 /// What kind of failure it is: decides exit code and, later, HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,11 @@ pub enum EngineError {
     /// The container does not run.
     #[error("container `{0}` is not running")]
     NotRunning(String),
+    /// A wasm container has one guest and no processes.
+    #[error(
+        "cannot execute in container `{0}`: a wasm container has no processes, only its one guest"
+    )]
+    NoProcesses(String),
     /// The image has no command and none was given.
     #[error("cannot create a container of `{0}`: no command was given, and the image has none")]
     NoCommand(String),
@@ -79,6 +88,25 @@ pub enum EngineError {
     /// A volume's source is absent.
     #[error("cannot mount `{0}`: no such file or directory on the host")]
     NoSuchSource(String),
+    /// A memory limit that this host cannot give.
+    #[error("cannot limit the memory to {bytes} bytes: {why}")]
+    Memory {
+        /// What was asked for.
+        bytes: u64,
+        /// What there is.
+        why: String,
+    },
+    /// A module that the user named cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    OpenModule {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The compiler of wasm modules failed, and not for the module's sake.
+    #[error(transparent)]
+    Compile(WorkerError),
     /// Something that this version cannot do, asked for by name.
     #[error("{0}")]
     Unsupported(String),
@@ -90,6 +118,12 @@ pub enum EngineError {
         /// What could not be done and why.
         message: String,
     },
+    /// The directories of ketch cannot be used.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// An ordinary user cannot have containers here.
+    #[error(transparent)]
+    UserNamespace(#[from] UserNamespaceError),
     /// An image operation failed.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -125,12 +159,15 @@ impl EngineError {
             }
             Self::Ambiguous(_)
             | Self::BadName(_)
+            | Self::NoProcesses(_)
             | Self::NoCommand(_)
             | Self::NoSuchUser(_)
             | Self::NoSuchGroup(_)
             | Self::BadId(_)
             | Self::Unmapped { .. }
             | Self::NoSuchSource(_)
+            | Self::Memory { .. }
+            | Self::OpenModule { .. }
             | Self::Unsupported(_)
             | Self::Plan(_) => ErrorKind::InvalidInput,
             _ => ErrorKind::Internal,

@@ -5,31 +5,38 @@
 
 mod create;
 mod error;
+mod exec;
 mod executables;
+mod image_use;
+mod leftovers;
+mod memory;
 mod options;
 mod query;
 mod runtime_choice;
 mod session;
 mod spec;
 mod start;
+mod subject;
 mod subordinate;
 mod user;
 mod user_namespace;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
+pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
-pub use runtime_choice::Explanation;
 pub use options::{Bind, ContainerOptions, Network, WasmOptions};
-pub use query::Container;
+pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
+pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
 
 use std::path::PathBuf;
 
 use image::Store;
 use state::Layout;
+use sys::lock::FileLock;
 
 /// The engine: one state root, one run directory.
 #[derive(Debug)]
@@ -41,19 +48,30 @@ pub struct Engine {
     ketch: PathBuf,
     /// The user namespace that this process has entered.
     user_namespace: Option<UserNamespace>,
+    /// What is below `tmp/` may be ours while this is held.
+    _tmp: FileLock,
 }
 
 impl Engine {
-    /// Puts the parts together.
-    #[must_use]
-    pub fn new(layout: Layout, store: Store, executables: Executables, ketch: PathBuf) -> Self {
-        Self {
+    /// Puts the parts together, and clears away what processes left that are gone.
+    ///
+    /// # Errors
+    /// When the lock of `tmp/` cannot be taken.
+    pub fn new(
+        layout: Layout,
+        store: Store,
+        executables: Executables,
+        ketch: PathBuf,
+    ) -> Result<Self, EngineError> {
+        let tmp = leftovers::share_tmp(&layout)?;
+        Ok(Self {
             layout,
             store,
             executables,
             ketch,
             user_namespace: None,
-        }
+            _tmp: tmp,
+        })
     }
 
     /// The same engine for an ordinary user, whose process stands in a user namespace.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use image::Platform;
 use runtime::Console;
-use runtime::detect::RuntimeOverride;
+use runtime::detect::{Choice, RuntimeOverride};
+
+use crate::EngineError;
 
 /// The network of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,6 +34,8 @@ pub struct Bind {
 pub struct ContainerOptions {
     /// The image as the user wrote it.
     pub image: String,
+    /// A module outside of the store, absolute; `image` is then its name as the user wrote it.
+    pub module: Option<PathBuf>,
     /// The name; made up when absent.
     pub name: Option<String>,
     /// Which of an index's images.
@@ -101,8 +105,19 @@ pub struct WasmOptions {
 }
 
 impl WasmOptions {
+    /// Refuses every option for a native container.
+    pub(crate) fn refuse(&self, choice: &Choice) -> Result<(), EngineError> {
+        match self.first_given() {
+            Some(option) => Err(EngineError::Unsupported(format!(
+                "cannot use {option}: the image is no wasm image ({})",
+                choice.reason
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// The first option that was given, as the user writes it.
-    pub(crate) fn first_given(&self) -> Option<&'static str> {
+    fn first_given(&self) -> Option<&'static str> {
         let given = [
             ("--invoke", self.invoke.is_some()),
             ("--wasm-timeout", self.timeout_ms.is_some()),

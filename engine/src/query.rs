@@ -25,7 +25,28 @@ impl Container {
     }
 }
 
+/// What streams a container was created with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamKinds {
+    /// A terminal of its own.
+    pub terminal: bool,
+    /// Standard input is open.
+    pub interactive: bool,
+}
+
 impl Engine {
+    /// What streams a container has.
+    ///
+    /// # Errors
+    /// When its records cannot be read.
+    pub fn streams_of(&self, container: &Container) -> Result<StreamKinds, EngineError> {
+        let (_, launch) = self.stored(&container.config.id)?;
+        Ok(StreamKinds {
+            terminal: launch.terminal,
+            interactive: launch.interactive,
+        })
+    }
+
     /// All containers, the newest first. One that is being removed is left out.
     ///
     /// # Errors

@@ -7,19 +7,17 @@ use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot};
 use runtime::detect::{
-    self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeKind, RuntimeOverride,
-    WasmSource,
+    self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeOverride, WasmSource,
 };
 use runtime_wasm::engine::Serving;
-use runtime_wasm::worker::{self, CompileRequest, CompiledFile};
+use runtime_wasm::worker::{self, CompileRequest, CompiledFile, WorkerError};
 use runtime_wasm::{
     Entry, GuestRoot, HttpOptions, Interfaces, KeyValue, Metering, NetworkGrant, RootAccess,
     WasmInfo, WasmSpec,
 };
 use sha2::{Digest, Sha256};
 
-use crate::create::arguments;
-use crate::options::{ContainerOptions, WasmOptions};
+use crate::options::WasmOptions;
 use crate::{Engine, EngineError};
 
 /// The module of a wasm container.
@@ -150,35 +148,37 @@ fn find(root: &LayeredRoot, program: &str, env: &[String]) -> Option<PathBuf> {
         .find(exists)
 }
 
-/// Which runtime an image gets, and why.
-#[derive(Debug)]
-pub struct Explanation {
-    /// The answer and the fact that decided.
-    pub choice: Choice,
-    /// The module's bytes, for the wasm runtime.
-    pub module: Option<PathBuf>,
+/// The file with the module of a wasm image.
+pub(crate) fn module_path(
+    content: &Path,
+    image: &Image,
+    choice: &Choice,
+    root: &LayeredRoot,
+    program: &str,
+) -> Result<PathBuf, EngineError> {
+    if let Some(WasmSource::Layer(index)) = choice.source {
+        let layer = image.manifest.layers().get(index);
+        let layer = layer.ok_or_else(|| missing(program))?;
+        return Ok(content.join(layer.digest().digest()));
+    }
+    let path = find(root, program, &image.config.config.env).ok_or_else(|| missing(program))?;
+    Ok(root.lookup(&path)?.host_path)
+}
+
+/// The first bytes of a file that the user named.
+pub(crate) fn head(path: &Path) -> Result<Vec<u8>, EngineError> {
+    let failed = |source| EngineError::OpenModule {
+        path: path.to_path_buf(),
+        source,
+    };
+    let mut head = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(HEADER_LEN as u64).read_to_end(&mut head))
+        .map_err(failed)?;
+    Ok(head)
 }
 
 impl Engine {
-    /// Tells which runtime an image in the store gets.
-    ///
-    /// # Errors
-    /// When there is no such image, or it cannot be run.
-    pub fn explain(&self, options: &ContainerOptions) -> Result<Explanation, EngineError> {
-        let platform = options.platform.as_ref();
-        let image = self.store.resolve(&options.image, platform)?;
-        let root = LayeredRoot::new(self.store.ensure_unpacked(&image, &())?);
-        let args = arguments(options, &image)?;
-        let program = args.first().map(String::as_str).unwrap_or_default();
-        let env = &image.config.config.env;
-        let choice = choose(&image, options.runtime, &root, program, env)?;
-        let module = match choice.runtime {
-            RuntimeKind::Native => None,
-            RuntimeKind::Wasm => Some(self.module_path(&image, &choice, &root, program, env)?),
-        };
-        Ok(Explanation { choice, module })
-    }
-
     /// Compiles a module into the cache, as its first run would.
     ///
     /// # Errors
@@ -191,46 +191,6 @@ impl Engine {
     ) -> Result<CompiledFile, EngineError> {
         let (module, _) = self.module_at(path, name, options)?;
         self.compiled(&module)
-    }
-
-    fn module_path(
-        &self,
-        image: &Image,
-        choice: &Choice,
-        root: &LayeredRoot,
-        program: &str,
-        env: &[String],
-    ) -> Result<PathBuf, EngineError> {
-        if let Some(WasmSource::Layer(index)) = choice.source {
-            let layer = image.manifest.layers().get(index);
-            let layer = layer.ok_or_else(|| missing(program))?;
-            return Ok(self.layout.content().join(layer.digest().digest()));
-        }
-        let path = find(root, program, env).ok_or_else(|| missing(program))?;
-        Ok(root.lookup(&path)?.host_path)
-    }
-
-    /// Finds, checks and compiles the module of a wasm image.
-    pub(crate) fn module(
-        &self,
-        image: &Image,
-        choice: &Choice,
-        root: &LayeredRoot,
-        program: &str,
-        env: &[String],
-        options: &WasmOptions,
-    ) -> Result<Option<(WasmModule, WasmInfo)>, EngineError> {
-        if choice.runtime == RuntimeKind::Native {
-            return match options.first_given() {
-                Some(option) => Err(EngineError::Unsupported(format!(
-                    "cannot use {option}: the image is no wasm image ({})",
-                    choice.reason
-                ))),
-                None => Ok(None),
-            };
-        }
-        let path = self.module_path(image, choice, root, program, env)?;
-        self.module_at(&path, program, options).map(Some)
     }
 
     /// Checks and compiles a module by its path.
@@ -270,7 +230,7 @@ impl Engine {
         compiled
             .info
             .check_interfaces(&interfaces(options))
-            .map_err(|error| cannot_start(&error))?;
+            .map_err(|error| cannot_start(error.to_string()))?;
         Ok((module, compiled.info))
     }
 
@@ -283,14 +243,17 @@ impl Engine {
             variant: module.metering().into(),
             invoke: module.options.invoke.as_deref(),
         };
-        worker::ensure_compiled(&self.layout, request).map_err(|error| cannot_start(&error))
+        worker::ensure_compiled(&self.layout, request).map_err(|error| match error {
+            WorkerError::Refused(reason) => cannot_start(reason),
+            other => EngineError::Compile(other),
+        })
     }
 }
 
-fn cannot_start(error: &dyn std::error::Error) -> EngineError {
+fn cannot_start(message: String) -> EngineError {
     EngineError::Start {
         code: runtime::code::NOT_EXECUTABLE,
-        message: chain(error),
+        message,
     }
 }
 
@@ -342,15 +305,4 @@ fn missing(program: &str) -> EngineError {
         code: runtime::code::NOT_FOUND,
         message: format!("cannot execute `{program}`: no such file in the image"),
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

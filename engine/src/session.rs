@@ -85,8 +85,11 @@ impl Session {
         self.attached(wanted)
     }
 
-    /// Sends the request of [`Session::attach`].
-    pub(crate) fn ask_streams(&self, wanted: Wanted) -> Result<(), EngineError> {
+    /// Asks for streams; [`Session::attached`] takes them.
+    ///
+    /// # Errors
+    /// When the monitor is gone.
+    pub fn ask_streams(&self, wanted: Wanted) -> Result<(), EngineError> {
         let Wanted {
             stdin,
             stdout,
@@ -124,13 +127,25 @@ impl Session {
     /// When the monitor is gone.
     pub fn wait_exited(&self) -> Result<ExitStatus, EngineError> {
         loop {
-            if let Response::Event(Event::Exited(status)) = self.receive()?.0 {
+            if let Some(status) = self.next_exit()? {
                 return Ok(status);
             }
         }
     }
 
-    /// The connection, to be polled: readable when [`Session::wait_exited`] has something to read.
+    /// Takes one message: the exit status when it is the report of the end, `None` when it is the
+    /// answer to a request that nobody waited for.
+    ///
+    /// # Errors
+    /// When the monitor is gone.
+    pub fn next_exit(&self) -> Result<Option<ExitStatus>, EngineError> {
+        match self.receive()?.0 {
+            Response::Event(Event::Exited(status)) => Ok(Some(status)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The connection, to be polled: readable when [`Session::next_exit`] has something to take.
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

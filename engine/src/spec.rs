@@ -191,7 +191,14 @@ fn environment(parts: &Parts<'_>) -> Vec<String> {
         env.push("TERM=xterm".to_owned());
     }
     env.push(format!("HOME={}", parts.user.home));
-    for pair in parts.config.env.iter().chain(&parts.options.env) {
+    overlay_environment(&mut env, &parts.config.env);
+    overlay_environment(&mut env, &parts.options.env);
+    env
+}
+
+/// Puts `KEY=value` pairs into an environment, each key once; a `KEY` alone removes it.
+pub(crate) fn overlay_environment(env: &mut Vec<String>, pairs: &[String]) {
+    for pair in pairs {
         let key = pair.split('=').next().unwrap_or(pair);
         let place = env
             .iter()
@@ -205,7 +212,6 @@ fn environment(parts: &Parts<'_>) -> Vec<String> {
             (None, false) => {}
         }
     }
-    env
 }
 
 fn mount(

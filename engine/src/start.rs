@@ -26,12 +26,12 @@ use crate::{Engine, EngineError, Session, Wanted};
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
 const STOP_TIMEOUT_MS: u64 = 10_000;
 
-/// Docker's default profile for the capabilities that a container has.
-fn default_filter() -> Result<Vec<u8>, EngineError> {
+/// Docker's default profile for a program with these capabilities.
+pub(crate) fn filter(capabilities: u64) -> Result<Vec<u8>, EngineError> {
     let arch = Arch::native().ok_or_else(|| {
         EngineError::Unsupported("no seccomp filter is made for this machine".to_owned())
     })?;
-    Ok(default_profile(capability::DEFAULT, arch))
+    Ok(default_profile(capabilities, arch))
 }
 
 /// The number of a signal that is given as `TERM`, `SIGTERM` or `15` (signal(7)).
@@ -51,7 +51,7 @@ pub fn signal_number(text: &str) -> Option<i32> {
     i32::try_from(index + 1).ok()
 }
 
-fn c_path(path: &Path) -> Result<CString, EngineError> {
+pub(crate) fn c_path(path: &Path) -> Result<CString, EngineError> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
 }
@@ -61,7 +61,8 @@ impl Engine {
     /// program runs.
     ///
     /// # Errors
-    /// When the plan cannot be made or the monitor cannot be spawned.
+    /// When the plan cannot be made or the monitor cannot be spawned; nothing is left of the
+    /// container then.
     pub fn start_created(
         &self,
         created: &Created,
@@ -69,7 +70,12 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        self.launch(config, &created.spec, &created.launch, console, wanted)
+        let started = self.launch(config, &created.spec, &created.launch, console, wanted);
+        if started.is_err() {
+            // Nothing of it ever ran. The first error is the one to report.
+            drop(self.remove_records(config));
+        }
+        started
     }
 
     /// Starts a container that does not run.
@@ -83,13 +89,7 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &container.config;
-        let dir = self.layout.container(&config.id);
-        let failed = EngineError::io("read the container's specification");
-        let spec: Spec = serde_json::from_slice(&fs::read(dir.join("spec.json")).map_err(&failed)?)
-            .map_err(|error| failed(error.into()))?;
-        let launch: Launch =
-            serde_json::from_slice(&fs::read(dir.join("launch.json")).map_err(&failed)?)
-                .map_err(|error| failed(error.into()))?;
+        let (spec, launch) = self.stored(&config.id)?;
         let console = launch.terminal.then(|| {
             console.unwrap_or(Console {
                 rows: 0,
@@ -97,6 +97,18 @@ impl Engine {
             })
         });
         self.launch(config, &spec, &launch, console, wanted)
+    }
+
+    /// What a container was created with.
+    pub(crate) fn stored(&self, id: &str) -> Result<(Spec, Launch), EngineError> {
+        let dir = self.layout.container(id);
+        let failed = EngineError::io("read the container's specification");
+        let spec = fs::read(dir.join("spec.json")).map_err(&failed)?;
+        let launch = fs::read(dir.join("launch.json")).map_err(&failed)?;
+        Ok((
+            serde_json::from_slice(&spec).map_err(|error| failed(error.into()))?,
+            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?,
+        ))
     }
 
     fn launch(
@@ -119,16 +131,15 @@ impl Engine {
             _ => {}
         }
         let hierarchy = detect();
+        let rootfs = self.rootfs(&dir, spec, launch, auto_remove)?;
         let init = plan(
             spec,
             Options {
-                rootfs: self.rootfs(&dir, spec, launch, auto_remove)?,
-                id,
-                hierarchy: &hierarchy,
                 user_namespace: self.user_namespace.map(|ids| ids.gids),
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
-                seccomp: Some(default_filter()?),
+                seccomp: Some(filter(capability::DEFAULT)?),
+                ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
         let monitor = MonitorPlan {
@@ -158,7 +169,8 @@ impl Engine {
             init,
         };
         let bytes = plan.encode().map_err(io::Error::other);
-        self.spawn(&bytes.map_err(EngineError::io("encode the plan"))?, wanted)
+        let bytes = bytes.map_err(EngineError::io("encode the plan"))?;
+        self.spawn(Role::Monitor, &bytes, wanted)
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {
@@ -229,10 +241,18 @@ impl Engine {
         })
     }
 
-    /// Starts a monitor. `Command` starts a program without setters by `vfork`, so a front end's
-    /// heap and threads do not matter.
-    fn spawn(&self, plan: &[u8], wanted: Option<Wanted>) -> Result<Session, EngineError> {
-        let failed = EngineError::io("start the container's monitor");
+    /// Starts `ketch-init`. `Command` starts a program without setters by `vfork`, so a front
+    /// end's heap and threads do not matter.
+    pub(crate) fn spawn(
+        &self,
+        role: Role,
+        plan: &[u8],
+        wanted: Option<Wanted>,
+    ) -> Result<Session, EngineError> {
+        let failed = EngineError::io(match role {
+            Role::Monitor => "start the container's monitor",
+            Role::Exec => "start a program in the container",
+        });
         let plan = sys::sealed::seal("ketch-plan", plan).map_err(&failed)?;
         let (ours, theirs) = sys::socket::pair().map_err(|errno| failed(errno.into()))?;
         let session = Session::new(ours);
@@ -243,14 +263,18 @@ impl Engine {
             .executables
             .init_path(&self.layout.exe())
             .map_err(&failed)?;
-        let child = Command::new(init)
+        let mut command = Command::new(init);
+        if role == Role::Exec {
+            command.arg("exec");
+        }
+        let child = command
             .env_clear()
             .stdin(Stdio::from(plan))
             .stdout(Stdio::from(theirs))
             .stderr(Stdio::null())
             .spawn()
             .map_err(&failed)?;
-        // The monitor outlives this process; it is nobody's child for long.
+        // It outlives this process; it is nobody's child for long.
         drop(child);
         Ok(session)
     }
@@ -270,6 +294,10 @@ impl Engine {
             }
             return self.connect(container)?.ask(&Request::Remove);
         }
+        self.remove_records(config)
+    }
+
+    fn remove_records(&self, config: &ContainerConfig) -> Result<(), EngineError> {
         let failed = EngineError::io("remove the container");
         let trashed = durable::discard(&self.layout.container(&config.id), &self.layout.trash());
         let trashed = trashed.map_err(&failed)?;
@@ -280,6 +308,15 @@ impl Engine {
             None => Ok(()),
         }
     }
+}
+
+/// What `ketch-init` is started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// To own a container.
+    Monitor,
+    /// To run a further program in one.
+    Exec,
 }
 
 /// Whether a running container may be killed.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -25,8 +25,8 @@ use crate::progress::{Outcome, Progress, Task};
 use crate::tarwalk::EntryPath;
 use crate::unpack::{PendingLink, Skipped, UnpackMode, unpack_layer};
 
-/// How many layers are unpacked at once: inflating is the work, and it takes a core each.
-const PARALLEL: usize = 2;
+/// How many layers are unpacked at once: each has one thread that inflates and one that writes.
+pub(crate) const PARALLEL: usize = 2;
 
 /// How long a layer waits for its name.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -56,6 +56,27 @@ const VERSION: u32 = 1;
 pub(crate) struct LayerBlob {
     pub(crate) diff_id: DiffId,
     pub(crate) blob: Digest,
+}
+
+/// The names of a layer and its record before they have their own.
+const STAGED_ROOT: &str = "root";
+const STAGED_RECORD: &str = "record.json";
+
+/// A layer that is unpacked and has no name yet. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct StagedLayer {
+    dir: tempfile::TempDir,
+    pub(crate) diff_id: DiffId,
+}
+
+impl StagedLayer {
+    /// One barrier for all its files, and for everything else that was written before.
+    pub(crate) fn sync(&self) -> Result<(), ImageError> {
+        durable::sync_filesystem(self.dir.path()).map_err(|source| ImageError::Write {
+            path: self.dir.path().to_path_buf(),
+            source,
+        })
+    }
 }
 
 /// Unpacked layers of one mode.
@@ -105,6 +126,28 @@ impl LayerStore {
         let mut path = self.dir(diff_id).into_os_string();
         path.push(".json");
         path.into()
+    }
+
+    /// The layers that are unpacked, in any mode, with the path of each.
+    pub(crate) fn list(&self) -> Result<Vec<(DiffId, PathBuf)>, ImageError> {
+        let failed = |source| ImageError::Read {
+            path: self.layers.clone(),
+            source,
+        };
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.layers).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let Some((hex, rest)) = name.to_str().and_then(|name| name.split_at_checked(64)) else {
+                continue;
+            };
+            // Records lie beside their layers.
+            if let (Ok(digest), false) = (Digest::parse_hex(hex), rest.ends_with(".json")) {
+                found.push((DiffId(digest), entry.path()));
+            }
+        }
+        found.sort();
+        Ok(found)
     }
 
     /// The record of an unpacked layer; `None` when it is not (usably) there.
@@ -190,49 +233,81 @@ impl LayerStore {
 
     fn unpack_blob(&self, layer: LayerBlob, progress: &dyn Progress) -> Result<(), ImageError> {
         let blob: File = self.content.open_blob(&layer.blob)?;
+        let advance = |bytes| progress.advance(Task::Unpack, &layer.blob, bytes);
+        let staged = self.stage(blob, Some(layer.diff_id), &advance)?;
+        staged.sync()?;
+        self.publish(staged).map(drop)
+    }
+
+    /// Unpacks a blob below `tmp/`. It is neither durable nor named.
+    pub(crate) fn stage(
+        &self,
+        blob: impl Read + Send,
+        expected: Option<DiffId>,
+        advance: &(dyn Fn(u64) + Sync),
+    ) -> Result<StagedLayer, ImageError> {
+        let failed = |source| ImageError::Write {
+            path: self.tmp.clone(),
+            source,
+        };
         let dir = tempfile::Builder::new()
             .prefix("layer-")
             .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&self.tmp)
-            .map_err(|source| ImageError::Write {
-                path: self.tmp.clone(),
-                source,
-            })?;
-        let advance = |bytes| progress.advance(Task::Unpack, &layer.blob, bytes);
-        let unpacked = unpack_layer(blob, layer.diff_id, dir.path(), self.mode, &advance)?;
+            .map_err(failed)?;
+        let root = dir.path().join(STAGED_ROOT);
+        fs::create_dir(&root).map_err(failed)?;
+        let (stream, unpacked) = unpack_layer(blob, &root, self.mode, advance)?;
+        if let Some(expected) = expected
+            && expected != stream.diff_id
+        {
+            return Err(ImageError::DigestMismatch {
+                expected: expected.0,
+                actual: stream.diff_id.0,
+            });
+        }
         let record = LayerRecord {
             version: VERSION,
-            diff_id: layer.diff_id,
-            size: unpacked.size,
+            diff_id: stream.diff_id,
+            size: stream.size,
             mode: self.mode,
             implied: unpacked.implied,
             links: unpacked.links,
             skipped: unpacked.skipped,
         };
-        self.publish(&dir, &record)
+        // Beside the files, so that one barrier covers it too.
+        let json = serde_json::to_vec(&record).map_err(|error| failed(error.into()))?;
+        durable::replace_file(&dir.path().join(STAGED_RECORD), &json, Durability::Atomic)
+            .map_err(failed)?;
+        Ok(StagedLayer {
+            dir,
+            diff_id: stream.diff_id,
+        })
     }
 
-    fn publish(&self, dir: &tempfile::TempDir, record: &LayerRecord) -> Result<(), ImageError> {
-        let target = self.dir(&record.diff_id);
+    /// Gives a durable layer its name. Says whether it was not there before.
+    pub(crate) fn publish(&self, staged: StagedLayer) -> Result<bool, ImageError> {
+        let target = self.dir(&staged.diff_id);
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| ImageError::Write { path, source }
         };
-        let path = self.record_path(&record.diff_id);
-        let json =
-            serde_json::to_vec(record).map_err(|error| failed(&path)(io::Error::from(error)))?;
-        // One barrier for all files, before the lock: it may take a while.
-        durable::sync_filesystem(dir.path()).map_err(failed(dir.path()))?;
+        let path = self.record_path(&staged.diff_id);
         let _lock = self.lock()?;
-        if self.record(&record.diff_id)?.is_some() {
+        if self.record(&staged.diff_id)?.is_some() {
             // Somebody unpacked the same layer meanwhile; ours goes with its temporary directory.
-            return Ok(());
+            return Ok(false);
         }
         // A directory without its record is what a removal left that was cut off.
         durable::discard(&target, &self.trash).map_err(failed(&target))?;
-        durable::replace_file(&path, &json, Durability::Synced).map_err(failed(&path))?;
-        durable::publish(dir.path(), &target, Durability::Atomic).map_err(failed(&target))?;
-        durable::sync_dir(&self.layers).map_err(failed(&self.layers))
+        durable::remove_tree(&path).map_err(failed(&path))?;
+        let staged_path = |name| staged.dir.path().join(name);
+        durable::publish(&staged_path(STAGED_RECORD), &path, Durability::Atomic)
+            .map_err(failed(&path))?;
+        durable::publish(&staged_path(STAGED_ROOT), &target, Durability::Atomic)
+            .map_err(failed(&target))?;
+        durable::sync_dir(&self.layers).map_err(failed(&self.layers))?;
+        Ok(true)
     }
 
     /// Guards the moments in which a layer gets or loses its name. Taken after the images lock.
@@ -259,11 +334,9 @@ impl LayerStore {
                 path: dir.clone(),
                 source,
             };
-            let gone = durable::discard(&dir, &self.trash).map_err(failed)?;
+            // Thousands of files: from the trash they are deleted when nobody waits.
+            durable::discard(&dir, &self.trash).map_err(failed)?;
             durable::remove_tree(&store.record_path(diff_id)).map_err(failed)?;
-            if let Some(gone) = gone {
-                durable::remove_tree(&gone).map_err(failed)?;
-            }
         }
         Ok(())
     }

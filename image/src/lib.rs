@@ -1,7 +1,7 @@
 //! Images: references, the registry client, the content store, the layer store, names, archives.
 //!
-//! It owns `content/`, `layers/` and `images/` below the root (DESIGN section 4). It never mounts
-//! anything, never starts anything and knows no container: the engine tells it which images are in
+//! It owns `content/`, `layers/` and `images/` below the root (DESIGN section 4). It never starts
+//! anything and knows no container: the engine tells it which images are in
 //! use. What has its final name here was verified while it was written.
 #![forbid(unsafe_code)]
 
@@ -12,39 +12,52 @@ mod content;
 mod decode;
 mod digest;
 mod document;
+mod edit;
 mod error;
 mod fixup;
 mod graph;
 mod history;
 mod layers;
+mod lease;
 mod links;
 mod lookup;
+mod mounts;
 mod names;
 mod platform;
 mod progress;
+mod prune;
 mod records;
 mod reference;
 mod registry;
 mod remove;
 mod store;
 mod tarwalk;
+mod tree;
 mod unpack;
+mod usage;
 
 pub use archive::{ImportOptions, Loaded, apply_change};
-pub use auth::{AuthConfig, Credentials, Secret};
+pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
 pub use decode::Compression;
 pub use digest::{DiffId, Digest};
 pub use document::{Descriptor, Document, MAX_DOCUMENT};
+pub use edit::{ConvertOptions, EntryChange, IndexEntry, WasmArtifact};
 pub use error::{BoxedCause, ErrorKind, ImageError};
 pub use history::HistoryStep;
 pub use lookup::{Found, LayeredRoot};
 pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
+pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
-pub use registry::{PlatformChoice, Pulled, RegistryError, RegistryOptions, pull};
+pub use registry::{
+    Mirror, PlatformChoice, Proxies, Pulled, Pushed, RegistryError, RegistryOptions, SearchResult,
+    check_credentials, fetch_manifest, pull, search, tags,
+};
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
+pub use tree::{ChangeKind, PathChange};
 pub use unpack::UnpackMode;
+pub use usage::{ImageUsage, Usage};

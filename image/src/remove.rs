@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::document::Descriptor;
 use crate::error::ImageError;
 use crate::graph::{Reachable, candidates};
+use crate::lease::Lease;
 use crate::names::NameRecord;
 use crate::records::ImageRecord;
 use crate::reference::Reference;
@@ -124,18 +125,33 @@ impl Store {
             self.records.remove(id)?;
             removed.push(Removed::Deleted(*id));
         }
+        self.sweep(&candidates)?;
+        Ok(removed)
+    }
+
+    /// Removes those of `candidates` that no name, no image and no lease needs. The caller holds
+    /// the images lock. Gives what it removed.
+    pub(crate) fn sweep(&self, candidates: &Reachable) -> Result<Reachable, ImageError> {
         let live = self.live()?;
+        let leased = self.leased()?;
+        let mut removed = Reachable::default();
         for layer in candidates.layers.difference(&live.layers) {
-            self.layers.remove(layer)?;
+            if !leased.contains(&layer.0) {
+                self.layers.remove(layer)?;
+                removed.layers.insert(*layer);
+            }
         }
         for blob in candidates.blobs.difference(&live.blobs) {
-            self.content.remove(blob)?;
+            if !leased.contains(blob) {
+                self.content.remove(blob)?;
+                removed.blobs.insert(*blob);
+            }
         }
         Ok(removed)
     }
 
     /// What names and images lead to.
-    fn live(&self) -> Result<Reachable, ImageError> {
+    pub(crate) fn live(&self) -> Result<Reachable, ImageError> {
         let mut live = Reachable::default();
         for name in self.names.list()? {
             live.add(&self.content, &name.descriptor);
@@ -146,15 +162,18 @@ impl Store {
         Ok(live)
     }
 
-    /// Removes those of `blobs` that no name and no image leads to.
-    pub(crate) fn discard_unreferenced(&self, blobs: &[Digest]) -> Result<(), ImageError> {
-        if blobs.is_empty() {
-            return Ok(());
-        }
+    /// Ends a lease and removes what nothing but it needed.
+    pub(crate) fn discard_leased(&self, lease: Lease) -> Result<(), ImageError> {
+        let digests = lease.digests()?;
+        drop(lease);
+        let candidates = Reachable {
+            layers: digests.iter().copied().map(DiffId).collect(),
+            blobs: digests,
+        };
         let _lock = self.lock()?;
-        let live = self.live()?;
-        for blob in blobs.iter().filter(|blob| !live.blobs.contains(blob)) {
-            self.content.remove(blob)?;
+        let removed = self.sweep(&candidates)?;
+        for digest in &removed.blobs {
+            self.content.remove_partial_of(digest)?;
         }
         Ok(())
     }

@@ -19,9 +19,9 @@ use crate::digest::Digest;
 use crate::document::{Descriptor, tar_layers, wasm_layers};
 use crate::error::ImageError;
 use crate::fixup;
-use crate::links;
 use crate::graph::{Candidate, candidates, choose};
 use crate::layers::LayerStore;
+use crate::links;
 use crate::names::{NameRecord, NameTable};
 use crate::platform::Platform;
 use crate::progress::Progress;
@@ -173,7 +173,7 @@ impl Store {
         let mut seen = BTreeSet::new();
         ids.retain(|id| seen.insert(*id));
         if ids.is_empty() {
-            return Ok(vec![self.empty_dir()?]);
+            return Ok(vec![self.empty_root()?]);
         }
         let mut dirs: Vec<_> = ids.iter().map(|id| self.layers.dir(id)).collect();
         if let Some(fixup) = fixup::ensure(self, &image.id, &ids)? {
@@ -195,8 +195,11 @@ impl Store {
         links::ensure(self, &image.id, dirs)
     }
 
-    /// The directory that stands for "no files".
-    fn empty_dir(&self) -> Result<PathBuf, ImageError> {
+    /// The directory that stands for "no files": the root of what has none.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn empty_root(&self) -> Result<PathBuf, ImageError> {
         let path = self.layout.layers().join("empty");
         match fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(path),
@@ -232,6 +235,27 @@ impl Store {
             .collect();
         list.sort_by(|a, b| (&b.created, &a.id).cmp(&(&a.created, &b.id)));
         Ok(list)
+    }
+
+    /// Every name with the images that it leads to, sorted; then those without a name.
+    ///
+    /// # Errors
+    /// When a record cannot be read.
+    pub fn list_by_name(&self) -> Result<Vec<(Option<Reference>, Vec<ImageSummary>)>, ImageError> {
+        let images = self.list()?;
+        let mut groups: BTreeMap<Reference, Vec<ImageSummary>> = BTreeMap::new();
+        for image in &images {
+            for name in &image.names {
+                groups.entry(name.clone()).or_default().push(image.clone());
+            }
+        }
+        let unnamed = images.into_iter().filter(|image| image.names.is_empty());
+        let named = groups
+            .into_iter()
+            .map(|(name, images)| (Some(name), images));
+        Ok(named
+            .chain(unnamed.map(|image| (None, vec![image])))
+            .collect())
     }
 
     /// Gives the image (or all images) that `source` names another name.

@@ -2,39 +2,46 @@
 //! loop. Standard input is the plan in a sealed memfd, standard output the socket of the front end
 //! that started it.
 //!
-//! `ketch-init idmap` is another, short life: it maps the ids of a user's front end.
+//! `ketch-init exec` is as much for a further program in a running container, and `ketch-init idmap`
+//! another, short life: it maps the ids of a user's front end.
 #![forbid(unsafe_code)]
 
 mod client;
+mod exec;
 mod idmap;
 mod log;
 mod monitor;
+mod reap;
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use runtime::{Event, Plan, Response, StartFailure, code};
+use runtime::{Event, ExecPlan, Plan, Response, StartFailure, code};
 
 /// No plan is longer.
 const MAX_PLAN: u64 = 4 << 20;
 
 fn main() {
     let mut args = std::env::args_os().skip(1);
-    if args.next().is_some_and(|mode| mode == "idmap") {
+    let mode = args.next();
+    if mode.as_ref().is_some_and(|mode| mode == "idmap") {
         sys::exec::exit_now(idmap::run(args));
     }
     let Ok((plan, report)) = inherited() else {
         // Nobody can be told: the front end sees its socket close.
         sys::exec::exit_now(i32::from(code::ENGINE));
     };
-    if let Err(message) = Plan::decode(&plan)
-        .map_err(|error| error.to_string())
-        .and_then(|plan| monitor::run(&plan, &report))
-    {
-        let event = Event::Failed(StartFailure {
-            code: code::ENGINE,
-            message,
-        });
-        if let Ok(bytes) = Response::Event(event).encode() {
+    let result = if mode.is_some_and(|mode| mode == "exec") {
+        ExecPlan::decode(&plan)
+            .map_err(|error| engine_failure(error.to_string()))
+            .and_then(|plan| exec::run(&plan, &report))
+    } else {
+        Plan::decode(&plan)
+            .map_err(|error| error.to_string())
+            .and_then(|plan| monitor::run(&plan, &report))
+            .map_err(engine_failure)
+    };
+    if let Err(failure) = result {
+        if let Ok(bytes) = Response::Event(Event::Failed(failure)).encode() {
             // The front end may be gone.
             let _gone = sys::socket::stop_receiving(report.as_fd());
             let _gone = sys::socket::send(report.as_fd(), &bytes, &[]);
@@ -42,6 +49,13 @@ fn main() {
         sys::exec::exit_now(i32::from(code::ENGINE));
     }
     sys::exec::exit_now(0);
+}
+
+fn engine_failure(message: String) -> StartFailure {
+    StartFailure {
+        code: code::ENGINE,
+        message,
+    }
 }
 
 /// Takes the plan and the socket, and leaves `/dev/null` in their places: descriptors 0 to 2 must

@@ -10,16 +10,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use runtime::{Event, ExitStatus, Plan, Request, Response, StdinMode, code};
+use runtime::{Event, ExitStatus, Plan, Request, Response, StdinMode};
 use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use state::{ContainerState, Status, clock};
 use sys::lock::{FileLock, Mode};
 
 use crate::client::{Client, Message, Output, write_some};
 use crate::log::{Log, Partial};
+use crate::reap::reap;
 
 /// A caller that has so much to read holds the container's output back.
 const MAX_BACKLOG: usize = 1 << 20;
@@ -155,6 +155,7 @@ impl<'a> Monitor<'a> {
                 let input = master.try_clone().ok();
                 (vec![stream("stdout", master)], input, true)
             }
+            Stdio::Inherited => (Vec::new(), None, false),
         };
         for stream in &streams {
             if let Some(fd) = &stream.fd {
@@ -510,22 +511,10 @@ impl<'a> Monitor<'a> {
     }
 
     fn reap(&self) -> ExitStatus {
-        let status = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED);
-        let status = status.ok().flatten();
-        let signal = status.as_ref().and_then(WaitIdStatus::terminating_signal);
-        let code = match (status.as_ref().and_then(WaitIdStatus::exit_status), signal) {
-            (Some(code), _) => u8::try_from(code & 0xff).unwrap_or(code::ENGINE),
-            (None, Some(signal)) => {
-                code::SIGNAL_BASE.saturating_add(u8::try_from(signal).unwrap_or(0))
-            }
-            (None, None) => u8::MAX,
-        };
-        let oom_killed = cgroup::oom_kills(&self.plan.init.cgroup) > 0;
+        let status = reap(self.pidfd.as_fd());
         ExitStatus {
-            code,
-            signal,
-            oom_killed,
-            error: None,
+            oom_killed: cgroup::oom_kills(&self.plan.init.cgroup) > 0,
+            ..status
         }
     }
 

@@ -21,6 +21,8 @@ use crate::step::{Failure, Step, exec_failure, reason};
 /// A program that was started beside a container's own.
 #[derive(Debug)]
 pub struct ExecProcess {
+    /// Its process, as the caller sees it.
+    pub pid: i32,
     /// Readable when it has ended.
     pub pidfd: OwnedFd,
     /// The master side of its terminal; without one it has the caller's streams.
@@ -104,7 +106,11 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
         }
         None => None,
     };
-    Ok(ExecProcess { pidfd, console })
+    Ok(ExecProcess {
+        pid,
+        pidfd,
+        console,
+    })
 }
 
 /// The container's init, if it is still the same process.
@@ -166,6 +172,11 @@ fn wait_for_exec(plan: &ExecPlan, report: OwnedFd) -> Result<(), StartError> {
             plan.process.args.first().map(AsRef::as_ref),
             failure.errno,
         )),
+        Step::Chdir | Step::CwdOutside => {
+            let cwd = plan.process.cwd.to_string_lossy();
+            let what = format!("enter the working directory `{cwd}`");
+            failed(&what, failure.errno)
+        }
         step => failed(
             &format!("execute in the container ({step:?})"),
             failure.errno,
@@ -185,7 +196,7 @@ struct Child<'a> {
 
 impl Child<'_> {
     fn run(&self, report: BorrowedFd<'_>) -> ! {
-        let failure = match self.steps() {
+        let failure = match self.steps(report) {
             Ok(never) => match never {},
             Err(failure) => failure,
         };
@@ -194,10 +205,14 @@ impl Child<'_> {
         exit_now(127)
     }
 
-    fn steps(&self) -> init::Result<std::convert::Infallible> {
+    fn steps(&self, report: BorrowedFd<'_>) -> init::Result<std::convert::Infallible> {
         let process = &self.plan.process;
         let mut byte = [0; 1];
-        rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte)).at(Step::Sync)?;
+        let go = rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte));
+        if go.at(Step::Sync)? == 0 {
+            // The parent could not enter the control groups: nothing runs outside of them.
+            return Err(Errno::PIPE).at(Step::Sync);
+        }
         match &self.console {
             Some(request) => {
                 rustix::process::setsid().at(Step::Session)?;
@@ -209,9 +224,14 @@ impl Child<'_> {
                 }
             }
         }
-        init::assume_identity(process)?;
+        let announce = init::Announce {
+            report,
+            go: self.go,
+        };
+        init::assume_identity(process, &announce)?;
         sys::exec::reset_signals();
-        sys::exec::close_on_exec_from(3).at(Step::CloseDescriptors)?;
+        let first = process.preserve_descriptors.saturating_add(3);
+        sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
         match &process.program {
             Program::Path(candidates) => {
                 Err(init::try_candidates(candidates, self.args, self.env)).at(Step::Exec)

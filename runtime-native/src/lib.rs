@@ -8,12 +8,18 @@
 pub mod capability;
 pub mod cgroup;
 mod exec;
+mod hooks;
 mod init;
+mod listener;
 pub mod plan;
+mod prepare;
 pub mod seccomp;
 mod start;
 mod step;
 
+/// The version of the runtime specification that containers are described by.
+pub const OCI_VERSION: &str = "1.2.1";
+
 pub use exec::{ExecProcess, exec};
-pub use start::{Process, StartError, Stdio, start};
+pub use start::{Gate, Process, StartError, Stdio, Streams, launch, start};
 pub use step::{Failure, Step, exec_failure, reason};

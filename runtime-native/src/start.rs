@@ -4,18 +4,20 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::{Console, IdMap, InitPlan, Program, StartFailure, StdinMode, UserMap, code};
+use runtime::{Console, InitPlan, Program, StartFailure, StdinMode, code};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use sys::clone::{Side, clone_process, namespace};
 use sys::exec::CStringArray;
 
-use crate::cgroup;
-use crate::init::{Child, ConsoleRequest};
-use crate::step::{Failure, reason};
+use crate::hooks::{self, HookState};
+use crate::init::{Child, ConsoleRequest, InitHooks};
+use crate::prepare::{self, Prepared};
+use crate::step::{Failure, Message, reason};
+use crate::{cgroup, listener};
 
 /// Why a container could not be started, with nothing of it left.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +25,7 @@ use crate::step::{Failure, reason};
 pub struct StartError(pub StartFailure);
 
 impl StartError {
-    fn engine(what: &str, error: &io::Error) -> Self {
+    pub(crate) fn engine(what: &str, error: &io::Error) -> Self {
         let why = Errno::from_io_error(error).map_or_else(|| error.to_string(), reason);
         Self(StartFailure {
             code: code::ENGINE,
@@ -46,6 +48,29 @@ pub enum Stdio {
     },
     /// The master side of the terminal.
     Console(OwnedFd),
+    /// The caller's own, which the container has now.
+    Inherited,
+}
+
+/// Where a container's standard streams come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// A pipe for each.
+    Pipes(StdinMode),
+    /// A terminal.
+    Console(Console),
+    /// The caller's own.
+    Inherited,
+}
+
+/// The two pipes by which another process starts a container that was created before: a byte in
+/// the first lets it go on; the second ends without a byte when its program runs.
+#[derive(Debug)]
+pub struct Gate {
+    /// Read by the container's init.
+    pub start: OwnedFd,
+    /// Written by it when a last step fails.
+    pub report: OwnedFd,
 }
 
 /// A running container.
@@ -70,8 +95,23 @@ pub fn start(
     stdin: StdinMode,
     console: Option<Console>,
 ) -> Result<Process, StartError> {
+    let streams = console.map_or(Streams::Pipes(stdin), Streams::Console);
+    launch(plan, streams, None, &mut |_| Ok(()))
+}
+
+/// As [`start`]; with a gate only until everything but the program's start is done. `created` is
+/// told the number of the init as soon as there is one, before any hook.
+///
+/// # Errors
+/// As [`start`].
+pub fn launch(
+    plan: &InitPlan,
+    streams: Streams,
+    gate: Option<&Gate>,
+    created: &mut dyn FnMut(i32) -> Result<(), StartFailure>,
+) -> Result<Process, StartError> {
     cgroup::create(&plan.cgroup).map_err(StartError)?;
-    let result = start_in_cgroup(plan, stdin, console);
+    let result = start_in_cgroup(plan, streams, gate, created);
     if result.is_err() {
         // The first error is the one to report; what is left is found by the next check.
         drop(cgroup::remove(&plan.cgroup));
@@ -85,25 +125,37 @@ struct ChildEnds {
     console: Option<OwnedFd>,
 }
 
+/// What the hooks inside the container are told, filled in once its number is known.
+struct HookStates {
+    create_container: OwnedFd,
+    start_container: OwnedFd,
+}
+
 fn start_in_cgroup(
     plan: &InitPlan,
-    stdin: StdinMode,
-    console: Option<Console>,
+    streams_wanted: Streams,
+    gate: Option<&Gate>,
+    created: &mut dyn FnMut(i32) -> Result<(), StartFailure>,
 ) -> Result<Process, StartError> {
     let pipes = |error: Errno| StartError::engine("make the container's pipes", &error.into());
     let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC).map_err(pipes)?;
     let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).map_err(pipes)?;
-    let (ours, theirs) = streams(stdin, console).map_err(pipes)?;
+    let (ours, theirs) = streams(streams_wanted).map_err(pipes)?;
+    let states = hook_states(plan).map_err(|e| StartError::engine("prepare the hooks", &e))?;
     let args = CStringArray::new(plan.process.args.clone());
     let env = CStringArray::new(environment(plan));
+    let hooks = InitHooks::new(&plan.hooks);
     let wasm_spec = wasm_spec(plan)?;
     let cgroup_dir = clone_cgroup(plan)?;
+    let prepared = Prepared::new(plan)?;
     join_pid_namespace(plan)?;
+    let own_time = own_time(plan)?;
 
+    let left_to_others = namespace::CGROUP | own_time.as_ref().map_or(0, |_| namespace::TIME);
     let flags = plan
         .namespaces
         .iter()
-        .filter(|n| n.path.is_none() && n.flag != namespace::CGROUP)
+        .filter(|n| n.path.is_none() && n.flag & left_to_others == 0)
         .fold(0, |flags, n| flags | n.flag);
     let side = clone_process(flags, cgroup_dir.as_ref().map(AsFd::as_fd))
         .map_err(|error| clone_failure(flags, &error))?;
@@ -114,26 +166,35 @@ fn start_in_cgroup(
                 plan,
                 args: &args,
                 env: &env,
+                hooks: &hooks,
+                hook_states: states
+                    .as_ref()
+                    .map(|s| [s.create_container.as_fd(), s.start_container.as_fd()]),
+                prepared: &prepared,
+                gate: gate.map(|gate| [gate.start.as_fd(), gate.report.as_fd()]),
                 go: go_read.as_fd(),
                 report: report_write.as_fd(),
                 stdio: stdio.map(|[i, o, e]| [i.as_fd(), o.as_fd(), e.as_fd()]),
-                console: theirs.console.as_ref().zip(console).map(|(socket, size)| {
-                    ConsoleRequest {
-                        socket: socket.as_fd(),
-                        size,
-                        owner: plan.process.uid,
-                    }
-                }),
+                console: console_request(&theirs, streams_wanted, plan),
                 wasm_spec: wasm_spec.as_ref().map(AsFd::as_fd),
             }
             .run()
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((go_read, report_write, theirs, wasm_spec));
+    drop((go_read, report_write, theirs, wasm_spec, prepared));
 
-    let started = release(plan, pid, go_write)
-        .and_then(|()| answer(plan, report_read))
+    let mut parent = Parent {
+        plan,
+        pid,
+        pidfd: pidfd.as_fd(),
+        go: File::from(go_write),
+        states,
+    };
+    let started = leave_time(own_time)
+        .and_then(|()| created(pid).map_err(StartError))
+        .and_then(|()| parent.release())
+        .and_then(|()| parent.answer(report_read))
         .and_then(|()| ours.collect());
     match started {
         Ok(stdio) => Ok(Process { pid, pidfd, stdio }),
@@ -147,6 +208,50 @@ fn start_in_cgroup(
             Err(failure)
         }
     }
+}
+
+fn console_request<'a>(
+    ends: &'a ChildEnds,
+    streams: Streams,
+    plan: &InitPlan,
+) -> Option<ConsoleRequest<'a>> {
+    let Streams::Console(size) = streams else {
+        return None;
+    };
+    let socket = ends.console.as_ref()?.as_fd();
+    Some(ConsoleRequest {
+        socket,
+        size,
+        owner: plan.process.uid,
+    })
+}
+
+fn hook_states(plan: &InitPlan) -> io::Result<Option<HookStates>> {
+    let hooks = &plan.hooks;
+    if hooks.create_container.is_empty() && hooks.start_container.is_empty() {
+        return Ok(None);
+    }
+    let memory = || rustix::fs::memfd_create("ketch-state", rustix::fs::MemfdFlags::CLOEXEC);
+    Ok(Some(HookStates {
+        create_container: memory()?,
+        start_container: memory()?,
+    }))
+}
+
+fn own_time(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
+    let Some(offsets) = &plan.time_offsets else {
+        return Ok(None);
+    };
+    prepare::enter_time_namespace(offsets)
+        .map(Some)
+        .map_err(|error| StartError::engine("set the time namespace's offsets", &error))
+}
+
+fn leave_time(own: Option<OwnedFd>) -> Result<(), StartError> {
+    own.map_or(Ok(()), |own| {
+        prepare::leave_time_namespace(own.as_fd())
+            .map_err(|error| StartError::engine("return to the host's time namespace", &error))
+    })
 }
 
 /// The environment of the program. A wasm guest's is in its specification: the host's own is empty.
@@ -220,11 +325,7 @@ mod libc_errno {
 
 /// Our ends of the streams before the child has answered.
 enum Ours {
-    Pipes {
-        stdin: Option<OwnedFd>,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    },
+    Ready(Stdio),
     Console(OwnedFd),
 }
 
@@ -232,15 +333,7 @@ impl Ours {
     /// With a terminal, takes the master side that the child has sent.
     fn collect(self) -> Result<Stdio, StartError> {
         match self {
-            Self::Pipes {
-                stdin,
-                stdout,
-                stderr,
-            } => Ok(Stdio::Pipes {
-                stdin,
-                stdout,
-                stderr,
-            }),
+            Self::Ready(stdio) => Ok(stdio),
             Self::Console(socket) => {
                 let mut buffer = [0; 8];
                 let failed =
@@ -253,17 +346,20 @@ impl Ours {
     }
 }
 
-fn streams(stdin: StdinMode, console: Option<Console>) -> Result<(Ours, ChildEnds), Errno> {
-    if console.is_some() {
-        let (ours, theirs) = sys::socket::pair()?;
-        return Ok((
-            Ours::Console(ours),
-            ChildEnds {
-                stdio: None,
-                console: Some(theirs),
-            },
-        ));
-    }
+fn streams(wanted: Streams) -> Result<(Ours, ChildEnds), Errno> {
+    let none = ChildEnds {
+        stdio: None,
+        console: None,
+    };
+    let stdin = match wanted {
+        Streams::Pipes(stdin) => stdin,
+        Streams::Inherited => return Ok((Ours::Ready(Stdio::Inherited), none)),
+        Streams::Console(_) => {
+            let (ours, theirs) = sys::socket::pair()?;
+            let console = Some(theirs);
+            return Ok((Ours::Console(ours), ChildEnds { console, ..none }));
+        }
+    };
     let (in_theirs, in_ours) = match stdin {
         StdinMode::Null => {
             let flags = OFlags::RDWR | OFlags::CLOEXEC;
@@ -274,78 +370,107 @@ fn streams(stdin: StdinMode, console: Option<Console>) -> Result<(Ours, ChildEnd
             (read, Some(write))
         }
     };
-    let (out_ours, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (err_ours, err_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    Ok((
-        Ours::Pipes {
-            stdin: in_ours,
-            stdout: out_ours,
-            stderr: err_ours,
-        },
-        ChildEnds {
-            stdio: Some([in_theirs, out_theirs, err_theirs]),
-            console: None,
-        },
-    ))
+    let (stdout, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stderr, err_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let ours = Ours::Ready(Stdio::Pipes {
+        stdin: in_ours,
+        stdout,
+        stderr,
+    });
+    let stdio = Some([in_theirs, out_theirs, err_theirs]);
+    Ok((ours, ChildEnds { stdio, ..none }))
 }
 
-/// Writes the id maps, puts the child into its control groups and lets it go on.
-fn release(plan: &InitPlan, pid: i32, go: OwnedFd) -> Result<(), StartError> {
-    let mut go = File::from(go);
-    let signal = |go: &mut File| {
-        go.write_all(b"g")
+/// The parent's side of the talk with a container's init.
+struct Parent<'a> {
+    plan: &'a InitPlan,
+    pid: i32,
+    pidfd: BorrowedFd<'a>,
+    go: File,
+    states: Option<HookStates>,
+}
+
+impl Parent<'_> {
+    /// Writes the id maps, puts the child into its control groups and lets it go on.
+    fn release(&mut self) -> Result<(), StartError> {
+        if let Some(map) = &self.plan.user_map {
+            prepare::write_maps(self.pid, map)
+                .map_err(|e| StartError::engine("map the container's ids", &e))?;
+            self.signal()?;
+        }
+        cgroup::enter(&self.plan.cgroup, self.pid).map_err(StartError)?;
+        // A child that has already failed does not read: its report says why.
+        drop(self.signal());
+        Ok(())
+    }
+
+    fn signal(&mut self) -> Result<(), StartError> {
+        self.go
+            .write_all(b"g")
             .map_err(|e| StartError::engine("talk to the container's init", &e))
-    };
-    if let Some(map) = &plan.user_map {
-        write_maps(pid, map).map_err(|e| StartError::engine("map the container's ids", &e))?;
-        signal(&mut go)?;
     }
-    cgroup::enter(&plan.cgroup, pid).map_err(StartError)?;
-    // A child that has already failed does not read: its report says why.
-    drop(signal(&mut go));
-    Ok(())
-}
 
-fn write_maps(pid: i32, map: &UserMap) -> io::Result<()> {
-    let write = |file: &str, text: &str| {
-        let path = format!("/proc/{pid}/{file}");
-        File::options()
-            .write(true)
-            .open(path)?
-            .write_all(text.as_bytes())
-    };
-    if map.deny_setgroups {
-        write("setgroups", "deny")?;
-    }
-    write("uid_map", &map_text(&map.uid))?;
-    write("gid_map", &map_text(&map.gid))
-}
-
-fn map_text(maps: &[IdMap]) -> String {
-    maps.iter()
-        .map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count))
-        .collect()
-}
-
-/// Waits for the end of the report pipe: closed by `execve`, or after a failure was written.
-fn answer(plan: &InitPlan, report: OwnedFd) -> Result<(), StartError> {
-    let mut bytes = [0; Failure::SIZE];
-    let mut report = File::from(report);
-    let mut length = 0;
-    while let Some(room) = bytes.get_mut(length..).filter(|room| !room.is_empty()) {
-        match report.read(room) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(StartError::engine("hear from the container's init", &error)),
+    /// Hears the child out: until its program runs (`execve` closes the pipe), it waits at the gate,
+    /// or a step has failed.
+    fn answer(&mut self, report: OwnedFd) -> Result<(), StartError> {
+        let mut report = File::from(report);
+        loop {
+            let bytes = read_message(&mut report)
+                .map_err(|e| StartError::engine("hear from the container's init", &e))?;
+            let Some(bytes) = bytes else { return Ok(()) };
+            match Message::decode(bytes) {
+                Some(Message::Ready) => return Ok(()),
+                Some(Message::Mounted) => self.run_hooks()?,
+                Some(Message::Listener(number)) => self.pass_listener(number)?,
+                Some(Message::Failed(failure)) => {
+                    return Err(StartError(failure.describe(self.plan)));
+                }
+                None => {
+                    return Err(StartError(StartFailure {
+                        code: code::ENGINE,
+                        message: "cannot start the container: its init gave no reason".to_owned(),
+                    }));
+                }
+            }
+            self.signal()?;
         }
     }
-    if length == 0 {
-        return Ok(());
+
+    /// Runs the hooks of the runtime's side, and tells the others what they need.
+    fn run_hooks(&mut self) -> Result<(), StartError> {
+        let hooks = &self.plan.hooks;
+        let state = HookState::new(&hooks.about, "creating", Some(self.pid));
+        hooks::run_all(&hooks.create_runtime, &state).map_err(StartError)?;
+        if let Some(states) = self.states.take() {
+            let failed = |e: io::Error| StartError::engine("prepare the hooks", &e);
+            let pid = sys::process::innermost_pid(self.pid).map_err(failed)?;
+            for (file, status) in [
+                (states.create_container, "creating"),
+                (states.start_container, "created"),
+            ] {
+                let state = HookState::new(&hooks.about, status, Some(pid));
+                File::from(file).write_all(&state.json()).map_err(failed)?;
+            }
+        }
+        Ok(())
     }
-    let failure = Failure::decode(bytes).map(|failure| failure.describe(plan));
-    Err(StartError(failure.unwrap_or_else(|| StartFailure {
-        code: code::ENGINE,
-        message: "cannot start the container: its init gave no reason".to_owned(),
-    })))
+
+    /// Takes the filter's notifications out of the init and hands them to whoever listens.
+    fn pass_listener(&self, number: i32) -> Result<(), StartError> {
+        let Some(listener) = &self.plan.process.seccomp_listener else {
+            return Ok(());
+        };
+        let state = HookState::new(&self.plan.hooks.about, "creating", Some(self.pid));
+        listener::pass(listener, &state, self.pid, self.pidfd, number)
+    }
+}
+
+/// One message of a child; `None` at the pipe's end.
+pub(crate) fn read_message(report: &mut File) -> io::Result<Option<[u8; Failure::SIZE]>> {
+    let mut bytes = [0; Failure::SIZE];
+    match report.read_exact(&mut bytes) {
+        Ok(()) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+        Err(error) => Err(error),
+    }
 }

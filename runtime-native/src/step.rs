@@ -3,8 +3,9 @@
 
 use std::ffi::CStr;
 
-use runtime::{InitPlan, MountSource, Program, StartFailure, code};
+use runtime::{HookPlan, InitPlan, MountSource, Program, StartFailure, code};
 use rustix::io::Errno;
+use sys::exec::Ended;
 
 /// What the child was doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,12 +85,26 @@ pub enum Step {
     Stdio,
     /// Closing descriptors.
     CloseDescriptors,
+    /// Scheduling policy, I/O priority, execution domain or CPUs.
+    Scheduling,
+    /// The label of AppArmor or SELinux.
+    ExecLabel,
+    /// Filling the tmpfs of mount `index`.
+    CopyUp,
+    /// Handing the filter's notifications over.
+    SeccompListener,
+    /// Running hook `index` of `createContainer`.
+    CreateContainerHook,
+    /// Running hook `index` of `startContainer`.
+    StartContainerHook,
+    /// Waiting to be started.
+    Gate,
     /// Executing the program.
     Exec,
 }
 
 /// All steps, to decode one from its number.
-const STEPS: [Step; 38] = [
+const STEPS: [Step; 45] = [
     Step::Sync,
     Step::JoinNamespace,
     Step::UserNamespace,
@@ -127,8 +142,59 @@ const STEPS: [Step; 38] = [
     Step::Seccomp,
     Step::Stdio,
     Step::CloseDescriptors,
+    Step::Scheduling,
+    Step::ExecLabel,
+    Step::CopyUp,
+    Step::SeccompListener,
+    Step::CreateContainerHook,
+    Step::StartContainerHook,
+    Step::Gate,
     Step::Exec,
 ];
+
+/// What a container's init says while it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// A step has failed: the last message.
+    Failed(Failure),
+    /// The mounts are there and the old root too: the hooks of the runtime's side come now.
+    Mounted,
+    /// The descriptor that the filter's notifications are read from, in the init.
+    Listener(i32),
+    /// Everything is done but the program's start.
+    Ready,
+}
+
+impl Message {
+    const MOUNTED: u8 = 0x80;
+    const LISTENER: u8 = 0x81;
+    const READY: u8 = 0x82;
+
+    /// The bytes that go through the pipe.
+    pub(crate) fn encode(self) -> [u8; Failure::SIZE] {
+        let notice = |kind, value: i32| {
+            let [v0, v1, v2, v3] = value.to_ne_bytes();
+            [kind, 0, 0, 0, v0, v1, v2, v3]
+        };
+        match self {
+            Self::Failed(failure) => failure.encode(),
+            Self::Mounted => notice(Self::MOUNTED, 0),
+            Self::Listener(descriptor) => notice(Self::LISTENER, descriptor),
+            Self::Ready => notice(Self::READY, 0),
+        }
+    }
+
+    /// What [`Message::encode`] made.
+    pub(crate) fn decode(bytes: [u8; Failure::SIZE]) -> Option<Self> {
+        let [kind, _, _, _, v0, v1, v2, v3] = bytes;
+        Some(match kind {
+            Self::MOUNTED => Self::Mounted,
+            Self::LISTENER => Self::Listener(i32::from_ne_bytes([v0, v1, v2, v3])),
+            Self::READY => Self::Ready,
+            _ => Self::Failed(Failure::decode(bytes)?),
+        })
+    }
+}
 
 /// A failed step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +237,17 @@ impl Failure {
             return exec_failure(plan.process.args.first().map(AsRef::as_ref), self.errno);
         }
         let index = usize::from(self.index);
+        let hooks = match self.step {
+            Step::CreateContainerHook => Some(&plan.hooks.create_container),
+            Step::StartContainerHook => Some(&plan.hooks.start_container),
+            _ => None,
+        };
+        if let Some(hooks) = hooks {
+            return StartFailure {
+                code: code::ENGINE,
+                message: hook(hooks.get(index), self.errno),
+            };
+        }
         let what = match self.step {
             Step::MountTarget | Step::Mount | Step::MountAttach => mount_text(plan, self),
             Step::Device => named("make the device", plan.devices.get(index).map(|d| &*d.path)),
@@ -187,6 +264,10 @@ impl Failure {
             Step::CwdOutside => named(
                 "use the working directory (outside the container)",
                 Some(&plan.process.cwd),
+            ),
+            Step::CopyUp => named(
+                "copy up",
+                plan.mounts.get(index).map(|mount| &*mount.target),
             ),
             Step::Hostname => named("set the host name", plan.hostname.as_deref()),
             Step::User => format!("become user {}:{}", plan.process.uid, plan.process.gid),
@@ -232,6 +313,12 @@ impl Step {
             Self::Seccomp => "load the seccomp filter",
             Self::Stdio => "place the standard streams",
             Self::CloseDescriptors => "close the inherited descriptors",
+            Self::Scheduling => "set the scheduling, I/O priority, personality or CPUs",
+            Self::ExecLabel => "set the security label",
+            Self::SeccompListener => "hand the seccomp listener over",
+            Self::CreateContainerHook => "run a createContainer hook",
+            Self::StartContainerHook => "run a startContainer hook",
+            Self::Gate => "wait for the start",
             _ => "set up the container",
         }
     }
@@ -290,6 +377,38 @@ pub fn reason(errno: Errno) -> String {
         Some(first) => first.to_lowercase().chain(chars).collect(),
         None => text,
     }
+}
+
+/// A hook that did not succeed, in the place of an error number: these are below 4096.
+pub(crate) fn hook_errno(ended: Result<Ended, Errno>) -> Errno {
+    Errno::from_raw_os_error(match ended {
+        Ok(Ended::Exited(code)) => code & 0xff,
+        Ok(Ended::Signalled(signal)) => HOOK_SIGNAL + signal,
+        Ok(Ended::TimedOut) => HOOK_TIMED_OUT,
+        Err(errno) => HOOK_ERRNO + errno.raw_os_error(),
+    })
+}
+
+const HOOK_SIGNAL: i32 = 1000;
+const HOOK_TIMED_OUT: i32 = 2000;
+const HOOK_ERRNO: i32 = 3000;
+
+/// The message about a hook that [`hook_errno`] speaks of.
+fn hook(hook: Option<&HookPlan>, errno: Errno) -> String {
+    let why = match errno.raw_os_error() {
+        number if number >= HOOK_ERRNO => reason(Errno::from_raw_os_error(number - HOOK_ERRNO)),
+        HOOK_TIMED_OUT => "it took longer than its timeout".to_owned(),
+        number if number >= HOOK_SIGNAL => format!("signal {} ended it", number - HOOK_SIGNAL),
+        code => format!("exit code {code}"),
+    };
+    hook_failure(hook, &why)
+}
+
+/// The message about a hook that failed.
+pub(crate) fn hook_failure(hook: Option<&HookPlan>, why: &str) -> String {
+    let path = hook.map(|hook| hook.path.to_string_lossy().into_owned());
+    let field = hook.map_or("hook", |hook| &hook.field);
+    format!("cannot run {field} `{}`: {why}", path.unwrap_or_default())
 }
 
 fn named(verb: &str, path: Option<&CStr>) -> String {

@@ -112,7 +112,11 @@ pub fn proposals(engine: &Engine, bytes: &[u8]) -> Vec<&'static str> {
         ("component-model-async", WasmFeatures::CM_ASYNC),
     ];
     let features = engine.get_wasm_features();
-    let valid = |features| Validator::new_with_features(features).validate_all(bytes).is_ok();
+    let valid = |features| {
+        Validator::new_with_features(features)
+            .validate_all(bytes)
+            .is_ok()
+    };
     if !valid(features) {
         return Vec::new();
     }
@@ -352,8 +356,14 @@ mod tests {
         assert_eq!(used("(module)"), Vec::<&str>::new());
         let simd = "(module (func (drop (i8x16.popcnt (v128.const i64x2 1 2)))))";
         assert_eq!(used(simd), ["simd"]);
-        assert_eq!(used("(module (func $f) (func (return_call $f)))"), ["tail-call"]);
-        assert_eq!(used("(module (memory i64 1) (memory 1))"), ["multi-memory", "memory64"]);
+        assert_eq!(
+            used("(module (func $f) (func (return_call $f)))"),
+            ["tail-call"]
+        );
+        assert_eq!(
+            used("(module (memory i64 1) (memory 1))"),
+            ["multi-memory", "memory64"]
+        );
     }
 
     #[test]

@@ -26,7 +26,11 @@ const ATTEMPTS: [(&str, fn(&Path), End); 11] = [
     ("files_of_the_host_are_not", host_files, End::Code(0)),
     ("threads_can_be_started", threads, End::Code(0)),
     ("processes_cannot_be_started", processes, End::Code(0)),
-    ("sockets_are_refused_without_a_grant", no_sockets, End::Code(0)),
+    (
+        "sockets_are_refused_without_a_grant",
+        no_sockets,
+        End::Code(0),
+    ),
     ("sockets_work_with_a_grant", sockets, End::Code(0)),
     ("memory_cannot_be_made_executable", executable, End::Code(0)),
     ("core_dumps_are_off", core_dumps, End::Code(0)),

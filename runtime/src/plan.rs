@@ -8,6 +8,8 @@ use std::ffi::CString;
 
 use serde::{Deserialize, Serialize};
 
+use crate::hooks::HooksPlan;
+
 /// The version of this format. Front end and `ketch-init` are built together; a mismatch means that
 /// an old `ketch-init` is still in the run directory.
 pub const VERSION: u32 = 1;
@@ -151,8 +153,40 @@ pub struct InitPlan {
     pub sysctl: Vec<(CString, CString)>,
     /// Bring the loopback link of a new network namespace up.
     pub loopback_up: bool,
+    /// What is written to `/proc/self/timens_offsets` of a new time namespace.
+    pub time_offsets: Option<CString>,
+    /// How mounts spread between the container and the host.
+    pub propagation: RootPropagation,
+    /// How the container gets its root.
+    pub root_change: RootChange,
+    /// Programs to run on the way.
+    pub hooks: HooksPlan,
     /// The program.
     pub process: ProcessPlan,
+}
+
+/// How mounts spread between the container and the host (`linux.rootfsPropagation`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootPropagation {
+    /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED` or `MS_UNBINDABLE` for the container's root; 0 leaves
+    /// it as the host's mounts arrive: as their slaves.
+    pub flag: u64,
+    /// With `MS_SHARED`, the mount that the root is attached to, which must not be shared:
+    /// pivot_root(2) refuses that, and the attaching would be seen on the host.
+    pub parent_mount: Option<CString>,
+}
+
+/// How the container gets its root.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RootChange {
+    /// `pivot_root(2)`.
+    #[default]
+    Pivot,
+    /// The new root is moved over the old one and entered by `chroot(2)`: for a host whose root is
+    /// its initial ramfs, which cannot be pivoted (`--no-pivot`).
+    Move,
+    /// `chroot(2)` alone: the container shares the host's mount namespace.
+    Chroot,
 }
 
 /// One namespace: created, or joined by path.
@@ -206,6 +240,11 @@ pub struct CgroupPlan {
     pub oom_counter: Option<CString>,
     /// A directory with `cgroup.kill`, or else a list of processes to kill one by one.
     pub kill: Option<CString>,
+    /// `freezer.state` of v1: what is killed while it is frozen dies when it is thawed.
+    pub freezer: Option<CString>,
+    /// A device filter for the v2 group, `struct bpf_insn` after `struct bpf_insn` in this machine's
+    /// byte order; empty without one.
+    pub device_filter: Vec<u8>,
 }
 
 /// One value written to one control file.
@@ -217,6 +256,8 @@ pub struct CgroupWrite {
     pub value: String,
     /// The option that asked for it, for the message when it fails.
     pub option: String,
+    /// What to write instead where there is no such file.
+    pub otherwise: Option<Box<Self>>,
 }
 
 /// The root file system.
@@ -266,6 +307,19 @@ pub struct MountPlan {
     pub recursive_flags: bool,
     /// `MS_PRIVATE`, `MS_SLAVE`, `MS_SHARED`, `MS_UNBINDABLE`, each with `MS_REC` or not; 0 leaves it.
     pub propagation: u64,
+    /// Whose ids the files are shown with.
+    pub id_map: Option<MountIdMap>,
+    /// Fill a new tmpfs with what it hides (`tmpcopyup`).
+    pub copy_up: bool,
+}
+
+/// An id-mapped mount (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountIdMap {
+    /// The mapping: ids on the disk are the inner ones.
+    pub map: UserMap,
+    /// With everything mounted below it.
+    pub recursive: bool,
 }
 
 /// Where a mount comes from.
@@ -339,6 +393,59 @@ pub struct ProcessPlan {
     pub rlimits: Vec<Rlimit>,
     /// `/proc/self/oom_score_adj`.
     pub oom_score_adj: Option<i32>,
+    /// Who is handed the filter's notifications.
+    pub seccomp_listener: Option<SeccompListener>,
+    /// Scheduling policy.
+    pub scheduler: Option<Scheduler>,
+    /// Class and level of I/O priority as ioprio_set(2) takes them.
+    pub io_priority: Option<u16>,
+    /// Execution domain (personality(2)).
+    pub personality: Option<u64>,
+    /// The CPUs it may run on.
+    pub affinity: CpuAffinity,
+    /// What is written to `/proc/thread-self/attr/…/exec`: the file below `attr`, the label.
+    pub exec_label: Option<(CString, CString)>,
+    /// So many descriptors from 3 on stay open.
+    pub preserve_descriptors: u32,
+}
+
+/// Who is handed the notifications of a seccomp filter (runtime-spec v1.2
+/// `config-linux.md#containerprocessstate`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompListener {
+    /// The path of its socket.
+    pub path: CString,
+    /// What it is told besides the state.
+    pub metadata: String,
+}
+
+/// A scheduling policy (sched_setattr(2)).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scheduler {
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// For `SCHED_OTHER` and `SCHED_BATCH`.
+    pub nice: i32,
+    /// For `SCHED_FIFO` and `SCHED_RR`.
+    pub priority: u32,
+    /// For `SCHED_DEADLINE`, in nanoseconds.
+    pub runtime: u64,
+    /// For `SCHED_DEADLINE`, in nanoseconds.
+    pub deadline: u64,
+    /// For `SCHED_DEADLINE`, in nanoseconds.
+    pub period: u64,
+}
+
+/// The CPUs of a further program, bit n of byte n / 8 being CPU n (runtime-spec v1.2
+/// `config.md#linux-process`, `execCPUAffinity`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CpuAffinity {
+    /// Before it enters the container's cgroup.
+    pub initial: Option<Vec<u8>>,
+    /// Afterwards.
+    pub last: Option<Vec<u8>>,
 }
 
 /// What `execve` gets.
@@ -431,8 +538,8 @@ impl ExecPlan {
     }
 }
 
-/// Decodes a plan of either kind; both begin with their version.
-fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, PlanError> {
+/// Decodes a plan of any kind; all begin with their version.
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, PlanError> {
     let (version, _) = postcard::take_from_bytes::<u32>(bytes).map_err(PlanError::Decode)?;
     if version != VERSION {
         return Err(PlanError::Version { found: version });

@@ -53,6 +53,19 @@ pub enum Side {
 /// child of a threaded process may find any lock taken for ever.
 pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     require_one_thread()?;
+    clone_unchecked(flags, cgroup)
+}
+
+/// As [`clone_process`] without flags, for a process that was itself cloned by it: it has one
+/// thread, and no procfs or heap to find that out with.
+///
+/// # Errors
+/// As `clone3(2)`.
+pub fn clone_again() -> io::Result<Side> {
+    clone_unchecked(0, None)
+}
+
+fn clone_unchecked(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is a C struct of integers, for which zero is a valid value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -64,7 +77,8 @@ pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(|_| Errno::BADF)?;
     }
     // SAFETY: `args` and `pidfd` outlive the call and the size is passed; without CLONE_VM the child
-    // has its own copy of this stack. One thread was counted above, so no lock is held by another.
+    // has its own copy of this stack. One thread was counted by the callers, so no lock is held by
+    // another.
     let result = unsafe {
         libc::syscall(
             libc::SYS_clone3,
@@ -93,6 +107,16 @@ pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
 pub fn unshare_cgroup() -> Result<(), Errno> {
     // SAFETY: NEWCGROUP changes what paths are shown as; no descriptor and no memory is affected.
     unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWCGROUP) }
+}
+
+/// Gives the children of this process a time namespace: its clocks can be set until the first of
+/// them is there (time_namespaces(7)).
+///
+/// # Errors
+/// As `unshare(2)`.
+pub fn unshare_time() -> Result<(), Errno> {
+    // SAFETY: NEWTIME holds for children only; no descriptor and no memory is affected.
+    unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWTIME) }
 }
 
 /// Moves this process into a new user namespace, where it has all capabilities and no id, and a new

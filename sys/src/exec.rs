@@ -2,10 +2,14 @@
 //! unwinds, except [`CStringArray::new`], which runs before the process is cloned.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+use crate::clone::Side;
 
 /// Strings as `execve` wants them: an array of pointers that ends with a null pointer.
 #[derive(Debug)]
@@ -107,10 +111,7 @@ pub fn place_descriptor(from: BorrowedFd<'_>, to: i32) -> Result<(), Errno> {
 ///
 /// # Errors
 /// As `fcntl(2)`.
-pub fn move_descriptor_above(
-    from: BorrowedFd<'_>,
-    lowest: i32,
-) -> Result<std::os::fd::OwnedFd, Errno> {
+pub fn move_descriptor_above(from: BorrowedFd<'_>, lowest: i32) -> Result<OwnedFd, Errno> {
     rustix::io::fcntl_dupfd_cloexec(from, lowest)
 }
 
@@ -161,12 +162,13 @@ pub fn join_new_session_keyring() -> Result<(), Errno> {
     }
 }
 
-/// Loads a cBPF program as a seccomp filter of this process (seccomp(2)).
+/// Loads a cBPF program as a seccomp filter of this process (seccomp(2)). With
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER` gives the descriptor that notifications are read from.
 ///
 /// # Errors
 /// `EINVAL` for a program that the kernel refuses, `EACCES` without `no_new_privs` and
 /// `CAP_SYS_ADMIN`.
-pub fn load_seccomp(program: &[u8], flags: u32) -> Result<(), Errno> {
+pub fn load_seccomp(program: &[u8], flags: u32) -> Result<Option<OwnedFd>, Errno> {
     const INSTRUCTION: usize = size_of::<libc::sock_filter>();
     if program.is_empty() || !program.len().is_multiple_of(INSTRUCTION) {
         return Err(Errno::INVAL);
@@ -187,10 +189,76 @@ pub fn load_seccomp(program: &[u8], flags: u32) -> Result<(), Errno> {
         )
     };
     if result == -1 {
-        Err(last_errno())
-    } else {
-        Ok(())
+        return Err(last_errno());
     }
+    if u64::from(flags) & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    let number = i32::try_from(result).map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel has just made this descriptor and nobody else owns it (seccomp(2)).
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// How a program ended that [`run_program`] waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// By itself, with this exit code.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// It took too long and was killed.
+    TimedOut,
+}
+
+/// Runs a program with `stdin` as its standard input and this process's other two streams, and
+/// waits for its end, at most `timeout_ms`. Uses no heap: for a process that [`clone_process`]
+/// made.
+///
+/// [`clone_process`]: crate::clone::clone_process
+///
+/// # Errors
+/// When it cannot be cloned or waited for. One that cannot be executed exits with 127.
+pub fn run_program(
+    path: &CStr,
+    args: &CStringArray,
+    env: &CStringArray,
+    stdin: BorrowedFd<'_>,
+    timeout_ms: Option<u64>,
+) -> Result<Ended, Errno> {
+    let side = crate::clone::clone_again();
+    let pidfd = match side.map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))? {
+        Side::Parent { pidfd, .. } => pidfd,
+        Side::Child => {
+            if place_descriptor(stdin, 0).is_ok() && close_on_exec_from(3).is_ok() {
+                reset_signals();
+                // It returns only when the program cannot be executed.
+                let _errno = execve(path, args, env);
+            }
+            exit_now(127)
+        }
+    };
+    let mut timed_out = false;
+    if let Some(limit) = timeout_ms {
+        let limit = Timespec {
+            tv_sec: i64::try_from(limit / 1000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(limit % 1000 * 1_000_000).unwrap_or(0),
+        };
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, Some(&limit)))?;
+        if ready == 0 {
+            timed_out = true;
+            // It may have ended in this moment.
+            let _ended = crate::signals::send(pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
+    let status =
+        rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED))?;
+    let status = status.ok_or(Errno::CHILD)?;
+    Ok(match (status.exit_status(), status.terminating_signal()) {
+        _ if timed_out => Ended::TimedOut,
+        (Some(code), _) => Ended::Exited(code),
+        (None, signal) => Ended::Signalled(signal.unwrap_or(0)),
+    })
 }
 
 /// `setrlimit(2)` by the number of the resource.

@@ -4,6 +4,7 @@
 
 #![expect(unsafe_code, reason = "this crate holds every unsafe block of ketch")]
 
+pub mod bpf;
 pub mod clone;
 pub mod durable;
 pub mod exec;
@@ -12,8 +13,10 @@ pub mod landlock;
 pub mod lock;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod path;
 pub mod process;
+pub mod schedule;
 pub mod sealed;
 pub mod signal;
 pub mod signals;

@@ -117,6 +117,31 @@ pub fn set_attributes(
     attributes.attr_clr = clear;
     // mount_setattr takes the kind alone; how deep it goes is AT_RECURSIVE.
     attributes.propagation = propagation & !libc::MS_REC;
+    apply_attributes(mount, &attributes, depth)
+}
+
+/// Shows the owners of a detached mount's files as the user namespace behind `user_namespace` maps
+/// them (`MOUNT_ATTR_IDMAP`, Linux 5.12).
+///
+/// # Errors
+/// As `mount_setattr(2)`: `EINVAL` for a file system that cannot be mapped, or one that is mapped.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    user_namespace: BorrowedFd<'_>,
+    depth: Depth,
+) -> Result<(), Errno> {
+    // SAFETY: `mount_attr` is a C struct of integers, for which zero is a valid value.
+    let mut attributes: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attributes.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = u64::try_from(user_namespace.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    apply_attributes(mount, &attributes, depth)
+}
+
+fn apply_attributes(
+    mount: BorrowedFd<'_>,
+    attributes: &libc::mount_attr,
+    depth: Depth,
+) -> Result<(), Errno> {
     let flags = match depth {
         Depth::One => libc::AT_EMPTY_PATH,
         Depth::Tree => libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
@@ -129,7 +154,7 @@ pub fn set_attributes(
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     };

@@ -16,6 +16,36 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     field.parse().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// The number of a process in the innermost of its pid namespaces (`NSpid` of `/proc/<pid>/status`,
+/// proc(5)): the one that it sees itself.
+///
+/// # Errors
+/// When there is no such process, or its record cannot be read.
+pub fn innermost_pid(pid: i32) -> io::Result<i32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let last = line.and_then(|line| line.split_whitespace().last());
+    last.and_then(|text| text.parse().ok())
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether a process is there and not a zombie (field 3 of `/proc/<pid>/stat`, proc(5)), and the
+/// same that was started at `start_time`.
+#[must_use]
+pub fn is_alive(pid: i32, start_time: u64) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return false;
+    };
+    let Some((_, rest)) = stat.rsplit_once(") ") else {
+        return false;
+    };
+    let mut fields = rest.split(' ');
+    let is_there = fields
+        .next()
+        .is_some_and(|state| !["Z", "X"].contains(&state));
+    is_there && fields.nth(18).and_then(|text| text.parse().ok()) == Some(start_time)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +54,14 @@ mod tests {
     fn start_time_of_init_is_before_ours() {
         let ours = i32::try_from(std::process::id()).unwrap();
         assert!(start_time(1).unwrap() <= start_time(ours).unwrap());
+    }
+
+    #[test]
+    fn is_alive_knows_a_process_by_its_start() {
+        let ours = i32::try_from(std::process::id()).unwrap();
+        let started = start_time(ours).unwrap();
+        assert!(is_alive(ours, started));
+        assert!(!is_alive(ours, started + 1));
+        assert_eq!(innermost_pid(ours).unwrap(), ours);
     }
 }

@@ -66,12 +66,20 @@ pub fn accept(socket: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// As `connect(2)`: `ECONNREFUSED` and `ENOENT` when nobody listens.
 pub fn connect(path: &Path) -> Result<OwnedFd, Errno> {
-    let socket = rustix::net::socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
+    connect_as(path, SocketType::SEQPACKET)
+}
+
+/// Connects to a stream socket at `path`: one of another program's.
+///
+/// # Errors
+/// As [`connect`].
+pub fn connect_stream(path: &Path) -> Result<OwnedFd, Errno> {
+    connect_as(path, SocketType::STREAM)
+}
+
+fn connect_as(path: &Path, kind: SocketType) -> Result<OwnedFd, Errno> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     let (address, _dir) = address(path)?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket)

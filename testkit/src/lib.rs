@@ -3,12 +3,22 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod disk;
+mod user;
+mod vm;
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::mount::{UnmountFlags, unmount};
+
+use disk::Disk;
+use user::User;
+pub use user::{Subordinate, UserNamespaces};
+
+pub use vm::{Vm, VmRun};
 
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,12 +27,20 @@ pub enum Need {
     Root,
     /// A memory controller that this user may use.
     MemoryCgroup,
+    /// `newuidmap` and `newgidmap`.
+    IdMapPrograms,
+    /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
+    Vm,
 }
 
 impl Need {
     fn is_met(self) -> bool {
         match self {
+            Self::Vm => vm::is_possible(),
             Self::Root => rustix::process::geteuid().is_root(),
+            Self::IdMapPrograms => ["newuidmap", "newgidmap"]
+                .iter()
+                .all(|name| Path::new("/usr/bin").join(name).exists()),
             Self::MemoryCgroup => {
                 let v1 = Path::new("/sys/fs/cgroup/memory/cgroup.procs");
                 let v2 = std::fs::read_to_string("/sys/fs/cgroup/cgroup.controllers");
@@ -49,6 +67,8 @@ pub struct Run {
 pub struct Sandbox {
     dir: tempfile::TempDir,
     ketch: PathBuf,
+    user: Option<User>,
+    disk: Option<Disk>,
 }
 
 impl Sandbox {
@@ -70,7 +90,53 @@ impl Sandbox {
         Some(Self {
             dir,
             ketch: ketch.as_ref().to_path_buf(),
+            user: None,
+            disk: None,
         })
+    }
+
+    /// The same sandbox for an ordinary user, which needs root to become it.
+    ///
+    /// # Panics
+    /// When the user's files cannot be made.
+    #[must_use]
+    pub fn as_user(mut self, subordinate: Subordinate, namespaces: UserNamespaces) -> Self {
+        let user = User::make(self.dir.path(), &self.ketch, subordinate, namespaces);
+        self.user = Some(user);
+        self
+    }
+
+    /// The same sandbox with its state root on a disk of its own, of so many KiB.
+    #[must_use]
+    pub fn on_disk_of_kib(mut self, size: u32) -> Self {
+        self.disk = Some(Disk::mount(&self.dir.path().join("root"), size));
+        self
+    }
+
+    /// Gives the disk another size.
+    ///
+    /// # Panics
+    /// Without a disk.
+    pub fn resize_disk_to_kib(&self, size: u32) {
+        self.disk.as_ref().unwrap().resize(size);
+    }
+
+    /// What is on the disk: paths below the state root.
+    ///
+    /// # Panics
+    /// Without a disk.
+    #[must_use]
+    pub fn disk_files(&self) -> Vec<String> {
+        self.disk.as_ref().unwrap().files()
+    }
+
+    /// How many KiB of the disk are in use.
+    ///
+    /// # Panics
+    /// Without a disk.
+    #[must_use]
+    pub fn disk_used_kib(&self) -> u32 {
+        self.disk.as_ref().unwrap().used_kib()
     }
 
     /// Runs `ketch` without standard input.
@@ -87,10 +153,8 @@ impl Sandbox {
         args: impl IntoIterator<Item = S>,
         input: &[u8],
     ) -> Run {
-        let mut child = Command::new(&self.ketch)
-            .env_clear()
-            .env("KETCH_ROOT", self.dir.path().join("root"))
-            .env("KETCH_RUN", self.dir.path().join("run"))
+        let mut child = self
+            .command()
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -107,6 +171,23 @@ impl Sandbox {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// `ketch` in this sandbox, for a test that has its own way with streams.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        if let Some(user) = &self.user {
+            return user.command();
+        }
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&self.ketch),
+            None => Command::new(&self.ketch),
+        };
+        command
+            .env_clear()
+            .env("KETCH_ROOT", self.dir.path().join("root"))
+            .env("KETCH_RUN", self.dir.path().join("run"));
+        command
     }
 
     /// A directory for the test's own files.
@@ -157,4 +238,14 @@ pub fn skip(reason: &str) {
     let required = std::env::var("KETCH_TEST_REQUIRE").is_ok_and(|value| value == "all");
     assert!(!required, "this machine must not skip: {reason}");
     eprintln!("skipped: {reason}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "test code")]
+fn write(path: &Path, bytes: &[u8]) {
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[expect(clippy::disallowed_methods, reason = "test code")]
+fn rename(from: &Path, to: &Path) {
+    std::fs::rename(from, to).unwrap();
 }

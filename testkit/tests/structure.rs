@@ -44,7 +44,7 @@ fn crates_depend_downwards_only() {
             ],
         ),
         ("monitor", &["runtime", "runtime-native", "state", "sys"]),
-        ("runtime-native", &["runtime", "state", "sys"]),
+        ("runtime-native", &["runtime", "state", "sys", "testkit"]),
         ("runtime-wasm", &["runtime", "state", "sys"]),
         ("image", &["state", "sys"]),
         ("state", &["sys"]),

@@ -12,6 +12,7 @@ use image::{Digest, Force, ImportOptions, Reference, Removed};
 use super::Invocation;
 use super::options::platform;
 use super::ps::age;
+use crate::progress::{Display, ProgressStyle};
 use crate::render;
 
 /// Options of `images`.
@@ -34,6 +35,12 @@ pub(crate) struct LoadArgs {
     /// Load this platform only: os/arch[/variant]
     #[arg(long)]
     platform: Option<String>,
+    /// Print nothing but the names
+    #[arg(short, long)]
+    quiet: bool,
+    /// How progress is shown: auto, bars, plain, json or none
+    #[arg(long, default_value = "auto", conflicts_with = "quiet")]
+    progress: ProgressStyle,
 }
 
 /// Options of `save`.
@@ -53,6 +60,9 @@ pub(crate) struct ImportArgs {
     /// Apply a Dockerfile instruction (can be repeated)
     #[arg(short, long)]
     change: Vec<String>,
+    /// What the image is for: os/arch[/variant] (default: this machine)
+    #[arg(long)]
+    platform: Option<String>,
     /// Note for the history
     #[arg(short, long)]
     message: Option<String>,
@@ -85,6 +95,9 @@ pub(crate) struct RmiArgs {
 /// Arguments of `history`.
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
+    /// Which image of an index: os/arch[/variant]
+    #[arg(long)]
+    platform: Option<String>,
     /// Image, by name or id
     image: String,
 }
@@ -94,7 +107,7 @@ fn short(digest: &Digest) -> String {
 }
 
 /// A size in powers of 1000, as Docker shows it.
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes;
     let mut rest = 0;
     for unit in ["B", "kB", "MB", "GB"] {
@@ -167,13 +180,23 @@ pub(crate) fn images(context: &Invocation, args: &ImagesArgs) -> anyhow::Result<
 pub(crate) fn load(context: &Invocation, args: &LoadArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let platform = args.platform.as_deref().map(platform).transpose()?;
+    let style = if args.quiet {
+        ProgressStyle::None
+    } else {
+        args.progress
+    };
+    let display = Display::new(style);
     let loaded = match &args.input {
-        Some(path) if path.is_dir() => engine.store().load_dir(path, platform.as_ref(), &())?,
-        Some(path) => engine.store().load(open(path)?, platform.as_ref(), &())?,
+        Some(path) if path.is_dir() => engine.store().load_dir(path, platform.as_ref(), &display),
+        Some(path) => engine
+            .store()
+            .load(open(path)?, platform.as_ref(), &display),
         None => engine
             .store()
-            .load(io::stdin().lock(), platform.as_ref(), &())?,
+            .load(io::stdin().lock(), platform.as_ref(), &display),
     };
+    display.finish();
+    let loaded = loaded?;
     for image in loaded {
         for name in &image.names {
             render::print(&format!("Loaded image: {}", name.familiar()))?;
@@ -225,7 +248,8 @@ pub(crate) fn import(context: &Invocation, args: &ImportArgs) -> anyhow::Result<
         name: args.name.as_deref().map(Reference::parse).transpose()?,
         changes: args.change.clone(),
         message: args.message.clone(),
-        ..ImportOptions::default()
+        platform: args.platform.as_deref().map(platform).transpose()?,
+        created: super::push::source_date()?,
     };
     let reader: Box<dyn Read> = if args.file.as_os_str() == "-" {
         Box::new(io::stdin().lock())
@@ -252,18 +276,10 @@ pub(crate) fn tag(context: &Invocation, args: &TagArgs) -> anyhow::Result<u8> {
 /// Removes images that no container needs.
 pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let containers = engine.containers()?;
-    let in_use = |id: &Digest| {
-        let id = id.to_string();
-        let user = containers
-            .iter()
-            .find(|container| container.config.image_id == id);
-        user.map(|container| container.config.name.clone())
-    };
     let force = if args.force { Force::Yes } else { Force::No };
     let mut code = 0;
     for image in &args.images {
-        match engine.store().remove(image, force, &in_use) {
+        match engine.remove_image(image, force) {
             Ok(removed) => {
                 for one in removed {
                     render::print(&match one {
@@ -278,13 +294,15 @@ pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
             }
         }
     }
+    super::disk::empty_trash_later(context);
     Ok(code)
 }
 
 /// Shows how an image came to be, the newest step first.
 pub(crate) fn history(context: &Invocation, args: &HistoryArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let image = engine.store().resolve(&args.image, None)?;
+    let platform = args.platform.as_deref().map(platform).transpose()?;
+    let image = engine.store().resolve(&args.image, platform.as_ref())?;
     let mut rows: Vec<Vec<String>> = Vec::new();
     for step in engine.store().history(&image)? {
         let created = step.created.as_deref().map(age).unwrap_or_default();

@@ -18,7 +18,7 @@ pub(crate) fn info(context: &Invocation) -> anyhow::Result<u8> {
     }
     let groups = match detect() {
         Hierarchy::None => "none that this user may use".to_owned(),
-        Hierarchy::Unified => "v2".to_owned(),
+        Hierarchy::Unified { .. } => "v2".to_owned(),
         Hierarchy::Legacy {
             controllers,
             unified,

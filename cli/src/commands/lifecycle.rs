@@ -15,6 +15,19 @@ pub(crate) struct Names {
     containers: Vec<String>,
 }
 
+/// Options of `start`.
+#[derive(Debug, Args)]
+pub(crate) struct StartArgs {
+    /// Join standard output and error, and forward signals
+    #[arg(short, long)]
+    attach: bool,
+    /// Join standard input as well
+    #[arg(short, long)]
+    interactive: bool,
+    #[command(flatten)]
+    names: Names,
+}
+
 /// Options of `stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
@@ -72,8 +85,23 @@ fn each(
 }
 
 /// Starts containers; one that runs already is left alone.
-pub(crate) fn start(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
-    each(context, args, |engine, container| {
+pub(crate) fn start(context: &Invocation, args: &StartArgs) -> anyhow::Result<u8> {
+    if args.attach || args.interactive {
+        let [name] = args.names.containers.as_slice() else {
+            return Err(Usage("only one container can be attached to".to_owned()).into());
+        };
+        let engine = context.engine()?;
+        let container = engine.container(name)?;
+        if container.is_running() {
+            return Err(EngineError::Running {
+                what: "start",
+                name: container.config.name,
+            }
+            .into());
+        }
+        return super::attach::start(&engine, &container, args.interactive);
+    }
+    each(context, &args.names, |engine, container| {
         if container.is_running() {
             return Ok(());
         }

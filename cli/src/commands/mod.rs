@@ -1,14 +1,25 @@
 //! The subcommands, one a file. Only the chosen one's parser is built: a full tree of parsers costs
 //! more than a container's mounts.
 
+mod artifacts;
+mod attach;
+mod disk;
+mod exec;
 mod image;
+mod image_tools;
 mod info;
+mod inspect;
 mod lifecycle;
+mod login;
 mod logs;
+mod manifest;
 mod options;
 mod ps;
 mod pull;
+mod push;
+mod registry_options;
 mod run;
+mod search;
 mod wasm;
 mod wasm_artifact;
 mod wasm_options;
@@ -20,7 +31,7 @@ use std::path::PathBuf;
 use ::image::{Store, UnpackMode};
 use anyhow::Context;
 use clap::Args;
-use engine::{Engine, UserNamespace};
+use engine::{Engine, EngineError, Executables, UserNamespace, UserNamespaceError};
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
@@ -28,10 +39,12 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 21] = [
+const COMMANDS: &[(&str, &str)] = &[
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
+    ("exec", "Run a further program in a running container"),
+    ("attach", "Join the streams of a running container"),
     ("ps", "List containers"),
     ("logs", "Show the output of a container"),
     ("stop", "Stop running containers"),
@@ -41,19 +54,29 @@ const COMMANDS: [(&str, &str); 21] = [
         "Wait until containers end and print their exit codes",
     ),
     ("rm", "Remove containers"),
-    ("inspect", "Show everything about containers"),
+    ("inspect", "Show everything about containers or images"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
     ("pull", "Get an image from a registry"),
+    ("push", "Send an image to a registry"),
+    ("login", "Prove to a registry who you are"),
+    ("logout", "Forget who you are for a registry"),
+    ("search", "Look for images in a registry"),
+    (
+        "manifest",
+        "Make indexes: create, annotate, inspect, push, rm",
+    ),
+    (
+        "image",
+        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
+    ),
+    ("system", "Disk usage: df"),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
-    (
-        "wasm",
-        "Look at modules, compile them, make images of them",
-    ),
+    ("wasm", "Look at modules, compile them, make images of them"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
 ];
@@ -66,21 +89,50 @@ pub(crate) struct Invocation {
 impl Invocation {
     /// The engine on the directories of the settings.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
-        let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
-        let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
-        let layout = Layout::open(root, run)?;
-        let ketch = std::env::current_exe().context("cannot find my own program")?;
+        self.engine_with(UserNamespace::enter)
+    }
+
+    /// The engine for work inside a running container: an ordinary user's process enters the
+    /// container's user namespace instead of a new one.
+    pub(crate) fn engine_of(&self, container: &str) -> anyhow::Result<Engine> {
+        if rustix::process::geteuid().is_root() {
+            return self.engine();
+        }
+        let (layout, ketch) = self.places()?;
+        let store = Store::open(&layout, UnpackMode::default())?;
+        let outside = Engine::new(layout, store, EXECUTABLES, ketch)?;
+        let pid = outside.container(container)?.state.pid;
+        match pid {
+            Some(pid) => self.engine_with(|layout, _| UserNamespace::join(layout, pid)),
+            // It does not run: the caller finds that out.
+            None => Ok(outside),
+        }
+    }
+
+    fn engine_with(
+        &self,
+        enter: impl FnOnce(&Layout, &Executables) -> Result<UserNamespace, UserNamespaceError>,
+    ) -> anyhow::Result<Engine> {
+        let (layout, ketch) = self.places()?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
-            return Ok(Engine::new(layout, store, EXECUTABLES, ketch));
+            return Ok(Engine::new(layout, store, EXECUTABLES, ketch)?);
         }
-        let namespace = UserNamespace::enter(&layout, &EXECUTABLES)?;
+        let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
         let mode = UnpackMode {
             userns: true,
             flat_owner: namespace.is_single(),
         };
         let store = Store::open(&layout, mode)?;
-        Ok(Engine::new(layout, store, EXECUTABLES, ketch).in_user_namespace(namespace))
+        Ok(Engine::new(layout, store, EXECUTABLES, ketch)?.in_user_namespace(namespace))
+    }
+
+    fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
+        let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
+        let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
+        let layout = Layout::open(root, run).map_err(EngineError::from)?;
+        let ketch = std::env::current_exe().context("cannot find my own program")?;
+        Ok((layout, ketch))
     }
 }
 
@@ -117,19 +169,26 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
+    let (command, rest) = ungroup(command, rest)?;
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
+    if let Some(result) = artifacts::dispatch(&context, command, &rest) {
+        return result;
+    }
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
+        "exec" => exec::exec(&context, &parse(command, &rest)?),
+        "attach" => attach::attach(&context, &parse(command, &rest)?),
         "stop" => lifecycle::stop(&context, &parse(command, &rest)?),
         "kill" => lifecycle::kill(&context, &parse(command, &rest)?),
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
-        "inspect" => ps::inspect(&context, &parse(command, &rest)?),
+        "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
+        "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),
@@ -144,6 +203,77 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "info" => info::info(&context),
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
+    }
+}
+
+/// The other spelling of commands: by the kind of object that they work on.
+const GROUPED: [(&str, &str, &str); 27] = [
+    ("image", "ls", "images"),
+    ("image", "list", "images"),
+    ("image", "rm", "rmi"),
+    ("image", "remove", "rmi"),
+    ("image", "inspect", "image inspect"),
+    ("image", "history", "history"),
+    ("image", "import", "import"),
+    ("image", "load", "load"),
+    ("image", "pull", "pull"),
+    ("image", "save", "save"),
+    ("image", "tag", "tag"),
+    ("container", "ls", "ps"),
+    ("container", "list", "ps"),
+    ("container", "ps", "ps"),
+    ("container", "attach", "attach"),
+    ("container", "create", "create"),
+    ("container", "exec", "exec"),
+    ("container", "inspect", "inspect"),
+    ("container", "kill", "kill"),
+    ("container", "logs", "logs"),
+    ("container", "remove", "rm"),
+    ("container", "rm", "rm"),
+    ("container", "run", "run"),
+    ("container", "start", "start"),
+    ("container", "stop", "stop"),
+    ("container", "wait", "wait"),
+    ("system", "info", "info"),
+];
+
+/// The plain spelling of `image ls` and its like.
+fn ungroup<'a>(command: &'a str, mut rest: Vec<&'a str>) -> Result<(&'a str, Vec<&'a str>), Usage> {
+    if !["image", "container", "system"].contains(&command) {
+        return Ok((command, rest));
+    }
+    let verbs = || {
+        let verbs = GROUPED.iter().filter(|(group, ..)| *group == command);
+        let verbs: Vec<&str> = verbs.map(|(_, verb, _)| *verb).collect();
+        verbs.join(", ")
+    };
+    let Some(verb) = rest.first().copied() else {
+        return Err(Usage(format!("`{command}` needs one of: {}", verbs())));
+    };
+    let plain = GROUPED
+        .iter()
+        .find(|(group, name, _)| *group == command && *name == verb)
+        .ok_or_else(|| {
+            Usage(format!(
+                "`{command} {verb}` is not a command: there are {}",
+                verbs()
+            ))
+        })?;
+    rest.remove(0);
+    Ok((plain.2, rest))
+}
+
+/// The exit code of a failure that has none of its own. Where a program's own code is what comes
+/// back, the engine's is another one than all but a few programs have.
+pub(crate) fn failure_code(args: &[String]) -> u8 {
+    const RUNNING: [&str; 5] = ["run", "create", "start", "exec", "attach"];
+    let command = args.iter().skip(1).find(|arg| {
+        let arg = arg.as_str();
+        COMMANDS.iter().any(|(name, _)| *name == arg)
+    });
+    match command {
+        Some(command) if RUNNING.contains(&command.as_str()) => runtime::code::ENGINE,
+        _ => 1,
     }
 }
 

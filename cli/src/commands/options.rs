@@ -74,7 +74,11 @@ pub(crate) struct CreateArgs {
     platform: Option<String>,
     #[command(flatten)]
     wasm: WasmArgs,
-    /// Image, then the command and its arguments, which are not this program's
+    /// Get the image first: always, missing or never
+    #[arg(long, default_value = "missing", value_name = "WHEN")]
+    pull: String,
+    /// Image or WebAssembly file, then the command and its arguments, which are not this program's.
+    /// What begins with / ./ or ../ is a file, and so is an existing FILE.wasm
     #[arg(
         value_names = ["IMAGE", "COMMAND"],
         num_args = 1..,
@@ -85,7 +89,31 @@ pub(crate) struct CreateArgs {
     image_and_command: Vec<String>,
 }
 
+/// When an image is fetched before it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pull {
+    /// Even when it is here.
+    Always,
+    /// When it is not here.
+    Missing,
+    /// Not at all.
+    Never,
+}
+
 impl CreateArgs {
+    /// `--pull`.
+    pub(crate) fn pull(&self) -> anyhow::Result<Pull> {
+        match self.pull.as_str() {
+            "always" => Ok(Pull::Always),
+            "missing" => Ok(Pull::Missing),
+            "never" => Ok(Pull::Never),
+            other => {
+                let text = format!("cannot use --pull `{other}`: it is always, missing or never");
+                Err(Usage(text).into())
+            }
+        }
+    }
+
     /// The engine's options.
     pub(crate) fn resolve(&self, settings: &Settings) -> anyhow::Result<ContainerOptions> {
         let (image, command) = self
@@ -115,6 +143,7 @@ impl CreateArgs {
             .unwrap_or_else(|| settings.get(&settings::NETWORK));
         Ok(ContainerOptions {
             image: image.clone(),
+            module: module_file(image)?,
             name: self.name.clone(),
             platform: self.platform.as_deref().map(platform).transpose()?,
             runtime: match self.runtime.as_deref() {
@@ -154,7 +183,8 @@ impl CreateArgs {
             },
             memory_bytes: self.memory.as_deref().map(bytes).transpose()?,
             nano_cpus: self.cpus.map(nano_cpus).transpose()?,
-            pids_limit: self.pids_limit,
+            // As with Docker, none of these is a limit.
+            pids_limit: self.pids_limit.filter(|limit| *limit > 0),
             read_only: self.read_only,
             no_new_privileges,
             console: self.tty.then(crate::attach::console),
@@ -165,6 +195,21 @@ impl CreateArgs {
     }
 }
 
+/// The file that is meant in place of an image. No image's name begins like a path; `app.wasm` is
+/// one of both, and the file that exists is meant.
+fn module_file(text: &str) -> anyhow::Result<Option<PathBuf>> {
+    let is_path = ["/", "./", "../"]
+        .iter()
+        .any(|start| text.starts_with(start));
+    let is_module = Path::new(text)
+        .extension()
+        .is_some_and(|extension| extension == "wasm");
+    if is_path || (is_module && Path::new(text).is_file()) {
+        return Ok(Some(std::path::absolute(text)?));
+    }
+    Ok(None)
+}
+
 /// `os/arch[/variant]`.
 pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
     let mut parts = text.split('/');
@@ -172,7 +217,7 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
-    if parts.clone().next().is_none() && arch.is_empty() && !os.is_empty() {
+    if !text.contains('/') && !os.is_empty() {
         // A system alone means this machine's processor, or the only one that wasm has.
         let host = Platform::host();
         let arch = if os == "linux" {
@@ -192,7 +237,7 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
 }
 
 /// Files first, then flags, which are stronger.
-fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
+pub(crate) fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
     let mut env = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file)
@@ -313,5 +358,14 @@ mod tests {
         assert!(pair("=x", "f").is_err());
         assert!(pair("A B=x", "f").is_err());
         assert_eq!(pair("A=b=c", "f").unwrap().unwrap(), "A=b=c");
+    }
+
+    #[test]
+    fn path_is_a_file_and_an_absent_wasm_file_an_image() {
+        assert!(module_file("./absent").unwrap().unwrap().is_absolute());
+        assert!(module_file("/absent.wasm").unwrap().is_some());
+        for image in ["alpine", "host:5000/a/b:1", "absent.wasm", "a/b.wasm"] {
+            assert_eq!(module_file(image).unwrap(), None, "{image}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! `ketch ps` and `ketch inspect`.
+//! `ketch ps`.
 
 use clap::Args;
 use engine::Container;
@@ -21,14 +21,6 @@ pub(crate) struct PsArgs {
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
-}
-
-/// Options of `inspect`.
-#[derive(Debug, Args)]
-pub(crate) struct InspectArgs {
-    /// Containers, by name or id
-    #[arg(required = true)]
-    names: Vec<String>,
 }
 
 /// Lists containers.
@@ -125,47 +117,4 @@ pub(crate) fn age(rfc3339: &str) -> String {
     } else {
         format!("{count} {unit}s")
     }
-}
-
-/// Shows containers' records as JSON.
-pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in &args.names {
-        match engine.container(name) {
-            Ok(container) => found.push(record(&container)),
-            Err(error) => {
-                render::report(&error.into());
-                code = 1;
-            }
-        }
-    }
-    render::print(&serde_json::to_string_pretty(&found)?)?;
-    Ok(code)
-}
-
-fn record(container: &Container) -> serde_json::Value {
-    let (config, state) = (&container.config, &container.state);
-    serde_json::json!({
-        "Id": config.id,
-        "Name": format!("/{}", config.name),
-        "Created": config.created,
-        "Image": config.image_id,
-        "Path": config.command.first(),
-        "Args": config.command.get(1..),
-        "Runtime": config.runtime,
-        "State": {
-            "Status": state.status,
-            "Running": container.is_running(),
-            "OOMKilled": state.oom_killed,
-            "Pid": state.pid.unwrap_or(0),
-            "ExitCode": state.exit_code.unwrap_or(0),
-            "Error": state.error.clone().unwrap_or_default(),
-            "StartedAt": state.started_at,
-            "FinishedAt": state.finished_at,
-        },
-        "Config": { "Image": config.image, "Cmd": config.command },
-        "HostConfig": { "AutoRemove": config.auto_remove },
-    })
 }

@@ -2,25 +2,30 @@
 
 use clap::Args;
 use engine::Engine;
-use image::{AuthConfig, ImageError, PlatformChoice, Reference, RegistryOptions};
+use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
 use super::options::platform;
+use super::registry_options::registry_options;
+use crate::progress::{Display, ProgressStyle};
 use crate::render;
-use crate::settings::{self, Settings};
-
-/// Who asks, in every request.
-const USER_AGENT: &str = concat!("ketch/", env!("CARGO_PKG_VERSION"));
+use crate::settings::Settings;
 
 /// Options of `pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullArgs {
-    /// Which image of an index: os/arch[/variant]
+    /// Which image of an index: os/arch[/variant], or all
     #[arg(long)]
     platform: Option<String>,
+    /// Get the images of all platforms
+    #[arg(long, conflicts_with = "platform")]
+    all_platforms: bool,
     /// Print nothing but the name
     #[arg(short, long)]
     quiet: bool,
+    /// How progress is shown: auto, bars, plain, json or none
+    #[arg(long, default_value = "auto", conflicts_with = "quiet")]
+    progress: ProgressStyle,
     /// Image
     image: String,
 }
@@ -28,14 +33,26 @@ pub(crate) struct PullArgs {
 /// Gets an image from its registry.
 pub(crate) fn pull(context: &Invocation, args: &PullArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let choice = match &args.platform {
+    let choice = match args.platform.as_deref() {
+        _ if args.all_platforms => PlatformChoice::All,
+        Some("all") => PlatformChoice::All,
         Some(text) => PlatformChoice::Only(platform(text)?),
         None => PlatformChoice::Default,
     };
     let reference = Reference::parse(&args.image)?;
-    let digest = fetch(&engine, &context.settings, &reference, &choice)?;
+    let style = if args.quiet {
+        ProgressStyle::None
+    } else {
+        args.progress
+    };
+    let display = Display::new(style);
+    let options = registry_options(&context.settings)?;
+    let pulled = engine.store().pull(&reference, &choice, &options, &display);
+    display.finish();
     if !args.quiet {
-        render::print(&format!("Digest: {digest}"))?;
+        render::print(&format!("Digest: {}", pulled?.top.digest))?;
+    } else {
+        pulled?;
     }
     render::print(&reference.to_string())?;
     Ok(0)
@@ -48,25 +65,11 @@ pub(crate) fn fetch(
     reference: &Reference,
     choice: &PlatformChoice,
 ) -> anyhow::Result<String> {
-    let docker = match settings::variable("DOCKER_CONFIG")? {
-        Some(dir) => Some(std::path::PathBuf::from(dir).join("config.json")),
-        None => settings::variable("HOME")?
-            .map(|home| std::path::PathBuf::from(home).join(".docker/config.json")),
-    };
-    let inline = settings::variable("DOCKER_AUTH_CONFIG")?;
-    let insecure = settings.get(&settings::INSECURE).split(',').map(str::trim);
-    let options = RegistryOptions {
-        insecure: insecure
-            .filter(|host| !host.is_empty())
-            .map(str::to_owned)
-            .collect(),
-        auth: AuthConfig::load(docker.as_deref(), inline.as_deref())?,
-        user_agent: USER_AGENT,
-        ..RegistryOptions::default()
-    };
-    let pulled = image::pull(engine.store().content(), reference, choice, &options, &())?;
-    engine.store().record_pulled(reference, &pulled.top)?;
-    Ok(pulled.top.digest.to_string())
+    let options = registry_options(settings)?;
+    let display = Display::new(ProgressStyle::Auto);
+    let pulled = engine.store().pull(reference, choice, &options, &display);
+    display.finish();
+    Ok(pulled?.top.digest.to_string())
 }
 
 /// Whether an error says that an image is not in the store.

@@ -1,13 +1,14 @@
 //! `ketch run` and `ketch create`.
 
 use clap::Args;
-use engine::{Created, Engine, Wanted};
+use engine::{ContainerOptions, Created, Engine, EngineError, Explanation};
 use image::{PlatformChoice, Reference};
 
 use super::Invocation;
-use super::options::CreateArgs;
+use super::options::{CreateArgs, Pull};
 use super::pull;
-use crate::{attach, render};
+use crate::attach::{self, End, Terminal};
+use crate::render;
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -15,15 +16,29 @@ pub(crate) struct RunArgs {
     /// Go on in the background and print the id
     #[arg(short, long)]
     detach: bool,
+    /// Print which runtime is chosen and why, and run nothing
+    #[arg(long)]
+    explain: bool,
     #[command(flatten)]
     create: CreateArgs,
 }
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
     let options = args.create.resolve(&context.settings)?;
-    let created = create_container(context, &engine, &options)?;
+    let engine = context.engine()?;
+    let with_image = || WithImage {
+        context,
+        engine: &engine,
+        options: &options,
+    };
+    let pull = args.create.pull()?;
+    if args.explain {
+        let explanation = with_image().get(pull, Engine::explain)?;
+        return explain(&explanation);
+    }
+    let created = with_image().get(pull, Engine::create)?;
+    warn(&created);
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
         session.wait_started()?;
@@ -31,64 +46,107 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let signals = attach::block_signals()?;
-    let terminal = options.console.is_some();
-    let wanted = Wanted {
-        stdin: options.interactive,
-        stdout: true,
-        stderr: !terminal,
-    };
+    let terminal = Terminal::given(options.console.is_some());
+    let wanted = terminal.wanted(options.interactive);
     let session = engine.start_created(&created, options.console, Some(wanted))?;
-    session.wait_started()?;
-    let streams = session.attached(wanted)?;
-    let raw = match terminal && options.interactive {
-        true => attach::RawTerminal::enter().ok(),
-        false => None,
-    };
-    let status = attach::serve(&session, streams, &signals)?;
-    drop(raw);
-    if status.oom_killed {
-        render::line("ketch: the container was killed: it was out of memory (see --memory)");
+    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    Ok(exit_code(&end, &created.config.name))
+}
+
+/// The exit code of a container in the foreground, with a word about an end that is not its own.
+pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
+    match end {
+        End::Exited(status) => {
+            if status.oom_killed {
+                render::line(
+                    "ketch: the container was killed: it was out of memory (see --memory)",
+                );
+            }
+            status.code
+        }
+        End::OutputClosed => {
+            let name = render::clean(name);
+            render::line(&format!(
+                "ketch: standard output is closed; container `{name}` goes on without it"
+            ));
+            attach::OUTPUT_CLOSED
+        }
     }
-    Ok(status.code)
 }
 
 /// Creates a container and prints its id.
 pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
     let options = args.resolve(&context.settings)?;
-    let created = create_container(context, &context.engine()?, &options)?;
+    let engine = context.engine()?;
+    let with_image = WithImage {
+        context,
+        engine: &engine,
+        options: &options,
+    };
+    let created = with_image.get(args.pull()?, Engine::create)?;
+    warn(&created);
     render::print(&created.config.id)?;
     Ok(0)
 }
 
-/// Creates a container; an image that is not in the store is fetched first, `hello` from this
-/// program itself.
-fn create_container(
-    context: &Invocation,
-    engine: &Engine,
-    options: &engine::ContainerOptions,
-) -> anyhow::Result<Created> {
-    let created = match engine.create(options) {
-        Err(engine::EngineError::Image(error)) if pull::is_missing(&error) => {
-            if options.image == "hello" {
-                super::image::load_hello(engine)?;
-            } else {
-                render::line(&format!(
-                    "ketch: `{}` is not here yet, pulling it",
-                    options.image
-                ));
-                let choice = match &options.platform {
-                    Some(platform) => PlatformChoice::Only(platform.clone()),
-                    None => PlatformChoice::Default,
-                };
-                let reference = Reference::parse(&options.image)?;
-                pull::fetch(engine, &context.settings, &reference, &choice)?;
-            }
-            engine.create(options)?
-        }
-        other => other?,
-    };
+/// Says what will not work as its author may think.
+fn warn(created: &Created) {
     for warning in &created.warnings {
-        render::line(&format!("ketch: warning: {warning}"));
+        render::line(&format!("ketch: warning: {}", render::clean(warning)));
     }
-    Ok(created)
+}
+
+/// Prints what `run` would do, one fact a line.
+fn explain(explanation: &Explanation) -> anyhow::Result<u8> {
+    render::print(&format!("runtime: {}", explanation.runtime))?;
+    render::print(&format!("because: {}", render::clean(&explanation.reason)))?;
+    if let Some(kind) = explanation.kind {
+        render::print(&format!("wasm: {kind}"))?;
+    }
+    let command = explanation.command.join(" ");
+    render::print(&format!("command: {}", render::clean(&command)))?;
+    Ok(0)
+}
+
+/// Something that needs the image of these options.
+struct WithImage<'a> {
+    context: &'a Invocation,
+    engine: &'a Engine,
+    options: &'a ContainerOptions,
+}
+
+impl WithImage<'_> {
+    /// Does it; an image that is wanted from elsewhere is fetched first, `hello` from this program
+    /// itself.
+    fn get<T>(
+        &self,
+        pull: Pull,
+        operation: impl Fn(&Engine, &ContainerOptions) -> Result<T, EngineError>,
+    ) -> anyhow::Result<T> {
+        if pull == Pull::Always && self.options.module.is_none() {
+            self.fetch()?;
+        }
+        match operation(self.engine, self.options) {
+            Err(EngineError::Image(error)) if pull == Pull::Missing && pull::is_missing(&error) => {
+                self.fetch()?;
+                Ok(operation(self.engine, self.options)?)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    fn fetch(&self) -> anyhow::Result<()> {
+        let image = &self.options.image;
+        if image == "hello" {
+            return super::image::load_hello(self.engine);
+        }
+        let reference = Reference::parse(image)?;
+        render::line(&format!("ketch: pulling `{}`", reference.familiar()));
+        let choice = match &self.options.platform {
+            Some(platform) => PlatformChoice::Only(platform.clone()),
+            None => PlatformChoice::Default,
+        };
+        pull::fetch(self.engine, &self.context.settings, &reference, &choice)?;
+        Ok(())
+    }
 }

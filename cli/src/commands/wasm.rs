@@ -70,7 +70,8 @@ fn find(context: &Invocation, text: &str) -> anyhow::Result<Target> {
     if path.is_file() {
         let mut head = Vec::new();
         let file = File::open(path).with_context(|| format!("cannot read `{text}`"))?;
-        file.take(detect::HEADER_LEN as u64).read_to_end(&mut head)?;
+        file.take(detect::HEADER_LEN as u64)
+            .read_to_end(&mut head)?;
         let choice = detect::choose_file(text, &head)?;
         return Ok(Target {
             path: path.to_path_buf(),
@@ -82,7 +83,7 @@ fn find(context: &Invocation, text: &str) -> anyhow::Result<Target> {
         ..ContainerOptions::default()
     };
     let explained = context.engine()?.explain(&options)?;
-    let reason = explained.choice.reason.to_string();
+    let reason = explained.reason;
     let Some(path) = explained.module else {
         return Err(Usage(format!("`{text}` is no wasm image: {reason}")).into());
     };
@@ -96,7 +97,11 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let read = file.take(MAX_MODULE_BYTES + 1).read_to_end(&mut bytes);
     read.with_context(failed)?;
     if bytes.len() as u64 > MAX_MODULE_BYTES {
-        let text = format!("`{}` is larger than {} MiB", path.display(), MAX_MODULE_BYTES >> 20);
+        let text = format!(
+            "`{}` is larger than {} MiB",
+            path.display(),
+            MAX_MODULE_BYTES >> 20
+        );
         return Err(Usage(text).into());
     }
     Ok(bytes)
@@ -135,14 +140,30 @@ fn show(context: &Invocation, text: &str) -> anyhow::Result<()> {
 fn grants(info: &WasmInfo) -> Vec<&'static str> {
     let asks = |prefix: &str| info.imports.iter().any(|name| name.starts_with(prefix));
     let rows = [
-        (asks("wasi:filesystem/") || asks("wasi_snapshot_preview1.path_"),
-            "the container's root file system and volumes (--volume, --read-only)"),
-        (asks("wasi:sockets/"), "sockets in the container's network (--network)"),
-        (asks("wasi:http/outgoing-handler") || asks("wasi:http/client"),
-            "outgoing HTTP requests (--network)"),
-        (asks("wasi:config/"), "values of wasi:config (--wasm-config)"),
-        (asks("wasi:keyvalue/"), "a store of wasi:keyvalue (--wasm-keyvalue)"),
-        (asks("wasi:logging/"), "lines of wasi:logging (--wasm-logging)"),
+        (
+            asks("wasi:filesystem/") || asks("wasi_snapshot_preview1.path_"),
+            "the container's root file system and volumes (--volume, --read-only)",
+        ),
+        (
+            asks("wasi:sockets/"),
+            "sockets in the container's network (--network)",
+        ),
+        (
+            asks("wasi:http/outgoing-handler") || asks("wasi:http/client"),
+            "outgoing HTTP requests (--network)",
+        ),
+        (
+            asks("wasi:config/"),
+            "values of wasi:config (--wasm-config)",
+        ),
+        (
+            asks("wasi:keyvalue/"),
+            "a store of wasi:keyvalue (--wasm-keyvalue)",
+        ),
+        (
+            asks("wasi:logging/"),
+            "lines of wasi:logging (--wasm-logging)",
+        ),
     ];
     let asked = rows.into_iter().filter(|(asked, _)| *asked);
     asked.map(|(_, text)| text).collect()
@@ -150,18 +171,17 @@ fn grants(info: &WasmInfo) -> Vec<&'static str> {
 
 fn compile(context: &Invocation, text: &str) -> anyhow::Result<()> {
     let target = find(context, text)?;
-    let compiled =
-        context
-            .engine()?
-            .compile_module(&target.path, text, &WasmOptions::default())?;
+    let compiled = context
+        .engine()?
+        .compile_module(&target.path, text, &WasmOptions::default())?;
     render::print(&compiled.path.display().to_string())?;
     Ok(())
 }
 
 fn wrap(context: &Invocation, file: &Path, name: &str, as_image: bool) -> anyhow::Result<()> {
     let bytes = read(file)?;
-    let info = inspect::inspect(&bytes)
-        .with_context(|| format!("cannot wrap `{}`", file.display()))?;
+    let info =
+        inspect::inspect(&bytes).with_context(|| format!("cannot wrap `{}`", file.display()))?;
     let name = Reference::parse(name)?;
     let engine = context.engine()?;
     let title = file.file_name().unwrap_or_default().to_string_lossy();
@@ -172,7 +192,10 @@ fn wrap(context: &Invocation, file: &Path, name: &str, as_image: bool) -> anyhow
             platform: Some(Platform::new("wasi", "wasm", None)),
             ..ImportOptions::default()
         };
-        engine.store().import(&*archive(&title, &bytes)?, &options)?.to_string()
+        engine
+            .store()
+            .import(&*archive(&title, &bytes)?, &options)?
+            .to_string()
     } else {
         let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
         wasm_artifact::write(dir.path(), &name.to_string(), &title, &bytes, &info)?;

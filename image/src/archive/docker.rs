@@ -10,6 +10,7 @@ use crate::decode::Compression;
 use crate::digest::Digest;
 use crate::document::Descriptor;
 use crate::error::ImageError;
+use crate::lease::Lease;
 
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(super) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -36,9 +37,10 @@ struct Manifest<'a> {
     layers: &'a [Descriptor],
 }
 
-/// Writes a manifest into the content store.
-pub(super) fn put_manifest(
+/// Writes a manifest into the content store, under the lease.
+pub(crate) fn put_manifest(
     content: &ContentStore,
+    lease: &Lease,
     config: &Descriptor,
     layers: &[Descriptor],
 ) -> Result<Descriptor, ImageError> {
@@ -52,9 +54,12 @@ pub(super) fn put_manifest(
         what: "a manifest",
         source: error.into(),
     })?;
+    let digest = Digest::of(&bytes);
+    lease.add([digest])?;
+    content.put(&bytes)?;
     Ok(Descriptor {
         media_type: MANIFEST.to_owned(),
-        digest: content.put(&bytes)?,
+        digest,
         size: bytes.len() as u64,
     })
 }
@@ -62,6 +67,7 @@ pub(super) fn put_manifest(
 /// Makes the manifest that Docker's format does not have.
 pub(super) fn manifest_of(
     content: &ContentStore,
+    lease: &Lease,
     intake: &Intake<'_>,
     image: &DockerImage,
 ) -> Result<Descriptor, ImageError> {
@@ -80,7 +86,7 @@ pub(super) fn manifest_of(
             size,
         });
     }
-    put_manifest(content, &config, &layers)
+    put_manifest(content, lease, &config, &layers)
 }
 
 fn layer_type(content: &ContentStore, digest: &Digest) -> Result<&'static str, ImageError> {

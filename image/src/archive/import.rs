@@ -12,6 +12,7 @@ use crate::decode::decoder;
 use crate::digest::{DiffId, Digest};
 use crate::document::Descriptor;
 use crate::error::ImageError;
+use crate::lease::Lease;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Store, now};
@@ -28,6 +29,9 @@ pub struct ImportOptions {
     pub message: Option<String>,
     /// The platform it is for; the host's by default.
     pub platform: Option<Platform>,
+    /// When it was made (RFC 3339); now by default. With a fixed time the same archive gives the
+    /// same image.
+    pub created: Option<String>,
 }
 
 impl Store {
@@ -40,9 +44,9 @@ impl Store {
         for change in &options.changes {
             apply_change(&mut config.config, change)?;
         }
-        let mut added = Vec::new();
-        let result = self.import_as(reader, options, config, &mut added);
-        let swept = self.discard_unreferenced(&added);
+        let lease = self.lease()?;
+        let result = self.import_as(reader, options, config, &lease);
+        let swept = self.discard_leased(lease);
         let id = result?;
         swept?;
         Ok(id)
@@ -53,11 +57,11 @@ impl Store {
         reader: impl Read,
         options: &ImportOptions,
         mut config: ImageConfig,
-        added: &mut Vec<Digest>,
+        lease: &Lease,
     ) -> Result<Digest, ImageError> {
-        let (layer, diff_id) = self.import_layer(reader, added)?;
+        let (layer, diff_id) = self.import_layer(reader, lease)?;
         let platform = options.platform.clone().unwrap_or_else(Platform::host);
-        let created = now();
+        let created = options.created.clone().unwrap_or_else(now);
         config.created = Some(created.clone());
         platform.os().clone_into(&mut config.os);
         platform.architecture().clone_into(&mut config.architecture);
@@ -77,12 +81,12 @@ impl Store {
         })?;
         let config = Descriptor {
             media_type: CONFIG.to_owned(),
-            digest: self.content.put(&bytes)?,
+            digest: Digest::of(&bytes),
             size: bytes.len() as u64,
         };
-        added.push(config.digest);
-        let manifest = put_manifest(&self.content, &config, std::slice::from_ref(&layer))?;
-        added.push(manifest.digest);
+        lease.add([config.digest])?;
+        self.content.put(&bytes)?;
+        let manifest = put_manifest(&self.content, lease, &config, std::slice::from_ref(&layer))?;
         let names: Vec<_> = options.name.clone().into_iter().collect();
         self.record(&names, &manifest, None)?;
         Ok(config.digest)
@@ -93,7 +97,7 @@ impl Store {
     fn import_layer(
         &self,
         reader: impl Read,
-        added: &mut Vec<Digest>,
+        lease: &Lease,
     ) -> Result<(Descriptor, DiffId), ImageError> {
         let (_, decoder) = decoder(reader)?;
         let blob = self.content.writer(None, None)?;
@@ -128,10 +132,11 @@ impl Store {
                 what: "a layer",
                 source,
             })?;
-        let (digest, size, is_new) = blob.finish_noting_new()?;
-        if is_new {
-            added.push(digest);
-        }
+        let blob = blob.verify()?;
+        let (digest, size) = (blob.digest, blob.size);
+        lease.add([digest])?;
+        blob.sync()?;
+        blob.publish()?;
         let layer = Descriptor {
             media_type: LAYER_GZIP.to_owned(),
             digest,

@@ -3,18 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::mpsc::Sender;
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 
-use crate::content::ContentStore;
+use crate::content::{ContentStore, VerifiedBlob};
 use crate::decode::decoder;
 use crate::digest::Digest;
 use crate::document::MAX_DOCUMENT;
 use crate::error::ImageError;
+use crate::lease::Lease;
 use crate::progress::{Outcome, Progress, Task};
 use crate::tarwalk::{EntryKind, EntryPath, TarWalk};
 
@@ -24,6 +26,8 @@ const MAX_FILES: usize = 100_000;
 /// The longest path: two digests fit.
 const MAX_PATH: usize = 255;
 
+const COPY_BUFFER: usize = 256 * 1024;
+
 /// How many links lead from a path to its file at most.
 const MAX_LINKS: usize = 8;
 
@@ -31,25 +35,32 @@ const MAX_LINKS: usize = 8;
 pub(super) struct Intake<'a> {
     content: &'a ContentStore,
     progress: &'a dyn Progress,
+    lease: &'a Lease,
     files: BTreeMap<EntryPath, (Digest, u64)>,
     links: BTreeMap<EntryPath, EntryPath>,
-    /// Blobs that were not there before.
-    pub(super) added: Vec<Digest>,
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(content: &'a ContentStore, progress: &'a dyn Progress) -> Self {
+    pub(super) fn new(
+        content: &'a ContentStore,
+        lease: &'a Lease,
+        progress: &'a dyn Progress,
+    ) -> Self {
         Self {
             content,
             progress,
+            lease,
             files: BTreeMap::new(),
             links: BTreeMap::new(),
-            added: Vec::new(),
         }
     }
 
     /// Reads a tar archive, compressed or not.
-    pub(super) fn read_tar(&mut self, reader: impl Read) -> Result<(), ImageError> {
+    pub(super) fn read_tar(
+        &mut self,
+        reader: impl Read,
+        queue: &Sender<VerifiedBlob>,
+    ) -> Result<(), ImageError> {
         let (_, decoder) = decoder(reader)?;
         let mut walk = TarWalk::new(decoder);
         while let Some(entry) = walk.next_entry()? {
@@ -64,7 +75,7 @@ impl<'a> Intake<'a> {
             match &entry.kind {
                 EntryKind::Directory => {}
                 EntryKind::File { size, sparse: None } => {
-                    self.take(path, Some(*size), &mut walk)?;
+                    self.take(path, Some(*size), &mut walk, queue)?;
                 }
                 EntryKind::Symlink(target) => {
                     let from = path.split().map(|(parent, _)| parent).unwrap_or_default();
@@ -86,7 +97,11 @@ impl<'a> Intake<'a> {
     }
 
     /// Reads an OCI layout directory.
-    pub(super) fn read_dir(&mut self, dir: &Path) -> Result<(), ImageError> {
+    pub(super) fn read_dir(
+        &mut self,
+        dir: &Path,
+        queue: &Sender<VerifiedBlob>,
+    ) -> Result<(), ImageError> {
         let failed = |error: Errno| ImageError::Read {
             path: dir.to_path_buf(),
             source: error.into(),
@@ -94,7 +109,7 @@ impl<'a> Intake<'a> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(dir, flags, Mode::empty()).map_err(failed)?;
         for name in ["index.json", "manifest.json"] {
-            self.take_file(&root, name, name)
+            self.take_file(&root, name, name, queue)
                 .map_err(flatten(&failed))?;
         }
         let flags = flags | OFlags::NOFOLLOW;
@@ -111,7 +126,7 @@ impl<'a> Intake<'a> {
             };
             if Digest::parse_hex(name).is_ok() {
                 let path = format!("blobs/sha256/{name}");
-                self.take_file(&blobs, name, &path)
+                self.take_file(&blobs, name, &path, queue)
                     .map_err(flatten(&failed))?;
                 self.check_count()?;
             }
@@ -119,7 +134,13 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
-    fn take_file(&mut self, dir: &OwnedFd, name: &str, path: &str) -> Result<(), TakeFault> {
+    fn take_file(
+        &mut self,
+        dir: &OwnedFd,
+        name: &str,
+        path: &str,
+        queue: &Sender<VerifiedBlob>,
+    ) -> Result<(), TakeFault> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match openat(dir, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(()),
@@ -137,7 +158,7 @@ impl<'a> Intake<'a> {
         }
         let size = u64::try_from(stat.st_size).ok();
         let path = EntryPath::parse(path.as_bytes()).map_err(refuse)?;
-        self.take(path, size, &mut File::from(file))
+        self.take(path, size, &mut File::from(file), queue)
             .map_err(TakeFault::Image)
     }
 
@@ -155,6 +176,7 @@ impl<'a> Intake<'a> {
         path: EntryPath,
         size: Option<u64>,
         body: &mut impl Read,
+        queue: &Sender<VerifiedBlob>,
     ) -> Result<(), ImageError> {
         let expected = blob_name(&path)?;
         if let Some(digest) = &expected {
@@ -163,17 +185,17 @@ impl<'a> Intake<'a> {
         let result = self.store(expected.as_ref(), body);
         if let Some(digest) = &expected {
             let outcome = match &result {
-                Ok((_, _, true)) => Outcome::Done,
-                Ok((_, _, false)) => Outcome::AlreadyThere,
+                Ok(_) if self.content.has(digest) => Outcome::AlreadyThere,
+                Ok(_) => Outcome::Done,
                 Err(_) => Outcome::Failed,
             };
             self.progress.end(Task::Load, digest, outcome);
         }
-        let (digest, size, is_new) = result?;
-        if is_new {
-            self.added.push(digest);
-        }
-        self.files.insert(path, (digest, size));
+        let blob = result?;
+        self.lease.add([blob.digest])?;
+        self.files.insert(path, (blob.digest, blob.size));
+        // Whoever reads the queue ends after it is dropped, not before.
+        drop(queue.send(blob));
         Ok(())
     }
 
@@ -181,23 +203,30 @@ impl<'a> Intake<'a> {
         &self,
         expected: Option<&Digest>,
         body: &mut impl Read,
-    ) -> Result<(Digest, u64, bool), ImageError> {
+    ) -> Result<VerifiedBlob, ImageError> {
         let mut writer = self.content.writer(expected, None)?;
-        let copied = match expected {
-            Some(digest) => {
-                let progress = self.progress;
-                let mut watched = crate::decode::Watched::new(body, |bytes: &[u8]| {
-                    progress.advance(Task::Load, digest, bytes.len() as u64);
-                });
-                io::copy(&mut watched, &mut writer)
+        let mut buffer = vec![0; COPY_BUFFER];
+        loop {
+            let count = match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => {
+                    let what = "the archive";
+                    return Err(ImageError::ReadStream { what, source });
+                }
+            };
+            writer
+                .write_all(buffer.get(..count).unwrap_or_default())
+                .map_err(|source| ImageError::WriteStream {
+                    what: "a blob of the archive",
+                    source,
+                })?;
+            if let Some(digest) = expected {
+                self.progress.advance(Task::Load, digest, count as u64);
             }
-            None => io::copy(body, &mut writer),
-        };
-        copied.map_err(|source| ImageError::ReadStream {
-            what: "the archive",
-            source,
-        })?;
-        writer.finish_noting_new()
+        }
+        writer.verify()
     }
 
     /// The blob that a path of the archive leads to.

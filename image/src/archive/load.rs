@@ -3,12 +3,18 @@
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Mutex;
+use std::sync::mpsc::Sender;
 
 use super::docker::{DockerImage, manifest_of};
 use super::intake::Intake;
+use super::settle::{Ahead, Settler};
+use crate::content::VerifiedBlob;
 use crate::digest::Digest;
-use crate::document::{Descriptor, Document};
+use crate::document::{Descriptor, Document, tar_layers};
 use crate::error::ImageError;
+use crate::graph::candidates;
+use crate::lease::Lease;
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -41,9 +47,9 @@ impl Store {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>, ImageError> {
-        let mut intake = Intake::new(&self.content, progress);
-        let read = intake.read_tar(reader);
-        self.finish_load(intake, read, platform)
+        self.load_by(platform, progress, |intake, queue| {
+            intake.read_tar(reader, queue)
+        })
     }
 
     /// Loads images from an OCI layout directory, as [`Self::load`].
@@ -56,33 +62,63 @@ impl Store {
         platform: Option<&Platform>,
         progress: &dyn Progress,
     ) -> Result<Vec<Loaded>, ImageError> {
-        let mut intake = Intake::new(&self.content, progress);
-        let read = intake.read_dir(dir);
-        self.finish_load(intake, read, platform)
+        self.load_by(platform, progress, |intake, queue| {
+            intake.read_dir(dir, queue)
+        })
     }
 
-    fn finish_load(
+    fn load_by(
         &self,
-        mut intake: Intake<'_>,
-        read: Result<(), ImageError>,
         platform: Option<&Platform>,
+        progress: &dyn Progress,
+        read: impl FnOnce(&mut Intake<'_>, &Sender<VerifiedBlob>) -> Result<(), ImageError>,
     ) -> Result<Vec<Loaded>, ImageError> {
-        let result = read.and_then(|()| self.record_all(&mut intake, platform));
-        let swept = self.discard_unreferenced(&intake.added);
+        let lease = self.lease()?;
+        let result = self.load_leased(&lease, platform, progress, read);
+        // What no image of the archive needs, and after a failure all of it.
+        let swept = self.discard_leased(lease);
         let loaded = result?;
         swept?;
         Ok(loaded)
     }
 
+    fn load_leased(
+        &self,
+        lease: &Lease,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+        read: impl FnOnce(&mut Intake<'_>, &Sender<VerifiedBlob>) -> Result<(), ImageError>,
+    ) -> Result<Vec<Loaded>, ImageError> {
+        let mut intake = Intake::new(&self.content, lease, progress);
+        let settler = Settler {
+            content: &self.content,
+            layers: &self.layers,
+            lease,
+            progress,
+            // Of several platforms one would be unpacked for nothing.
+            ahead: platform.map_or(Ahead::Unpack, |_| Ahead::No),
+            failure: Mutex::default(),
+        };
+        let read = std::thread::scope(|scope| {
+            let queue = settler.start(scope);
+            read(&mut intake, &queue)
+        });
+        read?;
+        settler.into_result()?;
+        self.record_all(&intake, lease, platform, progress)
+    }
+
     fn record_all(
         &self,
-        intake: &mut Intake<'_>,
+        intake: &Intake<'_>,
+        lease: &Lease,
         platform: Option<&Platform>,
+        progress: &dyn Progress,
     ) -> Result<Vec<Loaded>, ImageError> {
         let tops = if let Some(bytes) = intake.document("index.json")? {
             tops_of_index(&bytes)?
         } else if let Some(bytes) = intake.document("manifest.json")? {
-            self.tops_of_docker(intake, &bytes)?
+            self.tops_of_docker(intake, lease, &bytes)?
         } else {
             return Err(ImageError::InvalidArchive {
                 reason: "it has neither `index.json` nor `manifest.json`".to_owned(),
@@ -93,6 +129,9 @@ impl Store {
                 reason: "it holds no image".to_owned(),
             });
         }
+        for (top, _) in &tops {
+            self.unpack_runnable(top, platform, progress)?;
+        }
         let mut loaded = Vec::new();
         for (top, names) in tops {
             let ids = self.record(&names, &top, platform).map_err(incomplete)?;
@@ -101,9 +140,32 @@ impl Store {
         Ok(loaded)
     }
 
+    /// Unpacks the images below `top` that this machine can run, or of the platform that is wanted:
+    /// what cannot be unpacked is no image.
+    fn unpack_runnable(
+        &self,
+        top: &Descriptor,
+        platform: Option<&Platform>,
+        progress: &dyn Progress,
+    ) -> Result<(), ImageError> {
+        let ours = match platform {
+            Some(platform) => vec![platform.clone()],
+            None => vec![Platform::host(), Platform::wasi()],
+        };
+        for found in candidates(&self.content, top)? {
+            let is_ours = ours.iter().any(|ours| found.platform.serves(ours));
+            if is_ours || found.platform.is_unknown() {
+                let layers = tar_layers(&found.descriptor.digest, &found.manifest, &found.config)?;
+                self.layers.ensure(&layers, progress)?;
+            }
+        }
+        Ok(())
+    }
+
     fn tops_of_docker(
         &self,
-        intake: &mut Intake<'_>,
+        intake: &Intake<'_>,
+        lease: &Lease,
         bytes: &[u8],
     ) -> Result<Vec<(Descriptor, Vec<Reference>)>, ImageError> {
         let images: Vec<DockerImage> =
@@ -114,8 +176,7 @@ impl Store {
             })?;
         let mut tops = Vec::new();
         for image in &images {
-            let top = manifest_of(&self.content, intake, image)?;
-            intake.added.push(top.digest);
+            let top = manifest_of(&self.content, lease, intake, image)?;
             let names = image.repo_tags.iter().flatten();
             let names = names
                 .map(|name| Reference::parse(name))

@@ -7,7 +7,9 @@ mod import;
 mod intake;
 mod load;
 mod save;
+mod settle;
 
 pub use change::apply_change;
+pub(crate) use docker::put_manifest;
 pub use import::ImportOptions;
 pub use load::Loaded;

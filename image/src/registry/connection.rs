@@ -1,135 +1,208 @@
-//! A conversation with one registry about one repository: the HTTP client, the scheme, and the
-//! authorization once the registry has asked for it.
+//! A conversation with one registry about one repository: the scheme, and the authorization once
+//! the registry has asked for it.
 
-use std::cell::RefCell;
-use std::fs;
-use std::path::Path;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
-use oci_distribution::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::redirect::{Attempt, Policy};
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::header::{ACCEPT, HeaderMap, RETRY_AFTER};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
-use super::endpoint::{Transport, api_host};
+use super::endpoint::{Endpoint, Transport};
 use super::error::{RegistryError, unreachable};
-use super::pull::RegistryOptions;
+use super::http;
+use super::options::RegistryOptions;
 use super::retry::Failure;
 use super::token::{self, Authorization, Challenge};
 use crate::auth::Credentials;
 use crate::error::ImageError;
 use crate::reference::Reference;
 
-/// A host that does not answer the first packet by then is down.
-pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be silent: registries fetch from slow storage, but not that slow.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Registries redirect to their storage, once or twice.
-const MAX_REDIRECTS: usize = 5;
-/// The largest file of certificates that is read: the bundles of systems have 250 KiB.
-const MAX_CERTIFICATES: u64 = 4 * 1024 * 1024;
+/// What is to be done in the repository: decides what a token is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Nothing in a repository: credentials are checked, or a catalogue is read.
+    Registry,
+    /// Reading.
+    Pull,
+    /// Reading and writing; blobs may be taken from these repositories of the same registry.
+    Push { from: Vec<String> },
+}
 
-/// The registry of a reference, ready to be asked. Used by one thread.
-pub(super) struct Connection<'a> {
-    pub(super) reference: &'a Reference,
+/// A registry, ready to be asked. Used by one thread.
+pub(super) struct Connection {
+    pub(super) endpoint: Endpoint,
     pub(super) http: reqwest::Client,
     pub(super) credentials: Credentials,
-    options: &'a RegistryOptions,
-    scheme: &'static str,
+    pub(super) access: Access,
+    /// The image that it is about, as messages name it.
+    image: String,
+    scheme: Cell<Option<&'static str>>,
     authorization: RefCell<Option<Authorization>>,
 }
 
-impl<'a> Connection<'a> {
-    /// Finds out how to speak to the registry. Nothing is sent to one that needs TLS.
-    pub(super) async fn open(
-        reference: &'a Reference,
-        options: &'a RegistryOptions,
+impl Connection {
+    /// Prepares to speak to `endpoint` about `reference`. Nothing is sent yet.
+    pub(super) fn open(
+        reference: &Reference,
+        endpoint: Endpoint,
+        access: Access,
+        options: &RegistryOptions,
     ) -> Result<Self, ImageError> {
-        install_crypto();
-        let http = http_client(reference.registry(), options)?;
-        let host = api_host(reference.registry());
-        let scheme = match Transport::of(reference.registry(), &options.insecure) {
-            Transport::PlainAllowed if speaks_plain(&http, host).await => "http",
-            Transport::PlainAllowed | Transport::Tls => "https",
+        let own = Reference::parse(&format!("{}/{}", endpoint.registry, endpoint.repository))?;
+        Self::with_credentials(
+            reference.familiar(),
+            endpoint,
+            access,
+            options,
+            options.auth.credentials(&own)?,
+        )
+    }
+
+    pub(super) fn with_credentials(
+        image: String,
+        endpoint: Endpoint,
+        access: Access,
+        options: &RegistryOptions,
+        credentials: Credentials,
+    ) -> Result<Self, ImageError> {
+        let scheme = match endpoint.transport {
+            Transport::Tls => Some("https"),
+            Transport::Plain => Some("http"),
+            Transport::PlainAllowed => None,
         };
         Ok(Self {
-            reference,
-            http,
-            credentials: options.auth.credentials(reference)?,
-            options,
-            scheme,
+            http: http::client(&endpoint, options)?,
+            credentials,
+            access,
+            image,
+            scheme: Cell::new(scheme),
             authorization: RefCell::new(None),
+            endpoint,
         })
     }
 
     pub(super) fn registry(&self) -> &str {
-        self.reference.registry()
+        &self.endpoint.registry
+    }
+
+    pub(super) fn image(&self) -> &str {
+        &self.image
     }
 
     pub(super) fn uses_tls(&self) -> bool {
-        self.scheme == "https"
+        self.scheme.get() != Some("http")
     }
 
-    pub(super) fn authorization(&self) -> Option<Authorization> {
-        self.authorization.borrow().clone()
+    /// The path of something in the repository.
+    pub(super) fn path(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.endpoint.repository)
     }
 
-    /// A configuration of the blob client that agrees with this connection.
-    pub(super) fn blob_client_config(&self) -> Result<ClientConfig, ImageError> {
-        let extra_root_certificates = read_certificates(self.options)?
-            .into_iter()
-            .map(|data| Certificate {
-                encoding: CertificateEncoding::Pem,
-                data,
-            })
-            .collect();
-        Ok(ClientConfig {
-            protocol: if self.uses_tls() {
-                ClientProtocol::Https
-            } else {
-                ClientProtocol::Http
-            },
-            extra_root_certificates,
-            connect_timeout: Some(CONNECT_TIMEOUT),
-            read_timeout: Some(IDLE_TIMEOUT),
-            user_agent: self.options.user_agent,
-            ..ClientConfig::default()
+    /// The address of `path` below `/v2/`. `None` for a path that is none.
+    pub(super) fn url(&self, path: &str) -> Result<Url, ImageError> {
+        let scheme = self.scheme.get().unwrap_or("https");
+        let text = format!("{scheme}://{}/v2/{path}", self.endpoint.api_host());
+        Url::parse(&text).map_err(|error| {
+            RegistryError::Prepare {
+                registry: self.registry().to_owned(),
+                source: error.into(),
+            }
+            .into()
         })
     }
 
-    /// The repository in the terms of the blob client.
-    pub(super) fn blob_repository(&self) -> oci_distribution::Reference {
-        oci_distribution::Reference::with_tag(
-            api_host(self.registry()).to_owned(),
-            self.reference.repository().to_owned(),
-            String::new(),
-        )
-    }
-
-    /// Fetches `path` below `/v2/`, proving who we are when the registry asks. `missing` is what a
-    /// 404 means.
+    /// Asks for `path` below `/v2/`; `missing` is what a 404 means.
     pub(super) async fn get(
         &self,
         path: &str,
         accept: &str,
         missing: impl FnOnce() -> RegistryError,
     ) -> Result<Response, Failure> {
-        let request = || self.http.get(self.url(path)).header("Accept", accept);
-        let mut response = self.send(self.authorized(request())).await?;
-        if response.status() == StatusCode::UNAUTHORIZED {
-            self.authorize(response.headers()).await?;
-            response = self.send(self.authorized(request())).await?;
-        }
+        let response = self
+            .ask(Method::GET, path, |request| request.header(ACCEPT, accept))
+            .await?;
         if response.status().is_success() {
             return Ok(response);
         }
         Err(self.refusal(response.status(), response.headers(), missing))
     }
 
-    /// Gets a new authorization, because the registry no longer takes the old one.
-    pub(super) async fn renew(&self) -> Result<(), Failure> {
-        let response = self.send(self.http.get(self.url(""))).await?;
-        self.authorize(response.headers()).await
+    /// Sends a request for `path` below `/v2/`, proving who we are when the registry asks. Any
+    /// status but 401 is an answer.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        if self.scheme.get().is_none()
+            && let Some(response) = self.first_contact(&method, path, &prepare).await?
+        {
+            return self
+                .settle(response, &self.url(path)?, method, prepare)
+                .await;
+        }
+        let url = self.url(path)?;
+        self.send_to(&url, method, prepare).await
+    }
+
+    /// As [`Self::ask`], for an address that the registry gave. Another host gets no
+    /// authorization.
+    pub(super) async fn send_to(
+        &self,
+        url: &Url,
+        method: Method,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        let request = prepare(self.http.request(method.clone(), url.clone()));
+        if url.origin() != self.url("")?.origin() {
+            return self.send(request).await;
+        }
+        let response = self.send(self.authorized(request)).await?;
+        self.settle(response, url, method, prepare).await
+    }
+
+    /// Answers a challenge, when `response` is one, and asks again.
+    async fn settle(
+        &self,
+        response: Response,
+        url: &Url,
+        method: Method,
+        prepare: impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, Failure> {
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        // Not known yet, or no longer taken: tokens end after some minutes.
+        self.authorize(response.headers()).await?;
+        let request = prepare(self.http.request(method, url.clone()));
+        let response = self.send(self.authorized(request)).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            return Err(self.denied().into());
+        }
+        Ok(response)
+    }
+
+    /// The first request decides whether a registry that may speak plain HTTP does: servers that
+    /// want TLS answer with status 400, hang up, or redirect. Nothing secret is in it.
+    async fn first_contact(
+        &self,
+        method: &Method,
+        path: &str,
+        prepare: &impl Fn(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Option<Response>, Failure> {
+        self.scheme.set(Some("http"));
+        let url = self.url(path)?;
+        let answer = prepare(self.http.request(method.clone(), url)).send().await;
+        let plain = answer.ok().filter(|answer| {
+            answer.status() != StatusCode::BAD_REQUEST && answer.url().scheme() == "http"
+        });
+        if plain.is_none() {
+            self.scheme.set(Some("https"));
+        }
+        Ok(plain)
     }
 
     async fn authorize(&self, headers: &HeaderMap) -> Result<(), Failure> {
@@ -178,7 +251,7 @@ impl<'a> Connection<'a> {
         }
     }
 
-    pub(super) fn busy(&self, status: StatusCode, after: Option<Duration>) -> Failure {
+    fn busy(&self, status: StatusCode, after: Option<Duration>) -> Failure {
         let error = RegistryError::Unavailable {
             registry: self.registry().to_owned(),
             status: status.as_u16(),
@@ -191,7 +264,7 @@ impl<'a> Connection<'a> {
 
     pub(super) fn denied(&self) -> RegistryError {
         RegistryError::Denied {
-            image: self.reference.familiar(),
+            image: self.image.clone(),
             registry: self.registry().to_owned(),
         }
     }
@@ -212,11 +285,6 @@ impl<'a> Connection<'a> {
         .into()
     }
 
-    fn url(&self, path: &str) -> String {
-        let host = api_host(self.registry());
-        format!("{}://{host}/v2/{path}", self.scheme)
-    }
-
     /// Reads a body that must have at most `max` bytes.
     pub(super) async fn read_bounded(
         &self,
@@ -235,83 +303,31 @@ impl<'a> Connection<'a> {
     }
 }
 
-/// Only seconds are understood; a date means that we wait as long as we would anyway.
+/// How long the registry wants to be left alone: in seconds, or until a date (RFC 9110 section
+/// 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-/// Whether the host answers in plain HTTP. Servers that speak TLS answer with status 400 or hang up.
-async fn speaks_plain(http: &reqwest::Client, host: &str) -> bool {
-    match http.get(format!("http://{host}/v2/")).send().await {
-        Ok(answer) => answer.status() != StatusCode::BAD_REQUEST && answer.url().scheme() == "http",
-        Err(_) => false,
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
     }
+    let until = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+    (until - OffsetDateTime::now_utc()).try_into().ok()
 }
 
-/// reqwest takes the process-wide provider. Another one, installed by the program around us, does
-/// as well.
-fn install_crypto() {
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_err()
-    {
-        tracing::trace!("a crypto provider is installed already");
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn http_client(
-    registry: &str,
-    options: &RegistryOptions,
-) -> Result<reqwest::Client, RegistryError> {
-    let mut authorities = Vec::new();
-    for (path, pem) in options.extra_ca.iter().zip(read_certificates(options)?) {
-        let invalid = |source: reqwest::Error| RegistryError::Certificates {
-            path: path.clone(),
-            source: source.into(),
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers)
         };
-        authorities.extend(reqwest::Certificate::from_pem_bundle(&pem).map_err(invalid)?);
+        assert_eq!(of("7"), Some(Duration::from_secs(7)));
+        assert_eq!(of("Wed, 21 Oct 2015 07:28:00 GMT"), None);
+        assert!(of("Wed, 21 Oct 2122 07:28:00 GMT").is_some());
+        assert_eq!(of("soon"), None);
     }
-    reqwest::Client::builder()
-        .tls_certs_merge(authorities)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(IDLE_TIMEOUT)
-        .user_agent(options.user_agent)
-        .redirect(Policy::custom(redirect))
-        .build()
-        .map_err(|source| RegistryError::Prepare {
-            registry: registry.to_owned(),
-            source: source.into(),
-        })
-}
-
-/// reqwest itself drops `Authorization` when host, port or scheme change.
-fn redirect(attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    let from_tls = attempt
-        .previous()
-        .last()
-        .is_some_and(|from| from.scheme() == "https");
-    if from_tls && attempt.url().scheme() != "https" {
-        return attempt.error("it redirects to an address without TLS");
-    }
-    if attempt.previous().len() > MAX_REDIRECTS {
-        return attempt.error("it redirects too often");
-    }
-    attempt.follow()
-}
-
-fn read_certificates(options: &RegistryOptions) -> Result<Vec<Vec<u8>>, RegistryError> {
-    let read = |path: &Path| match fs::metadata(path)?.len() {
-        0..=MAX_CERTIFICATES => fs::read(path),
-        _ => Err(std::io::ErrorKind::FileTooLarge.into()),
-    };
-    let paths = options.extra_ca.iter();
-    paths
-        .map(|path| {
-            read(path).map_err(|source| RegistryError::Certificates {
-                path: path.clone(),
-                source: source.into(),
-            })
-        })
-        .collect()
 }

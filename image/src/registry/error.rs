@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use oci_distribution::errors::OciEnvelope;
+
 use crate::digest::Digest;
 use crate::error::{BoxedCause, ErrorKind, ImageError};
 
@@ -139,6 +141,37 @@ pub enum RegistryError {
         source: BoxedCause,
     },
 
+    /// A mirror whose address is none.
+    #[error("`{mirror}` is not a mirror of the form `[http://|https://]host[:port][/prefix]`")]
+    InvalidMirror {
+        /// What was given.
+        mirror: String,
+    },
+
+    /// A proxy whose address is none. It may hold a password and is not repeated.
+    #[error("the address of a proxy is not of the form `[http://][user:password@]host:port`")]
+    InvalidProxy,
+
+    /// A blob or a manifest could not be sent.
+    #[error("cannot send {what} to registry `{registry}`")]
+    Send {
+        /// A blob or a manifest.
+        what: String,
+        /// The registry.
+        registry: String,
+        /// The cause.
+        source: Box<ImageError>,
+    },
+
+    /// The file with credentials could not be written.
+    #[error("cannot write credentials to `{}`", path.display())]
+    WriteCredentials {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+
     /// No HTTP client could be made.
     #[error("cannot prepare a connection to registry `{registry}`")]
     Prepare {
@@ -159,13 +192,16 @@ impl RegistryError {
                 ErrorKind::Unavailable
             }
             Self::Denied { .. } | Self::InsecureRealm { .. } => ErrorKind::Denied,
-            Self::Fetch { source, .. } => source.kind(),
-            Self::Answer { .. } | Self::InvalidCredentials { .. } | Self::Certificates { .. } => {
-                ErrorKind::InvalidInput
-            }
-            Self::ReadCredentials { .. } | Self::CredentialHelper { .. } | Self::Prepare { .. } => {
-                ErrorKind::Internal
-            }
+            Self::Fetch { source, .. } | Self::Send { source, .. } => source.kind(),
+            Self::InvalidMirror { .. }
+            | Self::InvalidProxy
+            | Self::Answer { .. }
+            | Self::InvalidCredentials { .. }
+            | Self::Certificates { .. } => ErrorKind::InvalidInput,
+            Self::ReadCredentials { .. }
+            | Self::WriteCredentials { .. }
+            | Self::CredentialHelper { .. }
+            | Self::Prepare { .. } => ErrorKind::Internal,
         }
     }
 
@@ -174,11 +210,11 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Denied { .. } => Some(
-                "check the name; if the image is private, add credentials to docker's config.json"
+                "check the name; if the image is private, prove who you are with `ketch login`"
                     .to_owned(),
             ),
             Self::Unreachable { hint, .. } => hint.map(str::to_owned),
-            Self::Fetch { source, .. } => source.hint(),
+            Self::Fetch { source, .. } | Self::Send { source, .. } => source.hint(),
             _ => None,
         }
     }
@@ -231,4 +267,17 @@ fn tls_error<'a>(mut error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Err
         error = wrapped;
     }
     error.downcast_ref()
+}
+
+/// What a registry says about a refusal (distribution-spec v1.1.1 "Error codes").
+pub(super) fn words(body: &[u8], status: u16) -> String {
+    let envelope: Option<OciEnvelope> = serde_json::from_slice(body).ok();
+    let first = envelope.and_then(|envelope| envelope.errors.into_iter().next());
+    match first {
+        Some(error) if error.message.is_empty() => {
+            format!("HTTP status {status}: {:?}", error.code)
+        }
+        Some(error) => format!("HTTP status {status}: {}", quote(&error.message)),
+        None => format!("HTTP status {status}"),
+    }
 }

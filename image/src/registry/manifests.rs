@@ -7,17 +7,19 @@ use oci_distribution::manifest::{
     OCI_IMAGE_MEDIA_TYPE,
 };
 use oci_spec::image::ImageIndex;
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, StatusCode};
 
 use super::connection::Connection;
 use super::error::RegistryError;
-use super::pull::PlatformChoice;
+use super::options::PlatformChoice;
 use super::retry::{Failure, with_retries};
 use crate::content::ContentStore;
 use crate::digest::Digest;
 use crate::document::{Descriptor, Document, MAX_DEPTH, MAX_DOCUMENT};
 use crate::error::ImageError;
 use crate::platform::Platform;
+use crate::reference::Reference;
 
 /// What we understand. Docker's first format is not among it.
 const MEDIA_TYPES: [&str; 4] = [
@@ -42,8 +44,20 @@ pub(super) struct Tree {
     pub(super) documents: Vec<Fetched>,
     /// The manifests among them.
     pub(super) manifests: Vec<Digest>,
-    /// Configs and layers, each once.
-    pub(super) blobs: Vec<Descriptor>,
+    /// Their configs and layers, each blob once.
+    pub(super) configs: Vec<Descriptor>,
+    pub(super) layers: Vec<Descriptor>,
+}
+
+impl Tree {
+    /// The digests of everything.
+    pub(super) fn digests(&self) -> impl Iterator<Item = Digest> {
+        let documents = self.documents.iter().map(|document| &document.descriptor);
+        documents
+            .chain(&self.configs)
+            .chain(&self.layers)
+            .map(|descriptor| descriptor.digest)
+    }
 }
 
 /// What is asked for, and what is known about it.
@@ -66,27 +80,21 @@ impl Wanted {
     }
 }
 
-/// Fetches what the reference means and the manifests of the chosen platforms.
+/// Fetches what the reference means and the manifests of the chosen platforms. `known` is what the
+/// name meant the last time.
 pub(super) async fn fetch_tree(
-    connection: &Connection<'_>,
+    connection: &Connection,
+    reference: &Reference,
     content: &ContentStore,
     choice: &PlatformChoice,
+    known: Option<&Descriptor>,
 ) -> Result<Tree, ImageError> {
-    let reference = connection.reference;
-    let digest = reference.digest().copied();
-    let top = Wanted {
-        name: digest.map_or_else(
-            || reference.tag().unwrap_or_default().to_owned(),
-            |digest| digest.to_string(),
-        ),
-        digest,
-        media_type: None,
-        size: None,
-    };
+    let top = top(connection, reference, content, known).await?;
     let mut tree = Tree {
         documents: Vec::new(),
         manifests: Vec::new(),
-        blobs: Vec::new(),
+        configs: Vec::new(),
+        layers: Vec::new(),
     };
     let mut seen = HashSet::new();
     let mut todo = vec![(top, 0)];
@@ -103,11 +111,14 @@ pub(super) async fn fetch_tree(
             }
             Document::Manifest(manifest) => {
                 tree.manifests.push(fetched.descriptor.digest);
-                let config = std::iter::once(manifest.config());
-                for blob in config.chain(manifest.layers()) {
-                    let blob = Descriptor::try_from(blob)?;
-                    if seen.insert(blob.digest) {
-                        tree.blobs.push(blob);
+                let config = Descriptor::try_from(manifest.config())?;
+                if seen.insert(config.digest) {
+                    tree.configs.push(config);
+                }
+                for layer in manifest.layers() {
+                    let layer = Descriptor::try_from(layer)?;
+                    if seen.insert(layer.digest) {
+                        tree.layers.push(layer);
                     }
                 }
             }
@@ -120,6 +131,76 @@ pub(super) async fn fetch_tree(
     Ok(tree)
 }
 
+/// What the name of the reference means. A tag that is known here is asked for by `HEAD` only: most
+/// tags still mean what they meant.
+async fn top(
+    connection: &Connection,
+    reference: &Reference,
+    content: &ContentStore,
+    known: Option<&Descriptor>,
+) -> Result<Wanted, ImageError> {
+    let digest = match (reference.digest(), known) {
+        (Some(digest), _) => Some(*digest),
+        (None, Some(known)) if content.has(&known.digest) => {
+            let tag = reference.tag().unwrap_or_default();
+            let answer = with_retries(async || head(connection, tag).await).await?;
+            answer.filter(|digest| *digest == known.digest)
+        }
+        _ => None,
+    };
+    let known = known.filter(|known| digest == Some(known.digest));
+    Ok(Wanted {
+        name: digest.map_or_else(
+            || reference.tag().unwrap_or_default().to_owned(),
+            |digest| digest.to_string(),
+        ),
+        digest,
+        media_type: known.map(|known| known.media_type.clone()),
+        size: known.map(|known| known.size),
+    })
+}
+
+/// The bytes of what the reference means in the registry.
+pub(super) async fn fetch_document(
+    connection: &Connection,
+    reference: &Reference,
+) -> Result<Vec<u8>, ImageError> {
+    let digest = reference.digest().copied();
+    let wanted = Wanted {
+        name: digest.map_or_else(
+            || reference.tag().unwrap_or_default().to_owned(),
+            |digest| digest.to_string(),
+        ),
+        digest,
+        media_type: None,
+        size: None,
+    };
+    let (bytes, announced) = with_retries(async || download(connection, &wanted).await).await?;
+    Document::parse(&bytes, announced.as_deref())?;
+    Ok(bytes)
+}
+
+/// The digest of what a tag means, where the registry says it.
+pub(super) async fn head(connection: &Connection, tag: &str) -> Result<Option<Digest>, Failure> {
+    let path = connection.path(&format!("manifests/{tag}"));
+    let response = connection
+        .ask(Method::HEAD, &path, |request| {
+            request.header(ACCEPT, MEDIA_TYPES.join(", "))
+        })
+        .await?;
+    match response.status() {
+        status if status.is_success() => Ok(promised_digest(response.headers())),
+        status @ (StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::UNAUTHORIZED
+        | StatusCode::FORBIDDEN) => {
+            let missing = || connection.answer("it has no manifest".to_owned());
+            Err(connection.refusal(status, response.headers(), missing))
+        }
+        // Some do not know the method; and `GET` says more about an absent image.
+        _ => Ok(None),
+    }
+}
+
 fn invalid(fetched: &Fetched, reason: &str) -> ImageError {
     ImageError::InvalidDocument {
         document: "index",
@@ -130,7 +211,7 @@ fn invalid(fetched: &Fetched, reason: &str) -> ImageError {
 
 /// A document that is here already is not asked for again.
 async fn fetch(
-    connection: &Connection<'_>,
+    connection: &Connection,
     content: &ContentStore,
     wanted: &Wanted,
 ) -> Result<Fetched, ImageError> {
@@ -164,13 +245,12 @@ async fn fetch(
 }
 
 async fn download(
-    connection: &Connection<'_>,
+    connection: &Connection,
     wanted: &Wanted,
 ) -> Result<(Vec<u8>, Option<String>), Failure> {
-    let repository = connection.reference.repository();
-    let path = format!("{repository}/manifests/{}", wanted.name);
+    let path = connection.path(&format!("manifests/{}", wanted.name));
     let missing = || RegistryError::NotFound {
-        image: connection.reference.familiar(),
+        image: connection.image().to_owned(),
         registry: connection.registry().to_owned(),
     };
     let response = connection

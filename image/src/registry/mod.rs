@@ -1,8 +1,9 @@
 //! The registry client: images come from any registry that speaks the distribution spec (v1.1).
 //!
-//! `oci-distribution` streams the blobs and keeps the tokens. The rest is beside it, over the same
-//! HTTP library, because it needs what that crate does not show: who asks for a token and in which
-//! scheme, the status of a refusal, the type and a bound of a manifest.
+//! `oci-distribution` gives the media types and the form of errors. The conversation itself is
+//! ours, over the same HTTP library, because it needs what that crate does not show: who asks for a
+//! token and in which scheme, the headers of a refusal, the type and a bound of a manifest, and our
+//! own certificates.
 //!
 //! - What a registry sends is bounded, and checked against its digest while it comes.
 //! - Credentials go to the registry and to the token service that it names, over TLS unless the
@@ -10,13 +11,21 @@
 //! - Every wait has an end, and so has every repetition.
 
 mod blobs;
+mod catalog;
 mod connection;
 mod endpoint;
 mod error;
+mod http;
 mod manifests;
+mod options;
 mod pull;
+mod push;
 mod retry;
 mod token;
+mod upload;
 
+pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
-pub use pull::{PlatformChoice, Pulled, RegistryOptions, pull};
+pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
+pub use pull::{Pulled, fetch_manifest, pull};
+pub use push::Pushed;

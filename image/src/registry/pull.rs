@@ -1,56 +1,23 @@
-//! Pulling an image: the one entry of the registry client.
+//! Pulling an image: what the rest of the crate and its callers see of the registry client.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
-use super::blobs;
-use super::connection::Connection;
+use super::blobs::Transfer;
+use super::connection::{Access, Connection};
+use super::endpoint::Endpoint;
 use super::error::RegistryError;
-use super::manifests;
-use crate::auth::AuthConfig;
+use super::manifests::{self, Tree};
+use super::options::{PlatformChoice, RegistryOptions};
 use crate::content::ContentStore;
-use crate::digest::Digest;
-use crate::document::Descriptor;
-use crate::error::ImageError;
+use crate::digest::{DiffId, Digest};
+use crate::document::{Descriptor, Document, MAX_DOCUMENT, read_config, tar_layers};
+use crate::error::{ErrorKind, ImageError};
+use crate::layers::LayerStore;
+use crate::lease::Lease;
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::reference::Reference;
-
-/// How registries are spoken to.
-#[derive(Debug, Clone)]
-pub struct RegistryOptions {
-    /// Registries (`host:port`) or hosts that may be spoken to without TLS. Those of this machine
-    /// always may.
-    pub insecure: Vec<String>,
-    /// Where credentials come from.
-    pub auth: AuthConfig,
-    /// Files of PEM certificates whose authorities are trusted beside those of the system.
-    pub extra_ca: Vec<PathBuf>,
-    /// How we introduce ourselves.
-    pub user_agent: &'static str,
-}
-
-impl Default for RegistryOptions {
-    fn default() -> Self {
-        Self {
-            insecure: Vec::new(),
-            auth: AuthConfig::default(),
-            extra_ca: Vec::new(),
-            user_agent: concat!("ketch/", env!("CARGO_PKG_VERSION")),
-        }
-    }
-}
-
-/// Which images of an index are pulled. An image that is not in an index is pulled as it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum PlatformChoice {
-    /// The one for this machine, else the one for WASI.
-    #[default]
-    Default,
-    /// The one for this platform.
-    Only(Platform),
-    /// All.
-    All,
-}
+use crate::store::Store;
 
 /// What a pull brought. All of it is in the content store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +31,7 @@ pub struct Pulled {
 /// Pulls an image into `content`, blocking. What is there is not fetched again; manifests are
 /// stored after all that they list.
 ///
-/// The image has no name yet: the caller records `top` under one.
+/// The image has no name yet and its layers are not unpacked: [`Store::pull`] does all three.
 ///
 /// # Errors
 /// [`ImageError::Registry`] when the registry has no such image, cannot be reached, denies access,
@@ -76,26 +43,81 @@ pub fn pull(
     options: &RegistryOptions,
     progress: &dyn Progress,
 ) -> Result<Pulled, ImageError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| RegistryError::Prepare {
-            registry: reference.registry().to_owned(),
-            source: source.into(),
-        })?;
-    runtime.block_on(pull_all(content, reference, choice, options, progress))
+    let wish = Wish {
+        reference,
+        choice,
+        options,
+        known: None,
+    };
+    run(content, None, None, &wish, progress)
 }
 
-async fn pull_all(
+impl Store {
+    /// Pulls an image: downloads what is missing, unpacks its layers meanwhile, and gives it its
+    /// name. Of a name that means the same as before, nothing is asked but that.
+    ///
+    /// # Errors
+    /// As [`pull`], and when a layer cannot be unpacked. Then the name means what it meant, and
+    /// nothing is left but beginnings of blobs that a later pull takes up.
+    pub fn pull(
+        &self,
+        reference: &Reference,
+        choice: &PlatformChoice,
+        options: &RegistryOptions,
+        progress: &dyn Progress,
+    ) -> Result<Pulled, ImageError> {
+        let lease = self.lease()?;
+        let known = self.names.get(reference)?.map(|record| record.descriptor);
+        let wish = Wish {
+            reference,
+            choice,
+            options,
+            known,
+        };
+        let layers = Some(&self.layers);
+        let result = run(&self.content, layers, Some(&lease), &wish, progress);
+        let recorded = result.and_then(|pulled| {
+            self.record_pulled(reference, &pulled.top)?;
+            Ok(pulled)
+        });
+        // What a bad line kept from being complete is gone on with by the next pull. Everything
+        // else that came before a failure belongs to nobody.
+        if let Err(failure) = &recorded
+            && failure.kind() != ErrorKind::Unavailable
+            && let Err(error) = self.discard_leased(lease)
+        {
+            // The smaller trouble, and `image prune` finds the same.
+            tracing::warn!(%error, "cannot remove what a failed pull left");
+        }
+        recorded
+    }
+}
+
+/// What is to be pulled.
+struct Wish<'a> {
+    reference: &'a Reference,
+    choice: &'a PlatformChoice,
+    options: &'a RegistryOptions,
+    /// What the name means here.
+    known: Option<Descriptor>,
+}
+
+fn run(
     content: &ContentStore,
-    reference: &Reference,
-    choice: &PlatformChoice,
-    options: &RegistryOptions,
+    layers: Option<&LayerStore>,
+    lease: Option<&Lease>,
+    wish: &Wish<'_>,
     progress: &dyn Progress,
 ) -> Result<Pulled, ImageError> {
-    let connection = Connection::open(reference, options).await?;
-    let tree = manifests::fetch_tree(&connection, content, choice).await?;
-    blobs::fetch_all(&connection, content, &tree.blobs, progress).await?;
+    let runtime = runtime(wish.reference.registry())?;
+    let (connections, tree) = runtime.block_on(find(content, wish))?;
+    if let Some(lease) = lease {
+        lease.add(tree.digests())?;
+    }
+    std::thread::scope(|scope| {
+        let transfer = Transfer::new(scope, &connections, content, layers, progress);
+        runtime.block_on(fetch(&transfer, lease, &tree))
+    })?;
     // Backwards: an index is stored after the manifests that it lists.
     for document in tree.documents.iter().rev() {
         content.put(&document.bytes)?;
@@ -104,7 +126,109 @@ async fn pull_all(
     Ok(Pulled {
         top: top
             .map(|top| top.descriptor)
-            .ok_or_else(|| connection.answer("it has no manifest".to_owned()))?,
+            .ok_or_else(|| ImageError::NotFound(wish.reference.familiar()))?,
         manifests: tree.manifests,
     })
+}
+
+/// Fetches the document that a reference means in its registry, and nothing else.
+///
+/// # Errors
+/// As [`pull`].
+pub fn fetch_manifest(
+    reference: &Reference,
+    options: &RegistryOptions,
+) -> Result<Vec<u8>, ImageError> {
+    let endpoint = Endpoint::origin(reference, options);
+    let connection = Connection::open(reference, endpoint, Access::Pull, options)?;
+    runtime(reference.registry())?.block_on(manifests::fetch_document(&connection, reference))
+}
+
+/// A runtime of one thread: the network is waited for, not computed.
+pub(super) fn runtime(registry: &str) -> Result<tokio::runtime::Runtime, RegistryError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RegistryError::Prepare {
+            registry: registry.to_owned(),
+            source: source.into(),
+        })
+}
+
+/// Fetches the manifests from the first place that has the image. Gives the places that are left
+/// for its blobs.
+async fn find(
+    content: &ContentStore,
+    wish: &Wish<'_>,
+) -> Result<(Vec<Connection>, Tree), ImageError> {
+    let (reference, options) = (wish.reference, wish.options);
+    let mut endpoints = Endpoint::all(reference, options)?.into_iter().peekable();
+    loop {
+        let Some(endpoint) = endpoints.next() else {
+            return Err(ImageError::NotFound(reference.familiar()));
+        };
+        let open = |endpoint| Connection::open(reference, endpoint, Access::Pull, options);
+        let is_last = endpoints.peek().is_none();
+        let found = match open(endpoint) {
+            Ok(connection) => {
+                let known = wish.known.as_ref();
+                manifests::fetch_tree(&connection, reference, content, wish.choice, known)
+                    .await
+                    .map(|tree| (connection, tree))
+            }
+            Err(error) => Err(error),
+        };
+        match found {
+            Ok((connection, tree)) => {
+                let mut connections = vec![connection];
+                for endpoint in endpoints {
+                    connections.push(open(endpoint)?);
+                }
+                return Ok((connections, tree));
+            }
+            Err(error) if is_last => return Err(error),
+            Err(error) => tracing::debug!(%error, "a mirror does not have the image"),
+        }
+    }
+}
+
+async fn fetch(
+    transfer: &Transfer<'_, '_>,
+    lease: Option<&Lease>,
+    tree: &Tree,
+) -> Result<(), ImageError> {
+    // The configs say what the layers are.
+    transfer.fetch_all(&tree.configs, &BTreeMap::new()).await?;
+    let mut diff_ids = BTreeMap::new();
+    if transfer.layers.is_some() {
+        for document in &tree.documents {
+            diff_ids.extend(layers_of(transfer.content, &document.bytes)?);
+        }
+    }
+    if let Some(lease) = lease {
+        lease.add(diff_ids.values().map(|diff_id| diff_id.0))?;
+    }
+    transfer.fetch_all(&tree.layers, &diff_ids).await
+}
+
+/// The layers that this machine can use: by blob, with what they unpack to.
+fn layers_of(content: &ContentStore, bytes: &[u8]) -> Result<Vec<(Digest, DiffId)>, ImageError> {
+    debug_assert!(bytes.len() as u64 <= MAX_DOCUMENT);
+    let Document::Manifest(manifest) = Document::parse(bytes, None)? else {
+        return Ok(Vec::new());
+    };
+    let config = read_config(content, &manifest)?;
+    let platform = config.platform();
+    let is_ours = [Platform::host(), Platform::wasi()]
+        .iter()
+        .any(|ours| platform.serves(ours));
+    // What says nothing is used as if it were ours.
+    if !is_ours && !platform.is_unknown() {
+        return Ok(Vec::new());
+    }
+    let layers = tar_layers(&Digest::of(bytes), &manifest, &config)?;
+    Ok(layers
+        .into_iter()
+        .map(|layer| (layer.blob, layer.diff_id))
+        .collect())
 }

@@ -33,25 +33,56 @@ impl<E: Into<ImageError>> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// What it is when there is no other attempt.
+    pub(super) fn into_error(self) -> ImageError {
+        match self {
+            Self::Transient { error, .. } | Self::Final(error) => error,
+        }
+    }
+}
+
+/// The attempts that are left.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    failed: usize,
+}
+
+impl Attempts {
+    /// Waits before the next attempt, or gives the error when there is to be none.
+    pub(super) async fn wait(&mut self, failure: Failure) -> Result<(), ImageError> {
+        let (error, after) = match failure {
+            Failure::Final(error) => return Err(error),
+            Failure::Transient { error, after } => (error, after),
+        };
+        let Some(wait) = BACK_OFF.get(self.failed) else {
+            return Err(error);
+        };
+        self.failed += 1;
+        let wait = after.map_or(*wait, |after| after.max(*wait));
+        if wait > MAX_RETRY_AFTER {
+            return Err(error);
+        }
+        tracing::debug!(%error, ?wait, "asking the registry again");
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+
+    /// Begins the counting anew: the last attempt brought something.
+    pub(super) fn reset(&mut self) {
+        self.failed = 0;
+    }
+}
+
 /// Runs `attempt` until it succeeds, fails for good or has been tried four times.
 pub(super) async fn with_retries<T>(
     mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
 ) -> Result<T, ImageError> {
-    for wait in BACK_OFF {
+    let mut attempts = Attempts::default();
+    loop {
         match attempt().await {
             Ok(value) => return Ok(value),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Transient { error, after }) => {
-                let wait = after.map_or(wait, |after| after.max(wait));
-                if wait > MAX_RETRY_AFTER {
-                    return Err(error);
-                }
-                tracing::debug!(%error, ?wait, "asking the registry again");
-                tokio::time::sleep(wait).await;
-            }
+            Err(failure) => attempts.wait(failure).await?,
         }
     }
-    attempt().await.map_err(|failure| match failure {
-        Failure::Transient { error, .. } | Failure::Final(error) => error,
-    })
 }

@@ -5,12 +5,11 @@
 use std::borrow::Cow;
 
 use http_auth::parse_challenges;
-use oci_distribution::token_cache::{RegistryToken, RegistryTokenType};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 
-use super::connection::Connection;
+use super::connection::{Access, Connection};
 use super::error::{RegistryError, quote};
 use super::retry::Failure;
 use crate::auth::{Credentials, Secret};
@@ -84,24 +83,12 @@ impl Authorization {
             }
         }
     }
-
-    /// The same in the terms of the blob client.
-    pub(super) fn for_blob_client(&self) -> RegistryTokenType {
-        match self {
-            Self::Bearer(token) => RegistryTokenType::Bearer(RegistryToken::Token {
-                token: token.expose().to_owned(),
-            }),
-            Self::Basic { username, password } => {
-                RegistryTokenType::Basic(username.clone(), password.expose().to_owned())
-            }
-        }
-    }
 }
 
 /// Answers `challenge` with the credentials of `connection`.
 pub(super) async fn answer(
     challenge: &Challenge,
-    connection: &Connection<'_>,
+    connection: &Connection,
 ) -> Result<Authorization, Failure> {
     match (challenge, &connection.credentials) {
         (_, Credentials::RegistryToken(token)) => bearer(token.clone(), connection),
@@ -121,7 +108,7 @@ pub(super) async fn answer(
 async fn request_token(
     realm: &Url,
     service: Option<&str>,
-    connection: &Connection<'_>,
+    connection: &Connection,
 ) -> Result<Authorization, Failure> {
     let is_protected = realm.scheme() == "https" || !connection.uses_tls();
     if !is_protected {
@@ -149,16 +136,14 @@ async fn request_token(
     bearer(token, connection)
 }
 
-fn token_request(
-    realm: &Url,
-    service: Option<&str>,
-    connection: &Connection<'_>,
-) -> RequestBuilder {
-    let scope = format!("repository:{}:pull", connection.reference.repository());
+fn token_request(realm: &Url, service: Option<&str>, connection: &Connection) -> RequestBuilder {
     let service = service.map(|service| ("service", Cow::Borrowed(service)));
-    let mut pairs = vec![("scope", Cow::Owned(scope))];
-    pairs.extend(service);
+    let scopes = scopes(connection);
+    let mut pairs = Vec::new();
     if let Credentials::IdentityToken(token) = &connection.credentials {
+        // One parameter with blanks between (RFC 6749 section 3.3).
+        pairs.push(("scope", Cow::Owned(scopes.join(" "))));
+        pairs.extend(service);
         pairs.push(("grant_type", Cow::Borrowed("refresh_token")));
         pairs.push(("client_id", Cow::Borrowed(CLIENT_ID)));
         pairs.push(("refresh_token", Cow::Borrowed(token.expose())));
@@ -171,6 +156,11 @@ fn token_request(
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(form.query().unwrap_or_default().to_owned());
     }
+    pairs.extend(scopes.into_iter().map(|scope| ("scope", Cow::Owned(scope))));
+    pairs.extend(service);
+    if let Credentials::Password { username, .. } = &connection.credentials {
+        pairs.push(("account", Cow::Borrowed(username)));
+    }
     let mut url = realm.clone();
     url.query_pairs_mut().extend_pairs(pairs);
     match &connection.credentials {
@@ -182,8 +172,22 @@ fn token_request(
     }
 }
 
-/// A token that cannot stand in a header is refused here: the blob client would panic.
-fn bearer(token: Secret, connection: &Connection<'_>) -> Result<Authorization, Failure> {
+/// What the token is to be good for.
+fn scopes(connection: &Connection) -> Vec<String> {
+    let repository = &connection.endpoint.repository;
+    match &connection.access {
+        Access::Registry => Vec::new(),
+        Access::Pull => vec![format!("repository:{repository}:pull")],
+        Access::Push { from } => {
+            let own = format!("repository:{repository}:pull,push");
+            let others = from.iter().map(|other| format!("repository:{other}:pull"));
+            std::iter::once(own).chain(others).collect()
+        }
+    }
+}
+
+/// A token that cannot stand in a header is refused here.
+fn bearer(token: Secret, connection: &Connection) -> Result<Authorization, Failure> {
     let is_visible = token.expose().bytes().all(|byte| byte.is_ascii_graphic());
     if token.expose().is_empty() || !is_visible || HeaderValue::from_str(token.expose()).is_err() {
         let error = connection.answer("its token has characters that no token has".to_owned());

@@ -3,6 +3,7 @@
 mod attributes;
 mod directories;
 mod fault;
+mod pipe;
 mod stream;
 mod tree;
 mod whiteout;

@@ -1,14 +1,15 @@
-//! One layer blob, streamed: decompressed, hashed, walked, written.
+//! One layer blob, streamed: decompressed, hashed, walked, written. Inflating is half of the work
+//! and has a thread of its own; what it gives is hashed and written by the caller's.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::pipe::{Pipe, pipe};
 use super::tree::{LayerTree, PendingLink, Skipped};
-use crate::decode::decoder;
+use crate::decode::{Watched, decoder};
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
 use crate::tarwalk::{EntryPath, TarWalk};
@@ -26,8 +27,6 @@ pub struct UnpackMode {
 /// What was learnt while unpacking.
 #[derive(Debug, Default)]
 pub(crate) struct Unpacked {
-    /// Bytes of the uncompressed stream.
-    pub(crate) size: u64,
     /// Directories that the archive uses and does not describe.
     pub(crate) implied: Vec<EntryPath>,
     /// Hard links to files that are in a layer below.
@@ -36,40 +35,53 @@ pub(crate) struct Unpacked {
     pub(crate) skipped: Vec<Skipped>,
 }
 
-/// Unpacks `blob` into `dir`, which exists and is empty, and checks the diff ID.
+/// The uncompressed stream of a layer, as it was read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LayerStream {
+    pub(crate) diff_id: DiffId,
+    /// Its bytes.
+    pub(crate) size: u64,
+}
+
+/// Unpacks `blob` into `dir`, which exists and is empty. The caller checks the diff ID.
 ///
-/// `advance` hears of each piece of the compressed blob. After an error `dir` holds a part of the
-/// layer, and its owner removes it.
+/// `advance` hears of each piece of the compressed blob, on another thread. After an error `dir`
+/// holds a part of the layer, and its owner removes it.
 pub(crate) fn unpack_layer(
-    blob: File,
-    diff_id: DiffId,
+    blob: impl Read + Send,
     dir: &Path,
     mode: UnpackMode,
-    advance: &dyn Fn(u64),
-) -> Result<Unpacked, ImageError> {
-    let watched = crate::decode::Watched::new(blob, |bytes: &[u8]| advance(bytes.len() as u64));
-    let (_, decoder) = decoder(watched)?;
-    let mut walk = TarWalk::new(Hashing::new(decoder));
-    let mut tree = LayerTree::new(dir, mode)?;
-    while let Some(entry) = walk.next_entry()? {
-        tree.put(&entry, &mut walk)?;
-    }
-    // The diff ID is over the whole stream, with whatever stands behind the archive's end.
-    let mut hashing = walk.into_inner();
-    io::copy(&mut hashing, &mut io::sink()).map_err(|source| ImageError::ReadStream {
-        what: "the archive",
-        source,
-    })?;
-    let actual = Digest::from_hasher(hashing.hasher);
-    if actual != diff_id.0 {
-        return Err(ImageError::DigestMismatch {
-            expected: diff_id.0,
-            actual,
+    advance: &(dyn Fn(u64) + Sync),
+) -> Result<(LayerStream, Unpacked), ImageError> {
+    inflated(blob, advance, |stream| {
+        let mut walk = TarWalk::new(Hashing::new(stream));
+        let mut tree = LayerTree::new(dir, mode)?;
+        while let Some(entry) = walk.next_entry()? {
+            tree.put(&entry, &mut walk)?;
+        }
+        let stream = walk.into_inner().finish()?;
+        Ok((stream, tree.finish()?))
+    })
+}
+
+/// Runs `consume` on the uncompressed stream, which is made on another thread.
+fn inflated<T>(
+    blob: impl Read + Send,
+    advance: &(dyn Fn(u64) + Sync),
+    consume: impl FnOnce(Pipe) -> Result<T, ImageError>,
+) -> Result<T, ImageError> {
+    let (sink, source) = pipe();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let watched = Watched::new(blob, |bytes: &[u8]| advance(bytes.len() as u64));
+            // The decoder is no `Send`, so it is made here; a failure travels through the pipe.
+            match decoder(watched) {
+                Ok((_, mut decoder)) => sink.copy(&mut decoder),
+                Err(error) => sink.fail(io::Error::other(error)),
+            }
         });
-    }
-    let mut unpacked = tree.finish()?;
-    unpacked.size = hashing.count;
-    Ok(unpacked)
+        consume(source)
+    })
 }
 
 /// Hashes what is read through it.
@@ -79,13 +91,26 @@ struct Hashing<R> {
     count: u64,
 }
 
-impl<R> Hashing<R> {
+impl<R: Read> Hashing<R> {
     fn new(inner: R) -> Self {
         Self {
             inner,
             hasher: Sha256::new(),
             count: 0,
         }
+    }
+
+    /// Reads the rest: the diff ID is over the whole stream, with whatever stands behind the
+    /// archive's end.
+    fn finish(mut self) -> Result<LayerStream, ImageError> {
+        io::copy(&mut self, &mut io::sink()).map_err(|source| ImageError::ReadStream {
+            what: "the archive",
+            source,
+        })?;
+        Ok(LayerStream {
+            diff_id: DiffId(Digest::from_hasher(self.hasher)),
+            size: self.count,
+        })
     }
 }
 

@@ -367,7 +367,6 @@ impl LayerTree {
         }
         let links = self.links.into_iter();
         Ok(Unpacked {
-            size: 0,
             implied: self.implied.into_iter().collect(),
             links: links
                 .map(|(path, target)| PendingLink { path, target })

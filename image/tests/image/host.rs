@@ -66,6 +66,7 @@ impl Host {
     }
 
     pub(crate) fn assert_nothing_half_made(&self) {
+        self.store.empty_trash().unwrap();
         assert_eq!(self.count(&self.layout.tmp()), 0);
         assert_eq!(self.count(&self.layout.trash()), 0);
     }

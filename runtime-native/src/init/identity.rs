@@ -11,7 +11,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use super::{At, Result};
+use super::{Announce, At, Result};
 use crate::step::Step;
 
 /// Becomes user and group 0 of a new user namespace.
@@ -47,8 +47,9 @@ pub(super) fn unshare_cgroup() -> std::result::Result<(), Errno> {
     sys::clone::unshare_cgroup()
 }
 
-/// Resource limits and the file mode mask.
+/// Resource limits, the file mode mask, and how the kernel schedules the program.
 pub(super) fn set_limits(process: &ProcessPlan) -> Result<()> {
+    set_scheduling(process).at(Step::Scheduling)?;
     rustix::process::umask(Mode::from_raw_mode(process.umask));
     for (index, limit) in process.rlimits.iter().enumerate() {
         let (mut soft, mut hard) = (limit.soft, limit.hard);
@@ -58,6 +59,30 @@ pub(super) fn set_limits(process: &ProcessPlan) -> Result<()> {
             soft = soft.min(hard);
         }
         sys::exec::set_rlimit(limit.resource, soft, hard).at_item(Step::Rlimit, index)?;
+    }
+    Ok(())
+}
+
+fn set_scheduling(process: &ProcessPlan) -> std::result::Result<(), Errno> {
+    if let Some(domain) = process.personality {
+        sys::schedule::set_personality(domain)?;
+    }
+    if let Some(priority) = process.io_priority {
+        sys::schedule::set_io_priority(priority)?;
+    }
+    if let Some(mask) = &process.affinity.last {
+        sys::schedule::set_cpu_affinity(mask)?;
+    }
+    if let Some(scheduler) = &process.scheduler {
+        sys::schedule::set_scheduler(sys::schedule::SchedulerAttributes {
+            policy: scheduler.policy,
+            flags: scheduler.flags,
+            nice: scheduler.nice,
+            priority: scheduler.priority,
+            runtime: scheduler.runtime,
+            deadline: scheduler.deadline,
+            period: scheduler.period,
+        })?;
     }
     Ok(())
 }
@@ -101,14 +126,14 @@ fn decimal(value: i32, buffer: &mut [u8; 12]) -> &[u8] {
 ///
 /// Without `no_new_privs` a filter needs `CAP_SYS_ADMIN`, so it is loaded first and must allow what
 /// follows; with it the filter comes last.
-pub(super) fn assume(process: &ProcessPlan) -> Result<()> {
+pub(super) fn assume(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     match sys::exec::join_new_session_keyring() {
         // No keys here, none left to this user, or forbidden: the program has no keyring then.
         Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT | Errno::ACCESS) => {}
         Err(errno) => return Err(errno).at(Step::Capabilities),
     }
     if !process.no_new_privileges {
-        load_seccomp(process)?;
+        load_seccomp(process, announce)?;
     }
     let capabilities = &process.capabilities;
     let bounding = drop_bounding(capabilities.bounding)?;
@@ -140,15 +165,15 @@ pub(super) fn assume(process: &ProcessPlan) -> Result<()> {
     check_cwd()?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges)?;
-        load_seccomp(process)?;
+        load_seccomp(process, announce)?;
     }
     Ok(())
 }
 
 /// As [`assume`], with the limits that a container's init has set before.
-pub(crate) fn assume_exec(process: &ProcessPlan) -> Result<()> {
+pub(crate) fn assume_exec(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     set_limits(process)?;
-    assume(process)
+    assume(process, announce)
 }
 
 /// As many supplementary groups as fit without a heap.
@@ -165,11 +190,15 @@ fn group_list<'a>(from: &[u32], to: &'a mut [Gid; MAX_GROUPS]) -> Result<&'a [Gi
     Ok(to)
 }
 
-fn load_seccomp(process: &ProcessPlan) -> Result<()> {
+fn load_seccomp(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     if process.seccomp.is_empty() {
         return Ok(());
     }
-    sys::exec::load_seccomp(&process.seccomp, process.seccomp_flags).at(Step::Seccomp)
+    let loaded = sys::exec::load_seccomp(&process.seccomp, process.seccomp_flags);
+    match loaded.at(Step::Seccomp)? {
+        Some(notifications) => announce.listener(notifications),
+        None => Ok(()),
+    }
 }
 
 /// Drops what is not in `keep` and gives what is left: a process without some capability (root

@@ -4,12 +4,14 @@
 //!
 //! ```text
 //! maps ready ── namespaces ── rootfs ── mounts ── /dev ── names, sysctl, lo
-//!   ── masked and read-only paths ── pivot_root ── in the cgroup? ── limits ── seccomp, user,
-//!   capabilities ── execve
+//!   ── masked and read-only paths ── hooks ── pivot_root ── in the cgroup? ── limits ── seccomp,
+//!   user, capabilities ── wait for `start` ── hooks ── execve
 //! ```
 
 mod console;
+mod copy_up;
 mod devices;
+mod gate;
 mod identity;
 mod mounts;
 mod paths;
@@ -21,7 +23,8 @@ use runtime::{InitPlan, Program};
 use rustix::io::Errno;
 use sys::exec::{CStringArray, execve, execve_fd, exit_now};
 
-use crate::step::{Failure, Step};
+use crate::prepare::Prepared;
+use crate::step::{Failure, Message, Step};
 
 /// A step's result.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
@@ -48,13 +51,44 @@ impl<T> At<T> for std::result::Result<T, Errno> {
     }
 }
 
+/// How an init hands its filter's notifications over, before the filter can hold a call back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announce<'a> {
+    pub(crate) report: BorrowedFd<'a>,
+    pub(crate) go: BorrowedFd<'a>,
+}
+
+impl Announce<'_> {
+    /// Tells the parent the number, and waits until it has taken the descriptor.
+    fn listener(&self, notifications: OwnedFd) -> Result<()> {
+        use std::os::fd::AsRawFd;
+        let message = Message::Listener(notifications.as_raw_fd());
+        rustix::io::write(self.report, &message.encode()).at(Step::SeccompListener)?;
+        let mut byte = [0; 1];
+        match rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte)) {
+            Ok(1) => Ok(()),
+            Ok(_) => Err(Errno::PIPE).at(Step::SeccompListener),
+            Err(errno) => Err(errno).at(Step::SeccompListener),
+        }
+    }
+}
+
 /// What the child has besides the plan: all of it made before the clone.
 #[derive(Debug)]
 pub(crate) struct Child<'a> {
     pub(crate) plan: &'a InitPlan,
     pub(crate) args: &'a CStringArray,
     pub(crate) env: &'a CStringArray,
-    /// The bytes that come when the id maps are written, and when the cgroups are entered.
+    /// The hooks that run inside, ready to be executed.
+    pub(crate) hooks: &'a InitHooks,
+    /// What they read: those of `createContainer`, those of `startContainer`.
+    pub(crate) hook_states: Option<[BorrowedFd<'a>; 2]>,
+    /// Mounts that the parent has made.
+    pub(crate) prepared: &'a Prepared,
+    /// Where the word to start comes from, and where a later failure goes.
+    pub(crate) gate: Option<[BorrowedFd<'a>; 2]>,
+    /// The bytes that come when the id maps are written, when the cgroups are entered, when the
+    /// hooks outside have run, when the filter's listener is handed over: in this order.
     pub(crate) go: BorrowedFd<'a>,
     /// Where a failure goes.
     pub(crate) report: BorrowedFd<'a>,
@@ -67,6 +101,7 @@ pub(crate) struct Child<'a> {
 }
 
 pub(crate) use console::{Request as ConsoleRequest, attach as attach_console};
+pub(crate) use gate::InitHooks;
 pub(crate) use identity::assume_exec as assume_identity;
 
 impl Child<'_> {
@@ -78,6 +113,9 @@ impl Child<'_> {
         };
         // The parent may be gone; then there is nobody to tell.
         let _gone = rustix::io::write(self.report, &failure.encode());
+        if let Some([_, report]) = self.gate {
+            let _gone = rustix::io::write(report, &failure.encode());
+        }
         exit_now(127)
     }
 
@@ -92,6 +130,11 @@ impl Child<'_> {
             }),
             Err(errno) => Err(errno).at(Step::Sync),
         }
+    }
+
+    fn tell(&self, message: Message) -> Result<()> {
+        rustix::io::write(self.report, &message.encode()).at(Step::Sync)?;
+        Ok(())
     }
 
     // A fixed sequence of kernel steps stays whole (HANDBOOK section 2).
@@ -116,9 +159,8 @@ impl Child<'_> {
             Program::Path(_) => None,
         };
 
-        // Later mounts of the host still arrive, ours never leave (mount_namespaces(7)).
-        rootfs::isolate_propagation().at(Step::Propagation)?;
-        let root = rootfs::mount(&plan.rootfs).at(Step::Rootfs)?;
+        rootfs::spread(plan).at(Step::Propagation)?;
+        let root = rootfs::mount(plan, self.prepared.root()).at(Step::Rootfs)?;
         // A procfs of our own, attached nowhere: the image cannot redirect what is written there
         // (CVE-2025-52881).
         let procfs = rootfs::private_procfs();
@@ -128,14 +170,17 @@ impl Child<'_> {
             .namespaces
             .iter()
             .any(|n| n.flag == sys::clone::namespace::CGROUP && n.path.is_none());
-        if cgroup_namespace {
+        let hooks = plan.hooks.interrupt_creation();
+        if cgroup_namespace || hooks {
             self.wait_for_parent()?;
+        }
+        if cgroup_namespace {
             identity::unshare_cgroup().at(Step::CgroupNamespace)?;
         }
         let is_wasm = wasm.is_some();
         for (index, mount) in plan.mounts.iter().enumerate() {
             if !(is_wasm && mounts::shows_the_kernel(mount)) {
-                mounts::mount(root.as_fd(), mount, index)?;
+                mounts::mount(root.as_fd(), mount, index, self.prepared.mount(index))?;
             }
         }
         devices::make(root.as_fd(), &plan.devices)?;
@@ -177,19 +222,28 @@ impl Child<'_> {
             paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
             paths::mask(root.as_fd(), &plan.masked_paths)?;
         }
-        rootfs::enter(root.as_fd()).at(Step::PivotRoot)?;
-        drop(root);
-        if rootfs::is_readonly(&plan.rootfs) {
-            rootfs::set_readonly().at(Step::ReadonlyRoot)?;
+        if hooks {
+            self.tell(Message::Mounted)?;
+            self.wait_for_parent()?;
+            if let Some([state, _]) = self.hook_states {
+                self.hooks.create(&plan.hooks, state)?;
+            }
         }
+        rootfs::enter(root.as_fd(), plan.root_change).at(Step::PivotRoot)?;
+        drop(root);
+        rootfs::finish(plan)?;
 
-        if !cgroup_namespace {
+        if !(cgroup_namespace || hooks) {
             self.wait_for_parent()?;
         }
         identity::set_limits(&plan.process)?;
         if let Some(value) = plan.process.oom_score_adj {
             let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
             identity::set_oom_score_adj(procfs.as_fd(), value).at(Step::OomScoreAdj)?;
+        }
+        if let Some((file, label)) = &plan.process.exec_label {
+            let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
+            paths::write_proc(procfs.as_fd(), file, label.to_bytes()).at(Step::ExecLabel)?;
         }
         drop(procfs);
         match terminal {
@@ -202,11 +256,10 @@ impl Child<'_> {
     /// What a wasm guest sees as `/`: the mount tree without the kernel's own file systems, which
     /// are mounted for the wasm host alone. `/proc/1/mem` would be a door to the host's memory.
     fn guest_root(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
-        let tree = rootfs::clone(root, rootfs::is_readonly(&self.plan.rootfs));
-        let tree = tree.at(Step::GuestRoot)?;
+        let tree = rootfs::guest_tree(root, &self.plan.rootfs).at(Step::GuestRoot)?;
         for (index, mount) in self.plan.mounts.iter().enumerate() {
             if mounts::shows_the_kernel(mount) {
-                mounts::mount(root, mount, index)?;
+                mounts::mount(root, mount, index, self.prepared.mount(index))?;
             }
         }
         sys::exec::move_descriptor_above(tree.as_fd(), 10).at(Step::GuestRoot)
@@ -219,7 +272,19 @@ impl Child<'_> {
         guest_root: Option<OwnedFd>,
     ) -> Result<std::convert::Infallible> {
         let process = &self.plan.process;
-        identity::assume(process)?;
+        let announce = Announce {
+            report: self.report,
+            go: self.go,
+        };
+        identity::assume(process, &announce)?;
+        if let Some([start, _]) = self.gate {
+            gate::check_program(&process.program)?;
+            self.tell(Message::Ready)?;
+            gate::wait(start)?;
+        }
+        if let Some([_, state]) = self.hook_states {
+            self.hooks.start(&self.plan.hooks, state)?;
+        }
         sys::exec::reset_signals();
         match (&process.program, wasm.zip(guest_root)) {
             (Program::Wasm(_), Some(([host, spec, artifact], guest_root))) => {
@@ -230,7 +295,8 @@ impl Child<'_> {
                 Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
             }
             (Program::Path(candidates), _) => {
-                sys::exec::close_on_exec_from(3).at(Step::CloseDescriptors)?;
+                let first = process.preserve_descriptors.saturating_add(3);
+                sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
                 Err(try_candidates(candidates, self.args, self.env)).at(Step::Exec)
             }
             (Program::Wasm(_), None) => Err(Errno::INVAL).at(Step::WasmHost),

@@ -10,11 +10,16 @@ use rustix::io::Errno;
 use sys::mount::{Depth, FileSystem};
 use sys::path::Missing;
 
-use super::{At, Result};
+use super::{At, Result, copy_up};
 use crate::step::Step;
 
-/// Makes mount `index` of the plan.
-pub(super) fn mount(root: BorrowedFd<'_>, plan: &MountPlan, index: usize) -> Result<()> {
+/// Makes mount `index` of the plan; `prepared` is a bind mount that the parent has made.
+pub(super) fn mount(
+    root: BorrowedFd<'_>,
+    plan: &MountPlan,
+    index: usize,
+    prepared: Option<BorrowedFd<'_>>,
+) -> Result<()> {
     let depth = if plan.recursive_flags {
         Depth::Tree
     } else {
@@ -41,13 +46,20 @@ pub(super) fn mount(root: BorrowedFd<'_>, plan: &MountPlan, index: usize) -> Res
         }
         MountSource::Bind { path, recursive } => {
             let tree = if *recursive { Depth::Tree } else { Depth::One };
-            let mount = sys::mount::clone_tree(path, tree).at_item(Step::Mount, index)?;
+            let mount = match prepared {
+                Some(mount) => rustix::io::fcntl_dupfd_cloexec(mount, 0),
+                None => sys::mount::clone_tree(path, tree),
+            };
+            let mount = mount.at_item(Step::Mount, index)?;
             let missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
             set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
             (mount, missing)
         }
     };
     let target = target(root, plan, missing).at_item(Step::MountTarget, index)?;
+    if plan.copy_up {
+        copy_up::fill(mount.as_fd(), target.as_fd()).at_item(Step::CopyUp, index)?;
+    }
     sys::mount::attach(mount.as_fd(), target.as_fd()).at_item(Step::MountAttach, index)
 }
 

@@ -1,12 +1,18 @@
 //! The root file system: mounted detached, attached in the container's mount namespace only, and
 //! made `/`.
 
+use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::RootfsPlan;
+use runtime::{InitPlan, RootChange, RootfsPlan};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use sys::clone::namespace::MOUNT;
 use sys::mount::{Depth, FileSystem};
+
+use super::At;
+use crate::step::Step;
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV`, `_NOEXEC` (mount_setattr(2)).
 const RDONLY: u64 = 0x1;
@@ -14,26 +20,48 @@ const NOSUID: u64 = 0x2;
 const NODEV: u64 = 0x4;
 const NOEXEC: u64 = 0x8;
 
-/// Makes every mount a slave of the host's.
-pub(super) fn isolate_propagation() -> Result<(), Errno> {
-    rustix::mount::mount_change(
-        c"/",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )
+/// Decides what the host sees of our mounts and we of its: without another wish, its later mounts
+/// still arrive and ours never leave (mount_namespaces(7)).
+pub(super) fn spread(plan: &InitPlan) -> Result<(), Errno> {
+    let namespaces = &plan.namespaces;
+    if plan.root_change == RootChange::Chroot || !namespaces.iter().any(|n| n.flag == MOUNT) {
+        return Ok(());
+    }
+    let propagation = &plan.propagation;
+    if propagation.flag & SHARED == 0 {
+        return change(c"/", SLAVE | REC);
+    }
+    match &propagation.parent_mount {
+        Some(parent) => change(parent, PRIVATE),
+        None => Ok(()),
+    }
 }
 
-/// Mounts the root and attaches it; the descriptor is its root directory.
-pub(super) fn mount(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
+/// `MS_*` of `linux/mount.h`.
+const REC: u64 = 1 << 14;
+const PRIVATE: u64 = 1 << 18;
+const SLAVE: u64 = 1 << 19;
+const SHARED: u64 = 1 << 20;
+
+fn change(path: &CStr, flags: u64) -> Result<(), Errno> {
+    let flags = u32::try_from(flags).map_err(|_| Errno::INVAL)?;
+    rustix::mount::mount_change(path, MountPropagationFlags::from_bits_retain(flags))
+}
+
+/// Mounts the root and attaches it; the descriptor is its root directory. `prepared` is the
+/// directory's mount where the parent has made it.
+pub(super) fn mount(plan: &InitPlan, prepared: Option<BorrowedFd<'_>>) -> Result<OwnedFd, Errno> {
+    if let (RootChange::Chroot, RootfsPlan::Directory { path, .. }) =
+        (plan.root_change, &plan.rootfs)
+    {
+        return open_dir(path);
+    }
+    let plan = &plan.rootfs;
     match plan {
         RootfsPlan::Overlay { mountpoint, .. } => {
             match overlay(plan) {
                 Ok(mount) => {
-                    let target = rustix::fs::open(
-                        &**mountpoint,
-                        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-                        rustix::fs::Mode::empty(),
-                    )?;
-                    sys::mount::attach(mount.as_fd(), target.as_fd())?;
+                    sys::mount::attach(mount.as_fd(), open_dir(mountpoint)?.as_fd())?;
                     Ok(mount)
                 }
                 // No `lowerdir+` before Linux 6.8: one string, at most a page long.
@@ -42,16 +70,26 @@ pub(super) fn mount(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
             }
         }
         RootfsPlan::Directory { path, .. } => {
-            let mount = sys::mount::clone_tree(path, Depth::Tree)?;
-            let target = rustix::fs::open(
-                &**path,
-                rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-                rustix::fs::Mode::empty(),
-            )?;
-            sys::mount::attach(mount.as_fd(), target.as_fd())?;
+            let mount = match prepared {
+                Some(mount) => rustix::io::fcntl_dupfd_cloexec(mount, 0)?,
+                None => sys::mount::clone_tree(path, Depth::Tree)?,
+            };
+            match open_dir(path) {
+                Ok(target) => sys::mount::attach(mount.as_fd(), target.as_fd())?,
+                // A mapped root need not reach its own root's place on the host: any place does.
+                Err(Errno::ACCESS) => {
+                    sys::mount::attach(mount.as_fd(), open_dir(c"/")?.as_fd())?;
+                }
+                Err(errno) => return Err(errno),
+            }
             Ok(mount)
         }
     }
+}
+
+fn open_dir(path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
 }
 
 fn overlay(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
@@ -97,9 +135,7 @@ fn overlay_by_string(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
         MountFlags::empty(),
         &**options,
     )?;
-    let flags =
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    rustix::fs::open(&**mountpoint, flags, rustix::fs::Mode::empty())
+    open_dir(mountpoint)
 }
 
 /// A procfs that is attached nowhere.
@@ -108,40 +144,46 @@ pub(super) fn private_procfs() -> Result<OwnedFd, Errno> {
 }
 
 /// Makes the mounted root `/` and lets the old one go (pivot_root(2), "." twice).
-pub(super) fn enter(root: BorrowedFd<'_>) -> Result<(), Errno> {
+pub(super) fn enter(root: BorrowedFd<'_>, how: RootChange) -> Result<(), Errno> {
     rustix::process::fchdir(root)?;
-    rustix::process::pivot_root(c".", c".")?;
-    // The old root lies over the new one now; its unmounting must not travel to the host.
-    rustix::mount::mount_change(
-        c".",
-        MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC,
-    )?;
-    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    match how {
+        RootChange::Pivot => {
+            rustix::process::pivot_root(c".", c".")?;
+            // The old root lies over the new one now; its unmounting must not travel to the host.
+            change(c".", SLAVE | REC)?;
+            rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+        }
+        RootChange::Move => {
+            rustix::mount::mount_move(c".", c"/")?;
+            rustix::process::chroot(c".")?;
+        }
+        RootChange::Chroot => rustix::process::chroot(c".")?,
+    }
     rustix::process::chdir(c"/")
 }
 
 /// A detached copy of the mount tree as it is now, its root read-only where the container's will be.
-pub(super) fn clone(root: BorrowedFd<'_>, readonly: bool) -> Result<OwnedFd, Errno> {
+pub(super) fn guest_tree(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
+    let (RootfsPlan::Overlay { readonly, .. } | RootfsPlan::Directory { readonly, .. }) = plan;
     let tree = sys::mount::clone_tree_of(root, Depth::Tree)?;
-    if readonly {
+    if *readonly {
         sys::mount::set_attributes(tree.as_fd(), RDONLY, 0, 0, Depth::One)?;
     }
     Ok(tree)
 }
 
-/// Whether the root is to be read-only.
-pub(super) fn is_readonly(plan: &RootfsPlan) -> bool {
-    match plan {
-        RootfsPlan::Overlay { readonly, .. } | RootfsPlan::Directory { readonly, .. } => *readonly,
+/// Gives the new root its propagation and makes it read-only, the mounts below it not.
+pub(super) fn finish(plan: &InitPlan) -> super::Result<()> {
+    let flag = plan.propagation.flag;
+    if flag != 0 && plan.root_change != RootChange::Chroot {
+        change(c"/", flag).at(Step::Propagation)?;
     }
-}
-
-/// Makes `/` read-only, the mounts below it not.
-pub(super) fn set_readonly() -> Result<(), Errno> {
-    let root = rustix::fs::open(
-        c"/",
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )?;
-    sys::mount::set_attributes(root.as_fd(), RDONLY, 0, 0, Depth::One)
+    let (RootfsPlan::Overlay { readonly, .. } | RootfsPlan::Directory { readonly, .. }) =
+        &plan.rootfs;
+    if *readonly {
+        open_dir(c"/")
+            .and_then(|root| sys::mount::set_attributes(root.as_fd(), RDONLY, 0, 0, Depth::One))
+            .at(Step::ReadonlyRoot)?;
+    }
+    Ok(())
 }

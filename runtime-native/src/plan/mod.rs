@@ -1,17 +1,22 @@
 //! From an OCI runtime [`Spec`] to an [`InitPlan`]: everything that can be looked up, parsed or
 //! refused before a process exists (runtime-spec v1.2 `config.md`, `config-linux.md`).
 
-mod cgroup;
+mod hook;
+mod label;
 mod mount;
+mod namespace;
 mod process;
+mod schedule;
+mod sysctl;
+mod validate;
 
 use std::ffi::CString;
 
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use runtime::{DevicePlan, InitPlan, Namespace, RootfsPlan, WasmPlan};
-use sys::clone::namespace;
+use oci_spec::runtime::Spec;
+use runtime::{DevicePlan, InitPlan, RootChange, RootfsPlan, WasmPlan};
+use sys::clone::namespace as flag;
 
-pub use cgroup::{Hierarchy, detect};
+pub use crate::cgroup::{Hierarchy, detect};
 
 /// Why a container cannot be described to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,14 @@ pub enum PlanError {
         /// What is missing.
         why: String,
     },
+    /// A field that breaks a rule of the specification.
+    #[error("`{path}` {rule}")]
+    Rule {
+        /// The field, as a path through the JSON document.
+        path: String,
+        /// What it must be or must not be.
+        rule: &'static str,
+    },
     /// The seccomp profile cannot be compiled.
     #[error("cannot compile the seccomp profile")]
     Seccomp(#[source] crate::seccomp::SeccompError),
@@ -61,6 +74,31 @@ pub struct Options<'a> {
     pub create_cwd: bool,
     /// A compiled seccomp filter that takes the place of the specification's.
     pub seccomp: Option<Vec<u8>>,
+    /// The bundle's directory, absolute; empty when there is none.
+    pub bundle: &'a str,
+    /// How the root is entered.
+    pub root_change: RootChange,
+    /// So many descriptors from 3 on stay open for the program.
+    pub preserve_descriptors: u32,
+}
+
+impl<'a> Options<'a> {
+    /// What most containers have: no bundle, no wasm, a root that is pivoted into.
+    #[must_use]
+    pub fn new(rootfs: RootfsPlan, id: &'a str, hierarchy: &'a Hierarchy) -> Self {
+        Self {
+            rootfs,
+            id,
+            hierarchy,
+            user_namespace: None,
+            wasm: None,
+            create_cwd: false,
+            seccomp: None,
+            bundle: "",
+            root_change: RootChange::Pivot,
+            preserve_descriptors: 0,
+        }
+    }
 }
 
 /// Makes the plan.
@@ -73,22 +111,27 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         .process()
         .as_ref()
         .ok_or(PlanError::Missing("process"))?;
-    let namespaces = namespaces(linux.namespaces().as_deref().unwrap_or_default())?;
+    validate::check(spec, linux, process)?;
+    let namespaces = namespace::plan(linux.namespaces().as_deref().unwrap_or_default())?;
     let new = |flag| {
         namespaces
             .iter()
             .any(|n| n.flag == flag && n.path.is_none())
     };
-    let loopback_up = new(namespace::NET);
-    let cgroup = cgroup::plan(spec, &options)?;
+    let loopback_up = new(flag::NET);
+    let cgroup = crate::cgroup::plan(spec, &options)?;
     let mounts = mount::plan(
         spec.mounts().as_deref().unwrap_or_default(),
         &options,
         &cgroup,
+        linux,
     )?;
-    let sysctl = linux.sysctl().iter().flatten();
     Ok(InitPlan {
-        user_map: None,
+        user_map: namespace::user_map(linux, &namespaces)?,
+        time_offsets: namespace::time_offsets(linux, &namespaces)?,
+        propagation: namespace::propagation(linux, &options.rootfs)?,
+        root_change: namespace::root_change(&namespaces, options.root_change),
+        hooks: hook::plan(spec, options.id, options.bundle)?,
         loopback_up,
         cgroup,
         mounts,
@@ -106,49 +149,11 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
             .as_ref()
             .map(|name| c_string(name))
             .transpose()?,
-        sysctl: sysctl
-            .map(|(key, value)| {
-                Ok((
-                    c_string(&format!("sys/{}", key.replace('.', "/")))?,
-                    c_string(value)?,
-                ))
-            })
-            .collect::<Result<_, PlanError>>()?,
+        sysctl: sysctl::plan(linux, &namespaces)?,
         process: process::plan(process, linux, &options)?,
         rootfs: options.rootfs,
         namespaces,
     })
-}
-
-fn namespaces(
-    specified: &[oci_spec::runtime::LinuxNamespace],
-) -> Result<Vec<Namespace>, PlanError> {
-    specified
-        .iter()
-        .map(|namespace| {
-            let path = namespace.path().as_ref();
-            let path = path
-                .map(|path| c_string(&path.to_string_lossy()))
-                .transpose()?;
-            Ok(Namespace {
-                flag: namespace_flag(namespace.typ()),
-                path,
-            })
-        })
-        .collect()
-}
-
-fn namespace_flag(kind: LinuxNamespaceType) -> u64 {
-    match kind {
-        LinuxNamespaceType::Mount => namespace::MOUNT,
-        LinuxNamespaceType::Cgroup => namespace::CGROUP,
-        LinuxNamespaceType::Uts => namespace::UTS,
-        LinuxNamespaceType::Ipc => namespace::IPC,
-        LinuxNamespaceType::User => namespace::USER,
-        LinuxNamespaceType::Pid => namespace::PID,
-        LinuxNamespaceType::Network => namespace::NET,
-        LinuxNamespaceType::Time => namespace::TIME,
-    }
 }
 
 /// The devices that every container has (runtime-spec `config-linux.md#default-devices`), then the
@@ -167,6 +172,10 @@ fn devices(specified: &[oci_spec::runtime::LinuxDevice]) -> Result<Vec<DevicePla
     const S_IFIFO: u32 = 0o010_000;
     let mut devices = Vec::with_capacity(DEFAULT.len() + specified.len());
     for (path, major, minor) in DEFAULT {
+        // The specification's own entry for a path is the one that counts.
+        if specified.iter().any(|d| d.path().as_os_str() == path) {
+            continue;
+        }
         let path = c_string(path)?;
         devices.push(DevicePlan {
             path,

@@ -3,10 +3,10 @@
 
 use std::ffi::CString;
 
-use oci_spec::runtime::Mount;
-use runtime::{CgroupPlan, MountPlan, MountSource};
+use oci_spec::runtime::{Linux, Mount};
+use runtime::{CgroupPlan, MountIdMap, MountPlan, MountSource, UserMap};
 
-use super::{Hierarchy, Options, PlanError, c_string};
+use super::{Hierarchy, Options, PlanError, c_string, namespace};
 
 /// `MOUNT_ATTR_*` (mount_setattr(2)).
 mod attr {
@@ -40,6 +40,9 @@ struct Parsed {
     clear: u64,
     recursive_flags: bool,
     propagation: u64,
+    copy_up: bool,
+    /// `idmap` or `ridmap`: whether the whole tree.
+    id_map: Option<bool>,
     data: Vec<(String, Option<String>)>,
 }
 
@@ -48,6 +51,7 @@ pub(super) fn plan(
     mounts: &[Mount],
     options: &Options<'_>,
     cgroup: &CgroupPlan,
+    linux: &Linux,
 ) -> Result<Vec<MountPlan>, PlanError> {
     let mut plans = Vec::with_capacity(mounts.len());
     for mount in mounts {
@@ -55,13 +59,18 @@ pub(super) fn plan(
         if kind == "cgroup" {
             cgroup_view(mount, options, cgroup, &mut plans)?;
         } else {
-            plans.push(one(mount, kind, options)?);
+            plans.push(one(mount, kind, options, linux)?);
         }
     }
     Ok(plans)
 }
 
-fn one(mount: &Mount, kind: &str, options: &Options<'_>) -> Result<MountPlan, PlanError> {
+fn one(
+    mount: &Mount,
+    kind: &str,
+    options: &Options<'_>,
+    linux: &Linux,
+) -> Result<MountPlan, PlanError> {
     let parsed = parse(mount.options().as_deref().unwrap_or_default());
     let path = mount
         .source()
@@ -98,7 +107,39 @@ fn one(mount: &Mount, kind: &str, options: &Options<'_>) -> Result<MountPlan, Pl
         clear_flags: parsed.clear,
         recursive_flags: parsed.recursive_flags,
         propagation: parsed.propagation,
+        id_map: id_map(mount, &parsed, linux)?,
+        copy_up: parsed.copy_up && kind == "tmpfs",
     })
+}
+
+/// The ids that a mount's files are shown with: its own maps, or with `idmap` alone the ones of the
+/// container's user namespace.
+fn id_map(mount: &Mount, parsed: &Parsed, linux: &Linux) -> Result<Option<MountIdMap>, PlanError> {
+    let (uid, gid) = (mount.uid_mappings(), mount.gid_mappings());
+    let (uid, gid) = match (uid, gid) {
+        (None, None) if parsed.id_map.is_none() => return Ok(None),
+        (None, None) => (linux.uid_mappings(), linux.gid_mappings()),
+        own => own,
+    };
+    let rule = |rule| PlanError::Rule {
+        path: format!("mounts[{}]", mount.destination().display()),
+        rule,
+    };
+    if !(parsed.bind || mount.typ().as_deref() == Some("bind")) {
+        return Err(rule("can have its ids mapped only as a bind mount"));
+    }
+    let map = UserMap {
+        uid: namespace::id_maps(uid.as_deref().unwrap_or_default()),
+        gid: namespace::id_maps(gid.as_deref().unwrap_or_default()),
+        deny_setgroups: false,
+    };
+    if map.uid.is_empty() || map.gid.is_empty() {
+        return Err(rule("needs `uidMappings` and `gidMappings` to map its ids"));
+    }
+    Ok(Some(MountIdMap {
+        map,
+        recursive: parsed.id_map == Some(true),
+    }))
 }
 
 /// A group that the user namespace does not map cannot own a devpts: it is left out there.
@@ -128,6 +169,8 @@ fn cgroup_view(
         clear_flags: 0,
         recursive_flags: recursive,
         propagation: propagation::PRIVATE | propagation::REC,
+        id_map: None,
+        copy_up: false,
     };
     match options.hierarchy {
         Hierarchy::None => {}
@@ -135,7 +178,7 @@ fn cgroup_view(
             let host = c_string("/sys/fs/cgroup")?;
             plans.push(bind(host, c_string(&target)?, true));
         }
-        Hierarchy::Unified => plans.push(MountPlan {
+        Hierarchy::Unified { .. } => plans.push(MountPlan {
             source: MountSource::FileSystem {
                 kind: c_string("cgroup2")?,
                 options: Vec::new(),
@@ -146,6 +189,8 @@ fn cgroup_view(
             clear_flags: 0,
             recursive_flags: false,
             propagation: 0,
+            id_map: None,
+            copy_up: false,
         }),
         Hierarchy::Legacy { .. } => {
             plans.push(MountPlan {
@@ -159,6 +204,8 @@ fn cgroup_view(
                 clear_flags: 0,
                 recursive_flags: false,
                 propagation: 0,
+                id_map: None,
+                copy_up: false,
             });
             for dir in &cgroup.make {
                 let path = dir.to_string_lossy();
@@ -253,9 +300,22 @@ fn attribute_bits(option: &str) -> (u64, u64) {
     }
 }
 
-/// Bind and propagation.
+/// Bind, propagation, and what is no option of the kernel's.
 fn spread(option: &str, parsed: &mut Parsed) -> bool {
     let kind = match option {
+        "tmpcopyup" => {
+            parsed.copy_up = true;
+            return true;
+        }
+        "idmap" | "ridmap" => {
+            parsed.id_map = Some(option == "ridmap");
+            return true;
+        }
+        // A mount is always made, never changed; and the kernel is silent about it anyway. Access
+        // control lists and change counters are no longer an option of any file system.
+        "remount" | "silent" | "loud" | "acl" | "noacl" | "iversion" | "noiversion" => {
+            return true;
+        }
         "bind" => {
             parsed.bind = true;
             return true;

@@ -1,9 +1,9 @@
 //! The program: arguments, user, capabilities, limits, filter.
 
 use oci_spec::runtime::{Capabilities, Linux, PosixRlimit, PosixRlimitType, Process};
-use runtime::{CapabilitySets, ProcessPlan, Program, Rlimit};
+use runtime::{CapabilitySets, CpuAffinity, ProcessPlan, Program, Rlimit, SeccompListener};
 
-use super::{Options, PlanError, c_string};
+use super::{Options, PlanError, c_string, label, schedule};
 use crate::capability;
 use crate::seccomp::{self, Arch};
 
@@ -54,7 +54,34 @@ pub(super) fn plan(
         oom_score_adj: process
             .oom_score_adj()
             .map(|value| value.clamp(-1000, 1000)),
+        seccomp_listener: listener(linux)?,
+        scheduler: optional(process.scheduler(), schedule::scheduler)?,
+        io_priority: optional(process.io_priority(), schedule::io_priority)?,
+        personality: optional(linux.personality(), schedule::personality)?,
+        // It is for further programs only.
+        affinity: CpuAffinity::default(),
+        exec_label: label::plan(process, linux)?,
+        preserve_descriptors: options.preserve_descriptors,
     })
+}
+
+fn optional<T, U>(
+    value: &Option<T>,
+    plan: impl Fn(&T) -> Result<U, PlanError>,
+) -> Result<Option<U>, PlanError> {
+    value.as_ref().map(plan).transpose()
+}
+
+fn listener(linux: &Linux) -> Result<Option<SeccompListener>, PlanError> {
+    let profile = linux.seccomp().as_ref();
+    let Some(path) = profile.and_then(|profile| profile.listener_path().as_ref()) else {
+        return Ok(None);
+    };
+    let metadata = profile.and_then(|profile| profile.listener_metadata().clone());
+    Ok(Some(SeccompListener {
+        path: c_string(&path.to_string_lossy())?,
+        metadata: metadata.unwrap_or_default(),
+    }))
 }
 
 /// The paths to try: the name itself when it has a slash, else in each directory of `PATH`.

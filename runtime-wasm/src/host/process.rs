@@ -62,12 +62,9 @@ fn serve() -> Result<Infallible, HostError> {
             _ => Ok(()),
         }
     };
-    let finished = run(
-        &spec,
-        artifact,
-        confine,
-        |outcome| end(&outcome.message(), outcome.code),
-    );
+    let finished = run(&spec, artifact, confine, |outcome| {
+        end(&outcome.message(), outcome.code)
+    });
     Ok(finished?)
 }
 

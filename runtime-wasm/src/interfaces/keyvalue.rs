@@ -75,7 +75,10 @@ impl Buckets {
     }
 
     fn delete(&mut self, bucket: &str, key: &str) {
-        let old = self.values.get_mut(bucket).and_then(|values| values.remove(key));
+        let old = self
+            .values
+            .get_mut(bucket)
+            .and_then(|values| values.remove(key));
         if let Some(old) = old {
             self.bytes -= old.len() + key.len();
         }
@@ -249,7 +252,9 @@ mod tests {
         let store = Store::default();
         let mut buckets = store.lock();
         for number in 0..PAGE + 5 {
-            buckets.set("a", format!("{number:05}"), Vec::new()).unwrap();
+            buckets
+                .set("a", format!("{number:05}"), Vec::new())
+                .unwrap();
         }
         let first = buckets.keys("a", None);
         assert_eq!(first.keys.len(), PAGE);

@@ -41,8 +41,7 @@ impl Level {
 pub(super) fn define(linker: &mut Linker<Guest>, import: &str) -> wasmtime::Result<()> {
     linker.instance(import)?.func_wrap(
         "log",
-        |_store: StoreContextMut<'_, Guest>,
-         (level, context, message): (Level, String, String)| {
+        |_store: StoreContextMut<'_, Guest>, (level, context, message): (Level, String, String)| {
             // One write a message: lines of instances that log at once do not mix.
             let mut line = String::from(level.name());
             if !context.is_empty() {

@@ -1,0 +1,283 @@
+//! `ketch image prune`, `ketch system df`, and the emptying of the trash.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, Stdio};
+
+use anyhow::Context as _;
+use clap::Args;
+use engine::Engine;
+use image::{Digest, PruneOptions, Removed};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use super::Invocation;
+use super::image::size;
+use super::ps::age;
+use crate::render::{self, Usage};
+use crate::settings;
+
+/// What this program calls itself by to delete what removals left.
+pub(crate) const EMPTY_TRASH: &str = "internal-empty-trash";
+
+/// Options of `image prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneArgs {
+    /// Remove all images that no container uses, not only those without a name
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+    /// Only what fits: until=TIME, label=KEY[=VALUE], label!=KEY[=VALUE] (can be repeated)
+    #[arg(long)]
+    filter: Vec<String>,
+}
+
+/// Options of `system df`.
+#[derive(Debug, Args)]
+pub(crate) struct DfArgs {
+    /// Show every image
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+/// Removes images that nobody needs.
+pub(crate) fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
+    let options = prune_options(args)?;
+    let engine = context.engine()?;
+    if !args.force && !confirmed(args.all)? {
+        return Ok(1);
+    }
+    let users = users(&engine)?;
+    let pruned = engine.store().prune(&options, &|id| users(id))?;
+    if !pruned.removed.is_empty() {
+        render::print("Deleted Images:")?;
+    }
+    for one in &pruned.removed {
+        render::print(&match one {
+            Removed::Untagged(name) => format!("untagged: {}", name.familiar()),
+            Removed::Deleted(id) => format!("deleted: {id}"),
+        })?;
+    }
+    render::print(&format!("Total reclaimed space: {}", size(pruned.freed)))?;
+    empty_trash_later(context);
+    Ok(0)
+}
+
+/// Which container needs an image.
+fn users(engine: &Engine) -> anyhow::Result<impl Fn(&Digest) -> Option<String> + use<>> {
+    let containers = engine.containers()?;
+    Ok(move |id: &Digest| {
+        let id = id.to_string();
+        let mut all = containers.iter();
+        all.find(|container| container.config.image_id == id)
+            .map(|container| container.config.name.clone())
+    })
+}
+
+fn confirmed(all: bool) -> anyhow::Result<bool> {
+    let what = if all {
+        "all images without a container"
+    } else {
+        "all images without a name"
+    };
+    render::line(&format!(
+        "This will remove {what} and what they alone need."
+    ));
+    if !io::stdin().is_terminal() {
+        return Err(Usage("there is no terminal to ask on: add --force".to_owned()).into());
+    }
+    let mut stderr = io::stderr();
+    write!(stderr, "Are you sure? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn prune_options(args: &PruneArgs) -> anyhow::Result<PruneOptions> {
+    let mut options = PruneOptions {
+        all: args.all,
+        ..PruneOptions::default()
+    };
+    let label = |text: &str| match text.split_once('=') {
+        Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
+        None => (text.to_owned(), None),
+    };
+    for filter in &args.filter {
+        if let Some(value) = filter.strip_prefix("until=") {
+            options.until = Some(until(value)?);
+        } else if let Some(value) = filter.strip_prefix("label!=") {
+            options.not_labels.push(label(value));
+        } else if let Some(value) = filter.strip_prefix("label=") {
+            options.labels.push(label(value));
+        } else if let Some(value) = filter.strip_prefix("dangling=") {
+            options.all |= matches!(value, "false" | "0");
+        } else {
+            return Err(Usage(format!("`{filter}` is not a filter of images")).into());
+        }
+    }
+    Ok(options)
+}
+
+/// A time (RFC 3339 or a day), seconds since 1970, or an age: `1h30m`.
+fn until(text: &str) -> anyhow::Result<OffsetDateTime> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(time);
+    }
+    if let Ok(time) = OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339) {
+        return Ok(time);
+    }
+    if let Some(time) = text
+        .parse()
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+    {
+        return Ok(time);
+    }
+    let age = duration(text)
+        .with_context(|| format!("`{text}` is neither a time nor an age such as `24h`"))?;
+    Ok(OffsetDateTime::now_utc() - age)
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let seconds: i64 = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let seconds = number.parse::<i64>().ok()?.checked_mul(seconds)?;
+        total = total.checked_add(Duration::seconds(seconds))?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// Shows how much disk images take.
+pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let usage = engine.store().usage()?;
+    let users = users(&engine)?;
+    let active = usage
+        .images
+        .iter()
+        .filter(|image| users(&image.id).is_some());
+    let active_ids: Vec<_> = active.map(|image| image.id).collect();
+    if args.verbose {
+        return df_verbose(&usage, &users);
+    }
+    let unused = usage
+        .images
+        .iter()
+        .filter(|image| !active_ids.contains(&image.id));
+    let reclaimable: u64 = unused.map(image::ImageUsage::unique).sum::<u64>() + usage.unreferenced;
+    render::table(
+        &["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"],
+        &[
+            vec![
+                "Images".to_owned(),
+                usage.images.len().to_string(),
+                active_ids.len().to_string(),
+                size(usage.total),
+                size(reclaimable),
+            ],
+            vec![
+                "Unfinished".to_owned(),
+                String::new(),
+                String::new(),
+                size(usage.unfinished),
+                size(usage.unfinished),
+            ],
+        ],
+    )?;
+    Ok(0)
+}
+
+fn df_verbose(
+    usage: &image::Usage,
+    users: &dyn Fn(&Digest) -> Option<String>,
+) -> anyhow::Result<u8> {
+    let mut rows = Vec::new();
+    for image in &usage.images {
+        let name = image.names.first();
+        rows.push(vec![
+            name.map_or("<none>".to_owned(), image::Reference::familiar_name),
+            name.and_then(|name| name.tag())
+                .unwrap_or("<none>")
+                .to_owned(),
+            image.id.short(),
+            image.created.as_deref().map(age).unwrap_or_default(),
+            size(image.size),
+            size(image.shared),
+            size(image.unique()),
+            users(&image.id).unwrap_or_default(),
+        ]);
+    }
+    render::table(
+        &[
+            "REPOSITORY",
+            "TAG",
+            "IMAGE ID",
+            "CREATED",
+            "SIZE",
+            "SHARED SIZE",
+            "UNIQUE SIZE",
+            "CONTAINER",
+        ],
+        &rows,
+    )?;
+    Ok(0)
+}
+
+/// Deletes what removals left, in a process that nobody waits for: thousands of files take longer
+/// than a removal.
+pub(crate) fn empty_trash_later(context: &Invocation) {
+    let Ok(program) = std::env::current_exe() else {
+        return;
+    };
+    let mut command = Command::new(program);
+    let settings = &context.settings;
+    command
+        .args(["--root", settings.get(&settings::ROOT)])
+        .args(["--run", settings.get(&settings::RUN)])
+        .arg(EMPTY_TRASH)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // A signal for the caller's terminal is none for it.
+        .process_group(0);
+    // When it cannot start, the next one deletes that as well.
+    drop(command.spawn());
+}
+
+/// What [`empty_trash_later`] starts.
+pub(crate) fn empty_trash(context: &Invocation) -> anyhow::Result<u8> {
+    context.engine()?.store().empty_trash()?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duration_is_a_sum_of_units() {
+        assert_eq!(duration("24h"), Some(Duration::hours(24)));
+        assert_eq!(duration("1d2h3m4s"), Some(Duration::seconds(93_784)));
+        for bad in ["", "h", "5", "5x", "1h5", "99999999999999999999h"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+}

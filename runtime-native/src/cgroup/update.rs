@@ -1,0 +1,100 @@
+//! New limits for a container that runs.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxMemory, LinuxResources};
+use runtime::CgroupWrite;
+
+use super::apply::{attach_device_filter, write_choice, write_value};
+use super::controller::memory;
+use super::error::CgroupError;
+use super::group::Group;
+use super::limits::{self, Collected};
+
+/// A file and what it held.
+type Old = (PathBuf, String);
+
+impl Group {
+    /// Changes the limits that `resources` names and leaves the others. When the kernel refuses one,
+    /// those that were changed before it get their old values back.
+    ///
+    /// # Errors
+    /// A limit that this host cannot give, that the kernel refuses or, with
+    /// `memory.checkBeforeUpdate`, that is below what is in use.
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        self.check_usage(resources)?;
+        let Collected {
+            writes,
+            device_filter,
+        } = limits::collect(self, resources).map_err(CgroupError::Limits)?;
+        let mut done: Vec<Old> = Vec::new();
+        for write in &writes {
+            if let Err(error) = change(write, &mut done) {
+                restore(&done);
+                return Err(error);
+            }
+        }
+        if device_filter.is_empty() {
+            return Ok(());
+        }
+        self.replace_filter(&device_filter)
+            .inspect_err(|_| restore(&done))
+    }
+
+    fn replace_filter(&self, program: &[u8]) -> Result<(), CgroupError> {
+        let dir = PathBuf::from(self.unified_dir().unwrap_or_default());
+        attach_device_filter(&dir, program).map_err(|source| CgroupError::Act {
+            action: "restrict the devices of",
+            group: dir,
+            source,
+        })
+    }
+
+    fn check_usage(&self, resources: &LinuxResources) -> Result<(), CgroupError> {
+        let memory = resources.memory().as_ref();
+        let asked = memory.filter(|memory| memory.check_before_update() == Some(true));
+        let Some(limit) = asked.and_then(LinuxMemory::limit) else {
+            return Ok(());
+        };
+        let stats = memory::stats(self).map_err(|source| CgroupError::Read {
+            file: PathBuf::from(self.dir("memory").unwrap_or_default()),
+            source,
+        })?;
+        let usage = stats.map_or(0, |stats| stats.usage);
+        match u64::try_from(limit) {
+            Ok(bytes) if bytes < usage => Err(CgroupError::BelowUsage { limit, usage }),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn change(write: &CgroupWrite, done: &mut Vec<Old>) -> Result<(), CgroupError> {
+    let path =
+        |write: &CgroupWrite| PathBuf::from(std::ffi::OsStr::from_bytes(write.path.to_bytes()));
+    let chosen = match &write.otherwise {
+        Some(other) if !path(write).exists() => other,
+        _ => write,
+    };
+    let file = path(chosen);
+    let old = fs::read_to_string(&file);
+    write_choice(write).map_err(|source| CgroupError::Set {
+        option: chosen.option.clone(),
+        value: chosen.value.clone(),
+        file: file.clone(),
+        source,
+    })?;
+    if let Ok(old) = old {
+        done.push((file, old.trim().to_owned()));
+    }
+    Ok(())
+}
+
+/// The last change first, as the kernel wants each pair of limits in order.
+fn restore(done: &[Old]) {
+    for (file, value) in done.iter().rev() {
+        // The error to report is the one that led here.
+        drop(write_value(Path::new(file), value));
+    }
+}

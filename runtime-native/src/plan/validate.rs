@@ -1,0 +1,96 @@
+//! Rules of the specification that its JSON types do not express. Rules of one part stand with the
+//! part's planner.
+
+use std::path::Path;
+
+use oci_spec::runtime::{Linux, Process, Spec};
+
+use super::PlanError;
+
+/// Checks a specification.
+pub(super) fn check(spec: &Spec, linux: &Linux, process: &Process) -> Result<(), PlanError> {
+    let rule = |path: &str, rule| {
+        Err(PlanError::Rule {
+            path: path.to_owned(),
+            rule,
+        })
+    };
+    if !process.cwd().is_absolute() {
+        return rule("process.cwd", "must be an absolute path");
+    }
+    if process.args().as_ref().is_none_or(Vec::is_empty) {
+        return rule("process.args", "must have at least one entry");
+    }
+    let rlimits = process.rlimits().as_deref().unwrap_or_default();
+    unique(rlimits.iter().map(|limit| limit.typ()), "process.rlimits")?;
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    unique(namespaces.iter().map(|n| n.typ()), "linux.namespaces")?;
+    let has = |kind| namespaces.iter().any(|n| n.typ() == kind);
+    let uts = has(oci_spec::runtime::LinuxNamespaceType::Uts);
+    if !uts && spec.hostname().as_ref().is_some_and(|h| !h.is_empty()) {
+        return rule("hostname", "needs a UTS namespace in `linux.namespaces`");
+    }
+    if !uts && spec.domainname().as_ref().is_some_and(|d| !d.is_empty()) {
+        return rule("domainname", "needs a UTS namespace in `linux.namespaces`");
+    }
+    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
+        if mount.destination().as_os_str().is_empty() {
+            let path = format!("mounts[{index}].destination");
+            return rule(&path, "must not be empty");
+        }
+    }
+    let masked = [
+        (linux.masked_paths(), "linux.maskedPaths"),
+        (linux.readonly_paths(), "linux.readonlyPaths"),
+    ];
+    for (paths, field) in masked {
+        for (index, path) in paths.iter().flatten().enumerate() {
+            if !Path::new(path).is_absolute() {
+                return rule(&format!("{field}[{index}]"), "must be an absolute path");
+            }
+        }
+    }
+    unsupported(linux)
+}
+
+/// Parts that no kernel feature here can honour yet: named, never passed over.
+fn unsupported(linux: &Linux) -> Result<(), PlanError> {
+    let refuse = |field: &str, why: &str| {
+        Err(PlanError::Unavailable {
+            option: format!("`{field}`"),
+            why: why.to_owned(),
+        })
+    };
+    if linux.intel_rdt().is_some() {
+        return refuse("linux.intelRdt", "Intel RDT is not supported");
+    }
+    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
+        return refuse(
+            "linux.netDevices",
+            "moving network devices is not supported",
+        );
+    }
+    if linux.memory_policy().is_some() {
+        return refuse(
+            "linux.memoryPolicy",
+            "NUMA memory policies are not supported",
+        );
+    }
+    Ok(())
+}
+
+fn unique<T: PartialEq>(
+    items: impl Iterator<Item = T> + Clone,
+    path: &str,
+) -> Result<(), PlanError> {
+    let mut rest = items;
+    while let Some(item) = rest.next() {
+        if rest.clone().any(|other| other == item) {
+            return Err(PlanError::Rule {
+                path: path.to_owned(),
+                rule: "must not hold two entries of one type",
+            });
+        }
+    }
+    Ok(())
+}

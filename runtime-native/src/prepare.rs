@@ -1,0 +1,172 @@
+//! What the parent of a container makes before the clone, because the container may not: mounts
+//! whose source a mapped user cannot reach, id-mapped mounts, clocks of a time namespace.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use runtime::{IdMap, InitPlan, MountPlan, MountSource, RootfsPlan, UserMap};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use sys::clone::{Side, clone_process, namespace};
+use sys::mount::Depth;
+
+use crate::start::StartError;
+
+/// Mounts that are attached nowhere yet.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    root: Option<OwnedFd>,
+    /// One entry for each mount of the plan, or none at all.
+    mounts: Vec<Option<OwnedFd>>,
+}
+
+impl Prepared {
+    /// Makes what `plan` needs.
+    pub(crate) fn new(plan: &InitPlan) -> Result<Self, StartError> {
+        // Whoever is not root makes the maps of a user namespace for its own files.
+        let is_root = rustix::process::geteuid().is_root();
+        let foreign = is_root && has_user_namespace(plan);
+        if !foreign && plan.mounts.iter().all(|mount| mount.id_map.is_none()) {
+            return Ok(Self::default());
+        }
+        let root = match &plan.rootfs {
+            RootfsPlan::Directory { path, .. } if foreign => {
+                let tree = sys::mount::clone_tree(path, Depth::Tree);
+                Some(tree.map_err(|errno| failed("open the root file system", path, errno))?)
+            }
+            _ => None,
+        };
+        let mounts = plan
+            .mounts
+            .iter()
+            .map(|mount| bind(mount, foreign))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { root, mounts })
+    }
+
+    /// The root file system, when it was made here.
+    pub(crate) fn root(&self) -> Option<BorrowedFd<'_>> {
+        self.root.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Mount `index`, when it was made here.
+    pub(crate) fn mount(&self, index: usize) -> Option<BorrowedFd<'_>> {
+        self.mounts.get(index)?.as_ref().map(AsFd::as_fd)
+    }
+}
+
+fn has_user_namespace(plan: &InitPlan) -> bool {
+    plan.namespaces.iter().any(|n| n.flag == namespace::USER)
+}
+
+fn failed(what: &str, path: &CStr, errno: Errno) -> StartError {
+    let what = format!("{what} `{}`", path.to_string_lossy());
+    StartError::engine(&what, &errno.into())
+}
+
+fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError> {
+    let MountSource::Bind { path, recursive } = &mount.source else {
+        return Ok(None);
+    };
+    if !foreign && mount.id_map.is_none() {
+        return Ok(None);
+    }
+    let depth = |deep: bool| if deep { Depth::Tree } else { Depth::One };
+    let tree = sys::mount::clone_tree(path, depth(*recursive))
+        .map_err(|errno| failed("mount", path, errno))?;
+    if let Some(id_map) = &mount.id_map {
+        let namespace = user_namespace(&id_map.map)
+            .map_err(|error| StartError::engine("map the ids of a mount", &error))?;
+        sys::mount::map_ids(tree.as_fd(), namespace.as_fd(), depth(id_map.recursive))
+            .map_err(|errno| failed("map the ids of the mount of", path, errno))?;
+    }
+    Ok(Some(tree))
+}
+
+/// A user namespace with these maps and nobody in it.
+fn user_namespace(map: &UserMap) -> io::Result<OwnedFd> {
+    let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (pid, pidfd) = match clone_process(namespace::USER, None)? {
+        Side::Parent { pid, pidfd } => (pid, pidfd),
+        Side::Child => {
+            drop(release);
+            // The end of the parent, or its word, is the same.
+            let _end = rustix::io::read(&wait, &mut [0; 1]);
+            sys::exec::exit_now(0);
+        }
+    };
+    drop(wait);
+    let namespace = write_maps(pid, map).and_then(|()| {
+        let path = format!("/proc/{pid}/ns/user");
+        Ok(rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?)
+    });
+    drop(release);
+    waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)?;
+    namespace
+}
+
+/// Writes the maps of the user namespace that `pid` is in (user_namespaces(7)).
+pub(crate) fn write_maps(pid: i32, map: &UserMap) -> io::Result<()> {
+    let write = |file: &str, text: &str| {
+        let path = format!("/proc/{pid}/{file}");
+        File::options()
+            .write(true)
+            .open(path)?
+            .write_all(text.as_bytes())
+    };
+    if map.deny_setgroups {
+        write("setgroups", "deny")?;
+    }
+    write("uid_map", &map_text(&map.uid))?;
+    write("gid_map", &map_text(&map.gid))
+}
+
+fn map_text(maps: &[IdMap]) -> String {
+    maps.iter()
+        .map(|m| format!("{} {} {}\n", m.inside, m.outside, m.count))
+        .collect()
+}
+
+/// Gives the next child a time namespace with these clocks. The caller's own time namespace, to
+/// return to with [`leave_time_namespace`].
+pub(crate) fn enter_time_namespace(offsets: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open(c"/proc/self/ns/time", flags, Mode::empty())?;
+    sys::clone::unshare_time()?;
+    // One write: the kernel takes all clocks at once.
+    File::options()
+        .write(true)
+        .open("/proc/self/timens_offsets")?
+        .write_all(offsets.to_bytes())?;
+    Ok(own)
+}
+
+/// Further children of this process have its own clocks again.
+pub(crate) fn leave_time_namespace(own: BorrowedFd<'_>) -> io::Result<()> {
+    let kind = rustix::thread::LinkNameSpaceType::Time;
+    Ok(rustix::thread::move_into_link_name_space(own, Some(kind))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn map_text_has_one_line_for_each_range() {
+        let map = |inside, outside, count| IdMap {
+            inside,
+            outside,
+            count,
+        };
+        let text = map_text(&[map(0, 100_000, 1000), map(1000, 0, 1)]);
+        assert_eq!(text, "0 100000 1000\n1000 0 1\n");
+    }
+}
