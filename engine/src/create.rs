@@ -105,6 +105,7 @@ impl Engine {
             hostname: options.hostname.as_deref().unwrap_or(&short),
             files: &dir,
             user_namespace: self.user_namespace,
+            wasm: wasm.is_some(),
         })?;
         let launch = Launch {
             layers: subject.layers,
