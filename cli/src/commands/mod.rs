@@ -21,7 +21,6 @@ mod registry_options;
 mod run;
 mod search;
 mod wasm;
-mod wasm_artifact;
 mod wasm_options;
 
 use std::collections::BTreeMap;

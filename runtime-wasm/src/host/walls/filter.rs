@@ -108,8 +108,16 @@ const EXECUTABLE: u32 = 4;
 const THREAD: u32 = 0x0001_0000;
 /// `PR_SET_NAME`, and the name of a mapping.
 const PRCTL: [u32; 2] = [15, 0x5356_4d41];
-/// `TCGETS`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`, and `PAGEMAP_SCAN` of procfs.
-const IOCTL: [u32; 6] = [0x5401, 0x5413, 0x541b, 0x5421, 0x5451, 0xc060_6610];
+/// `TCGETS`, `TCGETS2`, `TIOCGWINSZ`, `FIONREAD`, `FIONBIO`, `FIOCLEX`, and `PAGEMAP_SCAN` of procfs.
+const IOCTL: [u32; 7] = [
+    0x5401,
+    0x802c_542a,
+    0x5413,
+    0x541b,
+    0x5421,
+    0x5451,
+    0xc060_6610,
+];
 /// `AF_INET` and `AF_INET6`.
 const FAMILIES: [u32; 2] = [2, 10];
 
