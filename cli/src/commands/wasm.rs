@@ -8,14 +8,14 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use engine::{ContainerOptions, WasmOptions};
 use image::{ImportOptions, Platform, Reference};
-use runtime::detect::{self, BinaryKind};
+use runtime::detect;
 use runtime_wasm::compile::MAX_MODULE_BYTES;
 use runtime_wasm::engine::Profile;
 use runtime_wasm::{WasmInfo, inspect};
 use serde_json::json;
 
 use super::Invocation;
-use super::wasm_artifact;
+use super::push::wrap_file;
 use crate::render::{self, Usage};
 
 /// Arguments of `wasm`.
@@ -179,29 +179,22 @@ fn compile(context: &Invocation, text: &str) -> anyhow::Result<()> {
 }
 
 fn wrap(context: &Invocation, file: &Path, name: &str, as_image: bool) -> anyhow::Result<()> {
-    let bytes = read(file)?;
-    let info =
-        inspect::inspect(&bytes).with_context(|| format!("cannot wrap `{}`", file.display()))?;
     let name = Reference::parse(name)?;
     let engine = context.engine()?;
-    let title = file.file_name().unwrap_or_default().to_string_lossy();
     let id = if as_image {
+        let bytes = read(file)?;
+        inspect::inspect(&bytes).with_context(|| format!("cannot wrap `{}`", file.display()))?;
+        let title = file.file_name().unwrap_or_default().to_string_lossy();
         let options = ImportOptions {
             name: Some(name),
             changes: vec![format!("ENTRYPOINT {}", json!([format!("/{title}")]))],
             platform: Some(Platform::new("wasi", "wasm", None)),
             ..ImportOptions::default()
         };
-        engine
-            .store()
-            .import(&*archive(&title, &bytes)?, &options)?
-            .to_string()
+        let archive = archive(&title, &bytes)?;
+        engine.store().import(&*archive, &options)?.to_string()
     } else {
-        let dir = tempfile::tempdir().context("cannot make a temporary directory")?;
-        wasm_artifact::write(dir.path(), &name.to_string(), &title, &bytes, &info)?;
-        let loaded = engine.store().load_dir(dir.path(), None, &())?;
-        let ids = loaded.iter().flat_map(|image| &image.ids);
-        ids.map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        wrap_file(&engine, file, &name)?.to_string()
     };
     render::print(&id)?;
     Ok(())
@@ -238,12 +231,4 @@ fn archive(title: &str, bytes: &[u8]) -> anyhow::Result<Vec<u8>> {
     archive.write_all(bytes)?;
     archive.resize(archive.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
     Ok(archive)
-}
-
-/// The `os` of an artifact's config.
-pub(crate) fn artifact_os(kind: BinaryKind) -> &'static str {
-    match kind {
-        BinaryKind::CoreModule => "wasip1",
-        BinaryKind::Component => "wasip2",
-    }
 }
