@@ -157,7 +157,9 @@ pub struct Pool {
 pub fn pooling_engine(profile: Profile, pool: Pool) -> wasmtime::Result<Engine> {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let memory = pool.memory_bytes.min(MEMORY_RESERVATION);
-    let keep = (pool.memory_bytes / u64::from(pool.instances.max(1))).clamp(64 << 10, 1 << 20);
+    // What slots keep between guests is at most a quarter of what the container may have.
+    let share = pool.memory_bytes / u64::from(pool.instances.max(1)) / 4;
+    let keep = share.clamp(16 << 10, 1 << 20);
     let mut pooling = PoolingAllocationConfig::new();
     pooling
         .total_component_instances(pool.instances)
@@ -170,8 +172,8 @@ pub fn pooling_engine(profile: Profile, pool: Pool) -> wasmtime::Result<Engine> 
         .table_elements(size(TABLE_ELEMENTS))
         .max_unused_warm_slots(pool.instances)
         .linear_memory_keep_resident(size(keep))
-        .table_keep_resident(64 << 10)
-        .async_stack_keep_resident(64 << 10)
+        .table_keep_resident(size(keep.min(64 << 10)))
+        .async_stack_keep_resident(size(keep.min(64 << 10)))
         .pagemap_scan(wasmtime::Enabled::Auto);
     let mut config = config(profile);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pooling));
@@ -262,5 +264,53 @@ mod tests {
         let lock = include_str!("../../Cargo.lock");
         let entry = format!("name = \"wasmtime\"\nversion = \"{WASMTIME_VERSION}\"");
         assert!(lock.contains(&entry));
+    }
+
+    /// S48 (CVE-2026-34988): what a guest has written is gone before another one gets its place.
+    #[test]
+    fn pool_slot_of_an_earlier_guest_is_zero() {
+        let pool = Pool {
+            instances: 1,
+            memory_bytes: 8 << 20,
+        };
+        let engine = pooling_engine(Profile::HTTP, pool).unwrap();
+        let writer = r#"(module (memory (export "memory") 64)
+            (func (export "run") (result i32)
+              (memory.fill (i32.const 0) (i32.const 0x5a) (i32.const 0x400000)) (i32.const 0)))"#;
+        // The first byte that is not zero, or -1.
+        let reader = r#"(module (memory (export "memory") 64)
+            (func (export "run") (result i32) (local $at i32)
+              (loop $next
+                (if (i64.ne (i64.load (local.get $at)) (i64.const 0))
+                  (then (return (local.get $at))))
+                (local.set $at (i32.add (local.get $at) (i32.const 8)))
+                (br_if $next (i32.lt_u (local.get $at) (i32.const 0x400000))))
+              (i32.const -1)))"#;
+        let run = |text: &str| {
+            let module = wasmtime::Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+            let mut store = wasmtime::Store::new(&engine, ());
+            store.set_epoch_deadline(u64::MAX / 2);
+            let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+            let run = instance.get_typed_func::<(), i32>(&mut store, "run");
+            run.unwrap().call(&mut store, ()).unwrap()
+        };
+        for _ in 0..4 {
+            assert_eq!(run(writer), 0);
+            assert_eq!(run(reader), -1);
+        }
+    }
+
+    #[test]
+    fn profile_names_tell_all_profiles_apart() {
+        let metering = |fuel, deterministic| Metering {
+            fuel,
+            deterministic,
+        };
+        let name = |serving, metering| Profile::new(serving, metering).to_string();
+        assert_eq!(name(Serving::Command, metering(None, false)), "command");
+        assert_eq!(
+            name(Serving::Http, metering(Some(1), true)),
+            "http-fuel-deterministic"
+        );
     }
 }

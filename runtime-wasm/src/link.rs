@@ -121,7 +121,10 @@ pub(crate) fn module_imports(
     engine: &Engine,
     linker: &wasmtime::Linker<Guest>,
 ) -> std::collections::BTreeSet<String> {
-    let limits = Limits::new(crate::spec::ResourceLimits::default());
+    let limits = Limits::new(
+        crate::spec::ResourceLimits::default(),
+        std::sync::Arc::default(),
+    );
     let guest = Guest {
         wasi: wasmtime_wasi::WasiCtxBuilder::new().build_p1(),
         http: WasiHttpCtx::new(),

@@ -1,6 +1,8 @@
 //! Turns a spec into a WASI context: what the guest can see and reach.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
@@ -19,6 +21,8 @@ pub(super) struct Context {
     environment: Vec<(String, String)>,
     root: String,
     interfaces: Interfaces,
+    /// Linear memory of all stores together.
+    memory_used: Arc<AtomicU64>,
     /// One of many guests in this process: none of them reads standard input or blocks a thread.
     is_server: bool,
 }
@@ -34,6 +38,7 @@ impl Context {
                 GuestRoot::Path(path) => path.clone(),
             },
             interfaces: Interfaces::new(&spec.interfaces),
+            memory_used: Arc::default(),
             is_server: matches!(spec.entry, Entry::Http(_)),
         }
     }
@@ -80,7 +85,7 @@ impl Context {
             http,
             outgoing: Outgoing::new(spec.network),
             interfaces: self.interfaces.clone(),
-            limits: Limits::new(spec.limits.clone()),
+            limits: Limits::new(spec.limits.clone(), Arc::clone(&self.memory_used)),
         };
         let mut store = Store::new(engine, guest);
         bound(&mut store, &spec.limits);
