@@ -348,3 +348,23 @@ fn wrapped_module_runs_as_artifact_and_as_image() {
         );
     }
 }
+
+#[test]
+fn wasm_only_isolation_runs_without_a_container_and_refuses_what_needs_one() {
+    let Some(cx) = with_guest(guest!("args.wasm")) else {
+        return;
+    };
+    let only = |more: &[&str]| {
+        let mut args = vec!["run", "--rm", "--isolation", "wasm-only"];
+        args.extend_from_slice(more);
+        cx.ketch(args)
+    };
+    let run = only(&["-e", "COLOUR=blue", "guest", "42", "two"]);
+    assert_eq!(run.code, 42, "{}", run.stderr);
+    assert!(run.stdout.contains("COLOUR=blue"), "{}", run.stdout);
+    assert!(run.stderr.contains("the only wall"), "{}", run.stderr);
+    let run = only(&["-v", "/tmp:/data", "guest", "0"]);
+    assert_eq!(run.code, 125);
+    assert!(run.stderr.contains("--volume"), "{}", run.stderr);
+    assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
+}

@@ -219,7 +219,7 @@ fn socket_warning(info: &runtime_wasm::WasmInfo) -> Option<String> {
 
 /// What of a memory limit is the guest's: the wasm host itself needs some, and a guest that reaches
 /// its own bound fails with a message instead of being killed.
-fn guest_memory(limit: i64) -> u64 {
+pub(crate) fn guest_memory(limit: i64) -> u64 {
     const HOST_BYTES: u64 = 8 << 20;
     let limit = u64::try_from(limit).unwrap_or(0);
     limit.saturating_sub(HOST_BYTES).max(limit / 2)

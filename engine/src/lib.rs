@@ -20,6 +20,7 @@ mod subject;
 mod subordinate;
 mod user;
 mod user_namespace;
+mod wasm_only;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};

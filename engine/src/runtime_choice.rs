@@ -47,6 +47,14 @@ impl WasmModule {
         }
     }
 
+    /// Tells the wasm host what it is and how it is run.
+    pub(crate) fn describe(&self, spec: &mut WasmSpec) {
+        spec.entry = self.entry();
+        spec.metering = self.metering();
+        spec.timeout_ms = self.options.timeout_ms;
+        spec.interfaces = interfaces(&self.options);
+    }
+
     fn entry(&self) -> Entry {
         let options = &self.options;
         if let Some(export) = &options.invoke {
@@ -290,10 +298,7 @@ pub(crate) fn wasm_spec(
         RootAccess::ReadWrite
     };
     spec.limits.memory_bytes = module.memory_bytes;
-    spec.entry = module.entry();
-    spec.metering = module.metering();
-    spec.timeout_ms = module.options.timeout_ms;
-    spec.interfaces = interfaces(&module.options);
+    module.describe(&mut spec);
     spec.guest_root = GuestRoot::Descriptor;
     spec.encode().map_err(|error| {
         EngineError::io("encode the wasm host's specification")(io::Error::other(error))

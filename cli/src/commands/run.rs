@@ -8,7 +8,7 @@ use super::Invocation;
 use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
-use crate::render;
+use crate::render::{self, Usage};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -19,6 +19,9 @@ pub(crate) struct RunArgs {
     /// Print which runtime is chosen and why, and run nothing
     #[arg(long)]
     explain: bool,
+    /// What stands around a wasm guest: container, or wasm-only (no namespaces, no control group)
+    #[arg(long, default_value = "container", value_name = "WALLS")]
+    isolation: String,
     #[command(flatten)]
     create: CreateArgs,
 }
@@ -36,6 +39,20 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     if args.explain {
         let explanation = with_image().get(pull, Engine::explain)?;
         return explain(&explanation);
+    }
+    match args.isolation.as_str() {
+        "container" => {}
+        "wasm-only" if args.detach => {
+            return Err(Usage("cannot use --detach with --isolation wasm-only".to_owned()).into());
+        }
+        "wasm-only" => {
+            render::line("ketch: no container: the wasm sandbox is the only wall");
+            match with_image().get(pull, Engine::run_wasm_only)? {}
+        }
+        other => {
+            let text = format!("cannot use --isolation `{other}`: it is container or wasm-only");
+            return Err(Usage(text).into());
+        }
     }
     let created = with_image().get(pull, Engine::create)?;
     warn(&created);
