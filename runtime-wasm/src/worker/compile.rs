@@ -104,6 +104,8 @@ fn answer(mut args: impl Iterator<Item = OsString>, input: File) -> Result<Repor
             .map_err(MainError::step("store the compiled module"))?;
     }
     remember_engine_key(&layout, profile, &key).map_err(MainError::step("remember the engine"))?;
+    // What cannot be removed now is tried again by the next worker.
+    drop(prune(&layout, profile, &key));
     Ok(Report::Compiled {
         engine_key: key,
         serving,
