@@ -12,12 +12,12 @@ mod inspect;
 mod lifecycle;
 mod login;
 mod logs;
+mod manifest;
 mod mount_options;
 mod mount_records;
 mod network;
 mod network_options;
 mod network_settings;
-mod manifest;
 mod oci;
 mod options;
 mod port;
@@ -26,8 +26,10 @@ mod pull;
 mod push;
 mod registry_options;
 mod run;
-mod volume;
 mod search;
+mod volume;
+mod wasm;
+mod wasm_options;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -59,10 +61,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "Wait until containers end and print their exit codes",
     ),
     ("rm", "Remove containers"),
-    (
-        "inspect",
-        "Show everything about containers or images",
-    ),
+    ("inspect", "Show everything about containers or images"),
     ("port", "Show published ports"),
     ("network", "Create, list and remove networks"),
     ("volume", "Create, list and remove volumes"),
@@ -87,6 +86,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
+    ("wasm", "Look at modules, compile them, make images of them"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
     (
@@ -224,6 +224,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
+        "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
         "info" => info::info(&context),
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
@@ -337,7 +338,9 @@ fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> an
 
 /// The help of a group of commands.
 fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
-    render::print(&format!("Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"))?;
+    render::print(&format!(
+        "Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"
+    ))?;
     for (name, about) in commands {
         render::print(&format!("  {name:<12}{about}"))?;
     }
