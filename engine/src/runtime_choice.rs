@@ -254,7 +254,7 @@ impl Engine {
         name: &str,
         process: &oci_spec::runtime::Process,
     ) -> Result<WasmPlan, EngineError> {
-        let mut module = self.module_at(path, name)?;
+        let (mut module, _) = self.module_at(path, name, &WasmOptions::default())?;
         // The bundle's namespaces say what its network is.
         module.network = true;
         self.wasm_host_plan(&module, process)
