@@ -17,14 +17,11 @@ use crate::store::{self, Networks};
 use crate::{NetworkError, restore};
 
 /// Refuses options that are wrong, and a bridge that is something else's.
-pub(crate) fn check(
-    config: &NetworkConfig,
-    others: &[NetworkConfig],
-) -> Result<(), NetworkError> {
+pub(crate) fn check(config: &NetworkConfig, others: &[NetworkConfig]) -> Result<(), NetworkError> {
     let bridge = config.bridge()?;
-    let taken = others.iter().find(|other| {
-        other.driver == Driver::Bridge && other.bridge_link() == bridge.link
-    });
+    let taken = others
+        .iter()
+        .find(|other| other.driver == Driver::Bridge && other.bridge_link() == bridge.link);
     let why = match taken {
         Some(other) => format!("the link is network `{}`'s", other.name),
         None => match open()?.link_index(&bridge.link) {
@@ -102,7 +99,9 @@ fn create(netlink: &Netlink, config: &NetworkConfig) -> Result<(), NetworkError>
         }
         other => other.map_err(NetworkError::kernel(what.as_str()))?,
     }
-    let index = netlink.link_index(&bridge.link).map_err(NetworkError::kernel(what))?;
+    let index = netlink
+        .link_index(&bridge.link)
+        .map_err(NetworkError::kernel(what))?;
     let given = give_addresses(netlink, config, &bridge.link, index, bridge.inhibit_ipv4);
     if given.is_err() {
         let mut batch = Batch::route();
@@ -147,7 +146,10 @@ pub(crate) fn set_link_ipv6(link: &str, key: &str, value: &str) -> Result<(), Ne
     write_setting(&path, value)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a setting of the kernel is no file on a disk")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a setting of the kernel is no file on a disk"
+)]
 fn write_setting(path: &Path, value: &str) -> Result<(), NetworkError> {
     fs::write(path, value).map_err(NetworkError::file("set", path))
 }
@@ -170,7 +172,10 @@ fn forward(config: &NetworkConfig) -> Result<(), NetworkError> {
 
 fn keep_announcements() -> Result<(), NetworkError> {
     let dir = Path::new("/proc/sys/net/ipv6/conf");
-    for entry in fs::read_dir(dir).map_err(NetworkError::file("list", dir))?.flatten() {
+    for entry in fs::read_dir(dir)
+        .map_err(NetworkError::file("list", dir))?
+        .flatten()
+    {
         let name = entry.file_name();
         let path = entry.path().join("accept_ra");
         let accepts = fs::read_to_string(&path).is_ok_and(|text| text.trim() == "1");
@@ -185,7 +190,8 @@ fn keep_announcements() -> Result<(), NetworkError> {
 fn bridge_mac(config: &NetworkConfig) -> Mac {
     let byte = |at: usize| {
         let hex = config.id.get(at..at + 2);
-        hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).unwrap_or(0)
+        hex.and_then(|hex| u8::from_str_radix(hex, 16).ok())
+            .unwrap_or(0)
     };
     [0x02, 0x42, byte(0), byte(2), byte(4), byte(6)]
 }
@@ -194,7 +200,11 @@ fn bridge_mac(config: &NetworkConfig) -> Mac {
 pub(crate) fn address_mac(address: IpAddr) -> Mac {
     let bytes = crate::subnet::octets(address);
     let mut mac = [0x02, 0x42, 0, 0, 0, 0];
-    for (to, from) in mac.iter_mut().skip(2).zip(bytes.iter().skip(bytes.len() - 4)) {
+    for (to, from) in mac
+        .iter_mut()
+        .skip(2)
+        .zip(bytes.iter().skip(bytes.len() - 4))
+    {
         *to = *from;
     }
     mac
@@ -264,9 +274,9 @@ pub(crate) fn delete_link(netlink: &Netlink, name: &str) -> Result<(), NetworkEr
     let mut batch = Batch::route();
     link::delete(&mut batch, index);
     match netlink.execute(batch) {
-        Err(refused) if refused.errno != Errno::NODEV => {
-            Err(NetworkError::kernel(format!("delete the link `{name}`"))(refused))
-        }
+        Err(refused) if refused.errno != Errno::NODEV => Err(NetworkError::kernel(format!(
+            "delete the link `{name}`"
+        ))(refused)),
         _ => Ok(()),
     }
 }

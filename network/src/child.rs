@@ -7,9 +7,9 @@ use rustix::io::Errno;
 use sys::netlink::link::{self, ChildMode, Mac, Peer};
 use sys::netlink::{Batch, Netlink};
 
+use crate::NetworkError;
 use crate::bridge::{delete_link, open};
 use crate::record::{Driver, Given, NetworkConfig};
-use crate::NetworkError;
 
 /// What the options of a macvlan or ipvlan network say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,12 +91,14 @@ fn parent(netlink: &Netlink, name: &str) -> Result<u32, NetworkError> {
     let base = netlink.link_index(base).map_err(failed())?;
     let mut batch = Batch::route();
     link::create_vlan(&mut batch, base, name, number);
-    netlink.execute(batch).map_err(|refused| match refused.errno {
-        Errno::OPNOTSUPP => NetworkError::Missing {
-            what: format!("VLANs (for `parent={name}`)"),
-        },
-        errno => NetworkError::kernel(format!("make the VLAN link `{name}`"))(errno),
-    })?;
+    netlink
+        .execute(batch)
+        .map_err(|refused| match refused.errno {
+            Errno::OPNOTSUPP => NetworkError::Missing {
+                what: format!("VLANs (for `parent={name}`)"),
+            },
+            errno => NetworkError::kernel(format!("make the VLAN link `{name}`"))(errno),
+        })?;
     netlink.link_index(name).map_err(failed())
 }
 
@@ -118,15 +120,21 @@ pub(crate) fn attach(
         mtu: options.mtu,
     };
     link::create_child(&mut batch, parent, options.mode, &peer);
-    netlink.execute(batch).map_err(|refused| match refused.errno {
-        Errno::OPNOTSUPP => NetworkError::Missing {
-            what: config.driver.name().to_owned(),
-        },
-        errno => {
-            let what = format!("make a {} link on `{}`", config.driver.name(), options.parent);
-            NetworkError::kernel(what)(errno)
-        }
-    })
+    netlink
+        .execute(batch)
+        .map_err(|refused| match refused.errno {
+            Errno::OPNOTSUPP => NetworkError::Missing {
+                what: config.driver.name().to_owned(),
+            },
+            errno => {
+                let what = format!(
+                    "make a {} link on `{}`",
+                    config.driver.name(),
+                    options.parent
+                );
+                NetworkError::kernel(what)(errno)
+            }
+        })
 }
 
 /// Removes the VLAN link that was made for the network.
@@ -146,5 +154,7 @@ fn is_our_vlan(name: &str) -> Result<bool, NetworkError> {
     };
     let addresses = sys::netlink::address::addresses(&netlink)
         .map_err(NetworkError::kernel("list the addresses"))?;
-    Ok(!addresses.iter().any(|(link, address, _)| *link == index && address.is_ipv4()))
+    Ok(!addresses
+        .iter()
+        .any(|(link, address, _)| *link == index && address.is_ipv4()))
 }

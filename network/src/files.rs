@@ -52,7 +52,9 @@ impl Resolv {
             match words.next() {
                 Some("nameserver") => {
                     let address = words.next().and_then(|word| word.split('%').next());
-                    found.servers.extend(address.and_then(|a| a.parse::<IpAddr>().ok()));
+                    found
+                        .servers
+                        .extend(address.and_then(|a| a.parse::<IpAddr>().ok()));
                 }
                 Some("search" | "domain") => found.search = words.map(str::to_owned).collect(),
                 Some("options") => found.options.extend(words.map(str::to_owned)),
@@ -144,7 +146,11 @@ pub fn resolv_conf(host: Resolv, dns: &DnsOptions, resolver: Resolver) -> String
         Resolver::Responder => {
             resolv.servers = vec![RESOLVER.parse().expect("RESOLVER is an address")];
             // Names of containers have no dots: they are asked as they are, before any domain.
-            if !resolv.options.iter().any(|option| option.starts_with("ndots:")) {
+            if !resolv
+                .options
+                .iter()
+                .any(|option| option.starts_with("ndots:"))
+            {
                 resolv.options.push("ndots:0".to_owned());
             }
         }

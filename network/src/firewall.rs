@@ -127,7 +127,9 @@ impl Firewall {
             TABLE.delete_elements(&mut batch, set, &elements);
             match self.netlink.execute(batch) {
                 Err(refused) if refused.errno != Errno::NOENT => {
-                    return Err(failed("remove the network from the table `inet ketch`")(refused));
+                    return Err(failed("remove the network from the table `inet ketch`")(
+                        refused,
+                    ));
                 }
                 _ => {}
             }
@@ -204,7 +206,10 @@ fn element(mapping: &Mapping) -> Option<(&'static str, Element)> {
         return None;
     }
     let protocol = [mapping.transport.number()];
-    let (port, target) = (host.port().to_be_bytes(), mapping.container.port().to_be_bytes());
+    let (port, target) = (
+        host.port().to_be_bytes(),
+        mapping.container.port().to_be_bytes(),
+    );
     let address = octets(host.ip());
     let (map, parts): (_, Vec<&[u8]>) = match (host.ip().is_ipv4(), host.ip().is_unspecified()) {
         (true, true) => (PORTS4, vec![&protocol, &port]),
@@ -315,12 +320,28 @@ fn create_nat(batch: &mut Batch) {
         );
     }
     for (version, family, field, port_at, maps) in [
-        (NFPROTO_IPV4, Family::Ipv4, Field::Destination4, 1, [ADDRESS_PORTS4, PORTS4]),
-        (NFPROTO_IPV6, Family::Ipv6, Field::Destination6, 4, [ADDRESS_PORTS6, PORTS6]),
+        (
+            NFPROTO_IPV4,
+            Family::Ipv4,
+            Field::Destination4,
+            1,
+            [ADDRESS_PORTS4, PORTS4],
+        ),
+        (
+            NFPROTO_IPV6,
+            Family::Ipv6,
+            Field::Destination6,
+            4,
+            [ADDRESS_PORTS6, PORTS6],
+        ),
     ] {
         let version = [version];
         let is_version = [Of(Meta::NetworkProtocol, KEY), Equal(KEY, &version)];
-        let loopback_mask: &[u8] = if port_at == 1 { &[255, 0, 0, 0] } else { &[255; 16] };
+        let loopback_mask: &[u8] = if port_at == 1 {
+            &[255, 0, 0, 0]
+        } else {
+            &[255; 16]
+        };
         let loopback = if port_at == 1 {
             vec![127, 0, 0, 0]
         } else {
@@ -421,7 +442,11 @@ fn create_filter(batch: &mut Batch) {
     ];
     TABLE.add_rule(batch, CHAIN, &same);
     for side in [Meta::InputName, Meta::OutputName] {
-        TABLE.add_rule(batch, CHAIN, &[Of(side, KEY), Lookup(INTERNAL, KEY, None), drop]);
+        TABLE.add_rule(
+            batch,
+            CHAIN,
+            &[Of(side, KEY), Lookup(INTERNAL, KEY, None), drop],
+        );
     }
     let published = [
         Of(Meta::OutputName, KEY),

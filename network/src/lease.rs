@@ -248,7 +248,9 @@ fn check(
         return Err(bad(format!("it is outside the subnet {}", pool.subnet)));
     }
     if !is_host(&pool.subnet, pool.subnet.number_of(address)) {
-        return Err(bad("it is the subnet's own or its broadcast address".to_owned()));
+        return Err(bad(
+            "it is the subnet's own or its broadcast address".to_owned()
+        ));
     }
     let taken = |owner: &str| NetworkError::AddressInUse {
         address,
@@ -292,8 +294,8 @@ fn first_free(
     // At most so many can be taken, so a free one is among the next.
     let taken = u128::try_from(used.len() + pool.reserved.len() + 3).unwrap_or(u128::MAX);
     let from = if pool.range.is_some() { 0 } else { from };
-    let numbers = (from..=range.last().min(from.saturating_add(taken)))
-        .chain(0..=range.last().min(taken));
+    let numbers =
+        (from..=range.last().min(from.saturating_add(taken))).chain(0..=range.last().min(taken));
     numbers
         .filter_map(|number| range.nth(number))
         .find(is_free)

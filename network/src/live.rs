@@ -101,8 +101,8 @@ impl Live {
         let inside = sys::net::within(netns.as_fd(), || Netlink::open(Protocol::Route))
             .and_then(|opened| opened)
             .map_err(NetworkError::kernel("open a socket in the container"))?;
-        let epoll = epoll::create(CreateFlags::CLOEXEC)
-            .map_err(NetworkError::kernel("wait for events"))?;
+        let epoll =
+            epoll::create(CreateFlags::CLOEXEC).map_err(NetworkError::kernel("wait for events"))?;
         let mut live = Self {
             layout: plan.layout(),
             netns,
@@ -176,11 +176,7 @@ impl Live {
     }
 
     /// Leases addresses and writes the endpoint down.
-    fn lease(
-        &self,
-        plan: EndpointPlan,
-        config: NetworkConfig,
-    ) -> Result<Attached, NetworkError> {
+    fn lease(&self, plan: EndpointPlan, config: NetworkConfig) -> Result<Attached, NetworkError> {
         let leases = Leases::lock(&self.layout, &config.id)?;
         let wanted = Wanted {
             ipv4: plan.ipv4,
@@ -188,13 +184,15 @@ impl Live {
         };
         let [ipv4, ipv6] = leases.lease(&config, wanted)?;
         let mac = plan.mac.unwrap_or_else(|| {
-            ipv4.or(ipv6).map_or([2, 0x42, 0, 0, 0, 1], bridge::address_mac)
+            ipv4.or(ipv6)
+                .map_or([2, 0x42, 0, 0, 0, 1], bridge::address_mac)
         });
         let number = self.free_number(&plan);
         let prefix = config.bridge().ok().and_then(|bridge| bridge.link_prefix);
-        let link = plan.link.clone().unwrap_or_else(|| {
-            format!("{}{number}", prefix.as_deref().unwrap_or("eth"))
-        });
+        let link = plan
+            .link
+            .clone()
+            .unwrap_or_else(|| format!("{}{number}", prefix.as_deref().unwrap_or("eth")));
         let id = &self.plan.container;
         let short = id.get(..12).unwrap_or(id);
         let mut names = vec![self.plan.name.clone(), short.to_owned()];
@@ -268,7 +266,9 @@ impl Live {
         if config.driver != Driver::Bridge {
             link::set_up(&mut batch, index);
         }
-        self.inside.execute(batch).map_err(NetworkError::kernel(what))
+        self.inside
+            .execute(batch)
+            .map_err(NetworkError::kernel(what))
     }
 
     fn within<T>(&self, inside: impl FnOnce() -> T) -> Result<T, NetworkError> {
@@ -281,13 +281,21 @@ impl Live {
     fn way_outside(&self, is_ipv4: bool) -> Option<(&Attached, IpAddr)> {
         let mut ways = self.attached.iter().filter_map(|attached| {
             let endpoint = &attached.endpoint;
-            let gateway = if is_ipv4 { endpoint.gateway4 } else { endpoint.gateway6 };
+            let gateway = if is_ipv4 {
+                endpoint.gateway4
+            } else {
+                endpoint.gateway6
+            };
             Some((attached, gateway.filter(|_| !attached.config.internal)?))
         });
         let first = ways.next()?;
         Some(ways.fold(first, |best, way| {
             let priority = |way: &(&Attached, IpAddr)| way.0.plan.gateway_priority;
-            if priority(&way) > priority(&best) { way } else { best }
+            if priority(&way) > priority(&best) {
+                way
+            } else {
+                best
+            }
         }))
     }
 
@@ -311,7 +319,11 @@ impl Live {
         let address = |is_ipv4: bool| {
             let of = |attached: &Attached| {
                 let endpoint = &attached.endpoint;
-                let address = if is_ipv4 { endpoint.ipv4 } else { endpoint.ipv6 };
+                let address = if is_ipv4 {
+                    endpoint.ipv4
+                } else {
+                    endpoint.ipv6
+                };
                 address.map(|(address, _)| address)
             };
             self.way_outside(is_ipv4).and_then(|(attached, _)| {
@@ -345,7 +357,11 @@ impl Live {
     /// The network's own default address for ports that name none.
     fn apply_host_binding(&mut self) {
         let binding = self.way_outside(true).and_then(|(attached, _)| {
-            attached.config.bridge().ok().and_then(|bridge| bridge.host_binding)
+            attached
+                .config
+                .bridge()
+                .ok()
+                .and_then(|bridge| bridge.host_binding)
         });
         if let Some(address) = binding {
             self.plan.publish_addresses = vec![address];
@@ -395,7 +411,10 @@ impl Live {
     }
 
     fn ports(&self) -> &[Bound] {
-        self.proxies.as_ref().map(Proxies::ports).unwrap_or_default()
+        self.proxies
+            .as_ref()
+            .map(Proxies::ports)
+            .unwrap_or_default()
     }
 
     /// What the container has of the network.
@@ -404,14 +423,19 @@ impl Live {
         let mappings = self.ports().iter().map(|bound| bound.mapping);
         NetworkState {
             endpoints: self.attached.iter().map(|a| a.endpoint.clone()).collect(),
-            ports: mappings.clone().map(|mapping| mapping.published()).collect(),
+            ports: mappings
+                .clone()
+                .map(|mapping| mapping.published())
+                .collect(),
             targets: mappings.map(|mapping| mapping.container).collect(),
             proxied: self.plan.publish == crate::Publish::Proxy,
         }
     }
 
     fn state_path(&self) -> PathBuf {
-        self.layout.container_run(&self.plan.container).join(STATE_FILE)
+        self.layout
+            .container_run(&self.plan.container)
+            .join(STATE_FILE)
     }
 
     fn record(&self) -> Result<(), NetworkError> {
@@ -423,7 +447,11 @@ impl Live {
     pub fn settle(&mut self) {
         self.buffer = proxy::buffer();
         self.forget_old_flows();
-        if self.attached.iter().any(|a| a.config.driver == Driver::Bridge) {
+        if self
+            .attached
+            .iter()
+            .any(|a| a.config.driver == Driver::Bridge)
+        {
             self.watch_rules();
         }
     }
@@ -519,7 +547,10 @@ impl Live {
         // A link that is gone is on no bridge.
         drop(self.host.execute(batch));
         for attached in self.attached.drain(..) {
-            for (address, _) in [attached.endpoint.ipv4, attached.endpoint.ipv6].into_iter().flatten() {
+            for (address, _) in [attached.endpoint.ipv4, attached.endpoint.ipv6]
+                .into_iter()
+                .flatten()
+            {
                 if attached.config.driver == Driver::Bridge {
                     forget(&self.firewall, address);
                 }

@@ -43,8 +43,8 @@ pub(crate) fn settle(
         }
     };
     let (subnet4, subnet6) = (of(true)?, of(false)?);
-    let netlink = Netlink::open(Protocol::Route)
-        .map_err(NetworkError::kernel("open a routing socket"))?;
+    let netlink =
+        Netlink::open(Protocol::Route).map_err(NetworkError::kernel("open a routing socket"))?;
     let routes = address::routes(&netlink).map_err(NetworkError::kernel("list the routes"))?;
     let host = Host {
         routes: &routes,
@@ -52,7 +52,9 @@ pub(crate) fn settle(
         netlink: &netlink,
     };
 
-    let has_ipv6 = options.ipv6.unwrap_or(options.driver == Driver::Bridge && has_ipv6_stack());
+    let has_ipv6 = options
+        .ipv6
+        .unwrap_or(options.driver == Driver::Bridge && has_ipv6_stack());
     let subnet4 = match subnet4 {
         _ if !options.ipv4 => None,
         Some(subnet) => Some(host.check(subnet, options.driver)?),
@@ -89,19 +91,28 @@ pub(crate) fn has_ipv6_stack() -> bool {
 /// Gateway, range and reserved addresses of a subnet.
 fn pool(options: &CreateNetwork, subnet: Subnet) -> Result<Pool, NetworkError> {
     if subnet.is_ipv4() && subnet.prefix() > 30 {
-        return Err(bad(&format!("--subnet {subnet}"), "it has no room for containers"));
+        return Err(bad(
+            &format!("--subnet {subnet}"),
+            "it has no room for containers",
+        ));
     }
     let range = options
         .ranges
         .iter()
         .find(|r| subnet.contains(r.base()) && r.prefix() >= subnet.prefix());
-    let given = options.gateways.iter().find(|g| subnet.contains(**g)).copied();
+    let given = options
+        .gateways
+        .iter()
+        .find(|g| subnet.contains(**g))
+        .copied();
     // macvlan and ipvlan: the first address is some router's, unless nothing leads outside.
     let first = range.and_then(|range| range.nth(u128::from(range.base() == subnet.base())));
     let gateway = match given {
         Some(gateway) => Some(gateway),
         None if options.internal && options.driver != Driver::Bridge => None,
-        None => first.filter(|_| options.driver == Driver::Bridge).or(subnet.nth(1)),
+        None => first
+            .filter(|_| options.driver == Driver::Bridge)
+            .or(subnet.nth(1)),
     };
     let reserved = options.reserved.iter();
     Ok(Pool {
@@ -129,7 +140,10 @@ fn all_used(options: &CreateNetwork, pools: &[Option<Pool>; 2]) -> Result<(), Ne
         return outside(format!("--aux-address {name}={address}"));
     }
     for range in &options.ranges {
-        let used = pools.iter().flatten().any(|p| p.range.as_ref() == Some(range));
+        let used = pools
+            .iter()
+            .flatten()
+            .any(|p| p.range.as_ref() == Some(range));
         if !used {
             return outside(format!("--ip-range {range}"));
         }
@@ -139,7 +153,9 @@ fn all_used(options: &CreateNetwork, pools: &[Option<Pool>; 2]) -> Result<(), Ne
 
 /// A subnet of the locally assigned addresses (RFC 4193), from the network's random id.
 fn unique_local(id: &str) -> Subnet {
-    let random = id.get(..10).and_then(|hex| u64::from_str_radix(hex, 16).ok());
+    let random = id
+        .get(..10)
+        .and_then(|hex| u64::from_str_radix(hex, 16).ok());
     let global = u128::from(random.unwrap_or(0)) << 80;
     let base = Ipv6Addr::from_bits(0xfd << 120 | global);
     Subnet::of(base.into(), 64).expect("64 is a prefix of IPv6")
@@ -159,7 +175,9 @@ impl Host<'_> {
             }
         }
         let routes = self.routes.iter().filter(|route| {
-            with_routes && route.prefix >= SHORTEST_ROUTE && route.destination.is_ipv4() == subnet.is_ipv4()
+            with_routes
+                && route.prefix >= SHORTEST_ROUTE
+                && route.destination.is_ipv4() == subnet.is_ipv4()
         });
         for route in routes {
             let Ok(destination) = Subnet::of(route.destination, route.prefix) else {

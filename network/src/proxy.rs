@@ -82,11 +82,7 @@ fn connect(address: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
 
 impl Proxies {
     /// Listens on every port; tokens are taken from `first` on.
-    pub(crate) fn new(
-        ports: Vec<Bound>,
-        first: Token,
-        epoll: &OwnedFd,
-    ) -> Result<Self, Errno> {
+    pub(crate) fn new(ports: Vec<Bound>, first: Token, epoll: &OwnedFd) -> Result<Self, Errno> {
         let mut next = first;
         for port in &ports {
             if let Some(socket) = &port.socket {
@@ -148,7 +144,9 @@ impl Proxies {
 
     fn accept(&mut self, index: usize, epoll: &OwnedFd) {
         for _ in 0..AT_ONCE {
-            let Some(port) = self.ports.get(index) else { return };
+            let Some(port) = self.ports.get(index) else {
+                return;
+            };
             let Some(listener) = &port.socket else { return };
             let target = port.mapping.container;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -160,11 +158,16 @@ impl Proxies {
                 continue;
             };
             let tokens = [self.token(), self.token()];
-            let watched = epoll::add(epoll, &client, EventData::new_u64(tokens[0]), EventFlags::empty())
-                .and_then(|()| {
-                    let data = EventData::new_u64(tokens[1]);
-                    epoll::add(epoll, &upstream, data, EventFlags::OUT)
-                });
+            let watched = epoll::add(
+                epoll,
+                &client,
+                EventData::new_u64(tokens[0]),
+                EventFlags::empty(),
+            )
+            .and_then(|()| {
+                let data = EventData::new_u64(tokens[1]);
+                epoll::add(epoll, &upstream, data, EventFlags::OUT)
+            });
             if watched.is_ok() {
                 self.peers.insert(tokens[1], tokens[0]);
                 self.relays.insert(
@@ -183,7 +186,9 @@ impl Proxies {
 
     fn datagrams(&mut self, index: usize, epoll: &OwnedFd, buffer: &mut [u8]) {
         for _ in 0..AT_ONCE {
-            let Some(port) = self.ports.get(index) else { return };
+            let Some(port) = self.ports.get(index) else {
+                return;
+            };
             let Some(listener) = &port.socket else { return };
             let target = port.mapping.container;
             let received = rustix::net::recvfrom(listener, &mut *buffer, RecvFlags::DONTWAIT);
@@ -222,7 +227,8 @@ impl Proxies {
         epoll: &OwnedFd,
     ) -> Result<Token, Errno> {
         let now = Instant::now();
-        self.flows.retain(|_, flow| now.duration_since(flow.used) < FLOW_LIFETIME);
+        self.flows
+            .retain(|_, flow| now.duration_since(flow.used) < FLOW_LIFETIME);
         if self.flows.len() >= MAX_FLOWS {
             let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.used);
             if let Some(token) = oldest.map(|(token, _)| *token) {
@@ -245,13 +251,19 @@ impl Proxies {
     }
 
     fn answers(&mut self, token: Token, buffer: &mut [u8]) {
-        let Some(flow) = self.flows.get_mut(&token) else { return };
+        let Some(flow) = self.flows.get_mut(&token) else {
+            return;
+        };
         flow.used = Instant::now();
-        let listener = self.ports.get(flow.port).and_then(|port| port.socket.as_ref());
+        let listener = self
+            .ports
+            .get(flow.port)
+            .and_then(|port| port.socket.as_ref());
         let Some(listener) = listener else { return };
         for _ in 0..AT_ONCE {
             // An error is a refusal by the container, which its peer cannot be told.
-            let Ok((_, length)) = rustix::net::recv(&flow.socket, &mut *buffer, RecvFlags::DONTWAIT)
+            let Ok((_, length)) =
+                rustix::net::recv(&flow.socket, &mut *buffer, RecvFlags::DONTWAIT)
             else {
                 return;
             };

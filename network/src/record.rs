@@ -224,7 +224,9 @@ impl Given<'_> {
         let name = self.value;
         let good = (1..=15).contains(&name.len())
             && !matches!(name, "." | ".." | "all" | "default" | "lo")
-            && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte));
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !b"/:%".contains(&byte));
         if good {
             Ok(name.to_owned())
         } else {

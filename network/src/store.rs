@@ -345,8 +345,7 @@ fn built_in((name, driver, id): &(&str, Driver, &str)) -> NetworkConfig {
 fn random_id() -> Result<String, NetworkError> {
     let mut bytes = [0_u8; 32];
     let flags = rustix::rand::GetRandomFlags::empty();
-    rustix::rand::getrandom(&mut bytes, flags).map_err(|errno| {
-        NetworkError::kernel("make an id")(io::Error::from(errno))
-    })?;
+    rustix::rand::getrandom(&mut bytes, flags)
+        .map_err(|errno| NetworkError::kernel("make an id")(io::Error::from(errno)))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -168,7 +168,14 @@ mod tests {
         assert_eq!(subnet("10.1.2.3/24").to_string(), "10.1.2.0/24");
         assert_eq!(subnet("fd00::5/64").to_string(), "fd00::/64");
         assert_eq!(subnet("1.2.3.4/0").to_string(), "0.0.0.0/0");
-        for bad in ["10.0.0.0", "10.0.0.0/33", "10.0.0/8", "x/8", "::/129", "::/+1"] {
+        for bad in [
+            "10.0.0.0",
+            "10.0.0.0/33",
+            "10.0.0/8",
+            "x/8",
+            "::/129",
+            "::/+1",
+        ] {
             assert!(bad.parse::<Subnet>().is_err(), "{bad}");
         }
     }

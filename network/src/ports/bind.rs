@@ -77,10 +77,17 @@ fn bind_one(
     target: Target,
 ) -> Result<Vec<Bound>, NetworkError> {
     let default = &plan.publish_addresses;
-    let hosts = request.host.as_ref().map_or(&default[..], std::slice::from_ref);
+    let hosts = request
+        .host
+        .as_ref()
+        .map_or(&default[..], std::slice::from_ref);
     let (first, last) = request.host_ports.unwrap_or((0, 0));
     let mut refused = (SocketAddr::from(([0, 0, 0, 0], first)), Errno::ADDRNOTAVAIL);
-    let tries = if first == 0 { ATTEMPTS } else { u32::from(last - first) + 1 };
+    let tries = if first == 0 {
+        ATTEMPTS
+    } else {
+        u32::from(last - first) + 1
+    };
     for attempt in 0..tries {
         let port = if first == 0 {
             0

@@ -49,7 +49,10 @@ fn process(transport: Transport, address: SocketAddr) -> Option<String> {
     let wanted = format!("socket:[{inode}]");
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let name = entry.file_name();
-        let Some(pid) = name.to_str().filter(|n| n.bytes().all(|b| b.is_ascii_digit())) else {
+        let Some(pid) = name
+            .to_str()
+            .filter(|n| n.bytes().all(|b| b.is_ascii_digit()))
+        else {
             continue;
         };
         let descriptors = fs::read_dir(entry.path().join("fd")).into_iter().flatten();

@@ -94,7 +94,8 @@ pub fn forget_to_ports(
         let tuple = attributes(body.get(4..).unwrap_or_default())
             .find_map(|(kind, value)| (kind == CTA_TUPLE_ORIG).then_some(value));
         if let Some(tuple) = tuple
-            && destination(tuple).is_some_and(|(number, port)| number == protocol && is_wanted(port))
+            && destination(tuple)
+                .is_some_and(|(number, port)| number == protocol && is_wanted(port))
         {
             found.push(tuple.to_vec());
         }

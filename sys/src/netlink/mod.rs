@@ -230,15 +230,13 @@ impl AsFd for Netlink {
 }
 
 /// Attaches a classic BPF program to a socket (socket(7), `SO_ATTACH_FILTER`).
-fn attach_filter(
-    socket: BorrowedFd<'_>,
-    program: &mut [libc::sock_filter],
-) -> Result<(), Errno> {
+fn attach_filter(socket: BorrowedFd<'_>, program: &mut [libc::sock_filter]) -> Result<(), Errno> {
     let description = libc::sock_fprog {
         len: u16::try_from(program.len()).map_err(|_| Errno::INVAL)?,
         filter: program.as_mut_ptr(),
     };
-    let size = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).map_err(|_| Errno::INVAL)?;
+    let size =
+        libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).map_err(|_| Errno::INVAL)?;
     // SAFETY: SO_ATTACH_FILTER reads one `sock_fprog` of the size that is passed and the `len`
     // instructions that it points to; both live over the call.
     let result = unsafe {
