@@ -336,7 +336,7 @@ pub fn exec_failure(name: Option<&CStr>, errno: Errno) -> StartFailure {
     let (code, why) = match errno {
         Errno::NOENT => (
             code::NOT_FOUND,
-            "no such file in the container, or its interpreter is missing",
+            "no such file or directory in the container, or its interpreter is missing",
         ),
         Errno::NOTDIR => (code::NOT_FOUND, "a part of its path is not a directory"),
         Errno::ACCESS => (
