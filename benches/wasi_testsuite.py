@@ -73,8 +73,11 @@ def free_port():
 
 def compute_argv(test_path, args_env_root, proposals, wasi_world, wasi_version):
     args, env, root = args_env_root
-    network = "host" if proposals else "none"
+    network = "host" if proposals or "sockets" in Path(test_path).name else "none"
     argv = [KETCH, "run", "--rm", "-i", "--network", network]
+    # Preview 1's tests without a directory expect that descriptor 3 is none.
+    if not root:
+        argv += ["--wasm-no-files"]
     if wasi_world == "wasi:http/service":
         argv += ["--wasm-http-port", str(free_port())]
     for key, value in env.items():

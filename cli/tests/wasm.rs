@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::{Need, Run, Sandbox};
@@ -25,6 +26,19 @@ fn with_guest(bytes: &[u8]) -> Option<Sandbox> {
     Some(cx)
 }
 
+/// A port that was free a moment ago, below those that the kernel gives to clients: to one of these
+/// a client that waits for the server could connect from itself.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 1_000).unwrap() * 20;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// The HTTP component in a container of the host's network, and its address.
 struct Server<'a> {
     cx: &'a Sandbox,
@@ -33,9 +47,7 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn start(cx: &'a Sandbox, args: &[&str]) -> Self {
-        // A port that was free a moment ago.
-        let port = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = port.local_addr().unwrap().port().to_string();
+        let port = free_port().to_string();
         let mut all = vec!["run", "-d", "--name", "web", "--network", "host"];
         all.extend(["--wasm-http-port", &port]);
         all.extend_from_slice(args);

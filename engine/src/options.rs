@@ -150,6 +150,8 @@ pub struct WasmOptions {
     pub fuel: Option<u64>,
     /// `--wasm-deterministic`.
     pub deterministic: bool,
+    /// `--wasm-no-files`: the guest has no directory.
+    pub no_files: bool,
     /// `--wasm-http-port`: where an HTTP world listens.
     pub http_port: Option<u16>,
     /// `--wasm-http-reuse`: requests that one instance answers.
@@ -183,6 +185,7 @@ impl WasmOptions {
             ("--wasm-timeout", self.timeout_ms.is_some()),
             ("--wasm-fuel", self.fuel.is_some()),
             ("--wasm-deterministic", self.deterministic),
+            ("--wasm-no-files", self.no_files),
             ("--wasm-http-port", self.http_port.is_some()),
             ("--wasm-http-reuse", self.http_reuse.is_some()),
             ("--wasm-http-concurrency", self.http_concurrency.is_some()),

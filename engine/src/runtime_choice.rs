@@ -317,7 +317,10 @@ pub(crate) fn wasm_spec(
     };
     spec.limits.memory_bytes = module.memory_bytes;
     module.describe(&mut spec);
-    spec.guest_root = GuestRoot::Descriptor;
+    spec.guest_root = match module.options.no_files {
+        true => GuestRoot::None,
+        false => GuestRoot::Descriptor,
+    };
     spec.encode().map_err(|error| {
         EngineError::io("encode the wasm host's specification")(io::Error::other(error))
     })

@@ -190,14 +190,20 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
 
 /// The environment, each key once: defaults, then the image's, then the user's.
 fn environment(parts: &Parts<'_>) -> Vec<String> {
-    let mut env: Vec<String> = vec![
-        DEFAULT_PATH.to_owned(),
-        format!("HOSTNAME={}", parts.hostname),
-    ];
+    // A wasm guest knows neither programs nor users.
+    let mut env: Vec<String> = match parts.wasm {
+        true => Vec::new(),
+        false => vec![
+            DEFAULT_PATH.to_owned(),
+            format!("HOSTNAME={}", parts.hostname),
+        ],
+    };
     if parts.options.console.is_some() {
         env.push("TERM=xterm".to_owned());
     }
-    env.push(format!("HOME={}", parts.user.home));
+    if !parts.wasm {
+        env.push(format!("HOME={}", parts.user.home));
+    }
     overlay_environment(&mut env, &parts.config.env);
     overlay_environment(&mut env, &parts.options.env);
     env

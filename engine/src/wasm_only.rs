@@ -61,7 +61,10 @@ impl Engine {
             _ => NetworkGrant::None,
         };
         spec.root = RootAccess::ReadOnly;
-        spec.guest_root = GuestRoot::Path(root.display().to_string());
+        spec.guest_root = match options.wasm.no_files {
+            true => GuestRoot::None,
+            false => GuestRoot::Path(root.display().to_string()),
+        };
         spec.limits.memory_bytes = options.memory_bytes.map(guest_memory);
         let artifact = self.compiled(&module)?.path;
         let failed = EngineError::io("start the wasm host");

@@ -219,12 +219,13 @@ impl Found {
                 .find_map(|name| name.strip_prefix(prefix));
             found.map(str::to_owned)
         };
-        if let Some(version) = version("wasi:cli/run@") {
-            World::Command(version)
-        } else if let Some(version) = version("wasi:http/incoming-handler@") {
+        // HTTP first: a program that serves may export a `run` as well, which its toolchain adds.
+        if let Some(version) = version("wasi:http/incoming-handler@") {
             World::HttpProxy(version)
         } else if let Some(version) = version("wasi:http/handler@") {
             World::HttpService(version)
+        } else if let Some(version) = version("wasi:cli/run@") {
+            World::Command(version)
         } else if self.has_code {
             World::Library
         } else {
@@ -287,6 +288,12 @@ mod tests {
             exporting("wasi:http/incoming-handler@0.2.0"),
             World::HttpProxy("0.2.0".into())
         );
+        let both = world(
+            r#"(component (core module) (instance $i)
+               (export "wasi:cli/run@0.3.0" (instance $i))
+               (export "wasi:http/handler@0.3.0" (instance $i)))"#,
+        );
+        assert_eq!(both, World::HttpService("0.3.0".into()));
         assert_eq!(
             exporting("wasi:http/handler@0.3.0"),
             World::HttpService("0.3.0".into())

@@ -176,6 +176,8 @@ pub enum GuestRoot {
     Descriptor,
     /// This path.
     Path(String),
+    /// Nowhere: the guest has no directory.
+    None,
 }
 
 /// Host interfaces besides WASI's own. Each is there only when it was asked for.

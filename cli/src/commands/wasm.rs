@@ -111,7 +111,8 @@ fn show(context: &Invocation, text: &str) -> anyhow::Result<()> {
     let target = find(context, text)?;
     let bytes = read(&target.path)?;
     let info = inspect::inspect(&bytes)?;
-    let engine = runtime_wasm::engine::engine(Profile::COMMAND)?;
+    let engine = runtime_wasm::engine::engine(Profile::COMMAND)
+        .map_err(|error| anyhow::anyhow!("cannot make the WebAssembly engine: {error:#}"))?;
     let valid = inspect::validate(&engine, &bytes).err();
     let runs = match (&valid, info.check_entry(None)) {
         (Some(error), _) => format!("no: {:#}", anyhow::Error::msg(error.to_string())),

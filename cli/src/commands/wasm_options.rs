@@ -21,6 +21,9 @@ pub(crate) struct WasmArgs {
     /// The same input gives the same output: clocks, random numbers and NaNs are fixed
     #[arg(long)]
     wasm_deterministic: bool,
+    /// Give the guest no directory at all
+    #[arg(long)]
+    wasm_no_files: bool,
     /// Where an HTTP component listens (default: the port the image exposes, or 8080)
     #[arg(long, value_name = "PORT")]
     wasm_http_port: Option<u16>,
@@ -55,6 +58,7 @@ impl WasmArgs {
             timeout_ms: self.wasm_timeout.as_deref().map(milliseconds).transpose()?,
             fuel: self.wasm_fuel,
             deterministic: self.wasm_deterministic,
+            no_files: self.wasm_no_files,
             http_port: self.wasm_http_port,
             http_reuse: positive(self.wasm_http_reuse, "--wasm-http-reuse")?,
             http_concurrency: positive(self.wasm_http_concurrency, "--wasm-http-concurrency")?,

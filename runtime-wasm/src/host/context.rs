@@ -19,7 +19,7 @@ use crate::spec::{Entry, GuestRoot, NetworkGrant, ROOT_FD, ResourceLimits, RootA
 pub(super) struct Context {
     spec: WasmSpec,
     environment: Vec<(String, String)>,
-    root: String,
+    root: Option<String>,
     interfaces: Interfaces,
     /// Linear memory of all stores together.
     memory_used: Arc<AtomicU64>,
@@ -34,8 +34,9 @@ impl Context {
             spec: spec.clone(),
             environment: environment(spec),
             root: match &spec.guest_root {
-                GuestRoot::Descriptor => format!("/proc/self/fd/{ROOT_FD}"),
-                GuestRoot::Path(path) => path.clone(),
+                GuestRoot::Descriptor => Some(format!("/proc/self/fd/{ROOT_FD}")),
+                GuestRoot::Path(path) => Some(path.clone()),
+                GuestRoot::None => None,
             },
             interfaces: Interfaces::new(&spec.interfaces),
             memory_used: Arc::default(),
@@ -58,8 +59,10 @@ impl Context {
             .args(&spec.args)
             .envs(&self.environment)
             .initial_cwd(&spec.cwd)
-            .max_random_size(spec.limits.random_bytes)
-            .preopened_dir(Path::new(&self.root), "/", permissions(spec.root))?;
+            .max_random_size(spec.limits.random_bytes);
+        if let Some(root) = &self.root {
+            builder.preopened_dir(Path::new(root), "/", permissions(spec.root))?;
+        }
         if !self.is_server {
             builder.inherit_stdin();
         }

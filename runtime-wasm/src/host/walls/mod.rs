@@ -65,6 +65,7 @@ fn restrict_files(root: &GuestRoot) -> io::Result<()> {
             rules.allow(root.as_fd(), all)?;
         }
         GuestRoot::Path(path) => rules.allow(File::open(path)?.as_fd(), all)?,
+        GuestRoot::None => {}
     }
     for path in HOST_READS {
         match File::open(path) {
