@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+use std::path::{Path, PathBuf};
+
 use testkit::{Need, Run, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
@@ -63,14 +65,14 @@ fn large_archive() -> Option<Vec<u8>> {
 #[track_caller]
 fn assert_no_space(run: &Run) {
     assert!([1, 125].contains(&run.code), "{}: {}", run.code, run.stderr);
-    let lines: Vec<&str> = run.stderr.lines().collect();
-    let first = lines.first().copied().unwrap_or_default();
-    assert!(first.starts_with("error: cannot"), "{}", run.stderr);
-    let says = run
+    let mut errors = run
         .stderr
-        .to_lowercase()
-        .contains("no space left on device");
-    assert!(says, "{}", run.stderr);
+        .lines()
+        .filter(|line| line.starts_with("error: "));
+    let error = errors.next().unwrap_or_default().to_lowercase();
+    assert!(error.starts_with("error: cannot"), "{}", run.stderr);
+    assert!(error.contains("no space left on device"), "{}", run.stderr);
+    assert_eq!(errors.next(), None, "{}", run.stderr);
 }
 
 /// Nothing is being made, nothing is being removed, and no image or layer is there.
@@ -155,15 +157,29 @@ fn create_and_run_on_a_full_disk_leave_no_container_and_succeed_with_room() {
 #[test]
 fn disk_that_fills_up_between_create_and_start_stops_the_start_only() {
     let Some(cx) = sandbox() else { return };
-    cx.image("guests", &[("args", args_guest(), 0o755)], &[]);
-    let create = ["create", "--name", "one", "guests", "/args", "7"];
-    assert_eq!(cx.ketch(create).code, 0);
+    let sleep = include_bytes!("../../fixtures/guests/built/sleep.x86_64").as_slice();
+    cx.image("guests", &[("sleep", sleep, 0o755)], &[]);
+    let created = cx.ketch(["create", "--name", "one", "guests", "/sleep", "600"]);
+    assert_eq!(created.code, 0, "{}", created.stderr);
     cx.resize_disk_to_kib(cx.disk_used_kib());
-    let run = cx.ketch(["start", "one"]);
-    assert_no_space(&run);
+    assert_no_space(&cx.ketch(["start", "one"]));
+    // What nobody could record is not left running.
+    assert_eq!(groups_of(created.stdout.trim()), Vec::<PathBuf>::new());
+    assert!(!cx.ketch(["ps"]).stdout.contains("one"));
     cx.resize_disk_to_kib(ROOM_KIB);
     assert!(cx.ketch(["ps", "-a"]).stdout.contains("one"));
     assert_eq!(cx.ketch(["start", "one"]).code, 0);
-    assert_eq!(cx.ketch(["wait", "one"]).stdout, "7\n");
-    assert_eq!(cx.ketch(["rm", "one"]).code, 0);
+    assert!(cx.ketch(["ps"]).stdout.contains("one"));
+    assert_eq!(cx.ketch(["rm", "-f", "one"]).code, 0);
+}
+
+/// The container's control groups in any hierarchy.
+fn groups_of(id: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let parents = hierarchies.map(|entry| entry.path()).chain([root.into()]);
+    parents
+        .map(|parent| parent.join("ketch").join(id))
+        .filter(|group| group.exists())
+        .collect()
 }

@@ -12,6 +12,7 @@ mod exec;
 mod idmap;
 mod log;
 mod monitor;
+mod network;
 mod oci;
 mod reap;
 

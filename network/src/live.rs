@@ -19,6 +19,7 @@ use sys::netlink::conntrack::{self, End};
 use sys::netlink::{Batch, Netlink, Protocol, link};
 
 use crate::bridge::{self, Pair};
+use crate::dns::{self, Names, Outside, Responder};
 use crate::files::{self, Resolv, Resolver};
 use crate::firewall::Firewall;
 use crate::lease::{Endpoint, Leases, Wanted};
@@ -88,6 +89,7 @@ pub struct Live {
     attached: Vec<Attached>,
     epoll: OwnedFd,
     proxies: Option<Proxies>,
+    responder: Option<Responder>,
     watch: Option<Netlink>,
     buffer: Vec<u8>,
 }
@@ -112,8 +114,9 @@ impl Live {
             attached: Vec::with_capacity(plan.endpoints.len()),
             epoll,
             proxies: None,
+            responder: None,
             watch: None,
-            buffer: Vec::new(),
+            buffer: proxy::buffer(),
             plan,
         };
         match live.make() {
@@ -132,8 +135,50 @@ impl Live {
         }
         self.set_default_routes()?;
         self.publish()?;
+        self.serve_names()?;
         self.write_files()?;
         self.record()
+    }
+
+    /// The names on the container's networks; nobody has one on the default network.
+    fn names(&self) -> Names {
+        let named = self.attached.iter().filter(|a| !a.config.is_default());
+        Names::new(self.layout.clone(), named.map(|a| a.config.id.clone()))
+    }
+
+    fn outside(&self) -> Outside {
+        if self
+            .attached
+            .iter()
+            .all(|attached| attached.config.internal)
+        {
+            Outside::Barred
+        } else {
+            Outside::Reachable
+        }
+    }
+
+    /// Starts the responder, or tells it of other networks.
+    fn serve_names(&mut self) -> Result<(), NetworkError> {
+        if self.resolver() == Resolver::Host && self.responder.is_none() {
+            return Ok(());
+        }
+        let (names, outside) = (self.names(), self.outside());
+        if let Some(responder) = &mut self.responder {
+            responder.change(names, outside);
+            return Ok(());
+        }
+        let netns = self.netns.try_clone();
+        let netns = netns.map_err(NetworkError::kernel("keep the container's network"))?;
+        let servers = &self.plan.dns.servers;
+        self.responder = Some(Responder::start(
+            netns,
+            names,
+            outside,
+            servers,
+            &self.epoll,
+        )?);
+        Ok(())
     }
 
     /// Puts the container on one network.
@@ -172,7 +217,7 @@ impl Live {
             }
             None => child::attach(&self.host, &config, &endpoint.link, netns, mac)?,
         }
-        self.configure(&config, &endpoint)
+        self.configure(&endpoint)
     }
 
     /// Leases addresses and writes the endpoint down.
@@ -246,7 +291,7 @@ impl Live {
     }
 
     /// Gives the link its addresses, inside the container.
-    fn configure(&self, config: &NetworkConfig, endpoint: &Endpoint) -> Result<(), NetworkError> {
+    fn configure(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
         let name = &endpoint.link;
         let what = format!("give `{name}` its addresses");
         let index = self.inside.link_index(name);
@@ -263,9 +308,7 @@ impl Live {
             let prefix = if address.is_ipv4() { 16 } else { 64 };
             add_address(&mut batch, index, *address, prefix);
         }
-        if config.driver != Driver::Bridge {
-            link::set_up(&mut batch, index);
-        }
+        link::set_up(&mut batch, index);
         self.inside
             .execute(batch)
             .map_err(NetworkError::kernel(what))
@@ -405,9 +448,21 @@ impl Live {
         files::rewrite(&self.plan.files.join("resolv.conf"), &text)
     }
 
-    /// On the default network nobody has a name, so the host's resolvers are asked directly.
+    /// On the default network nobody has a name, so the host's resolvers are asked directly, unless
+    /// only the host itself can reach them.
     fn resolver(&self) -> Resolver {
-        Resolver::Host
+        let named = self.attached.iter().any(|a| !a.config.is_default());
+        if named || self.responder.is_some() {
+            return Resolver::Responder;
+        }
+        let own = &self.plan.dns.servers;
+        let host = || Resolv::of_host(true).servers;
+        let servers = if own.is_empty() { host() } else { own.clone() };
+        if !servers.is_empty() && servers.iter().all(IpAddr::is_loopback) {
+            Resolver::Responder
+        } else {
+            Resolver::Host
+        }
     }
 
     fn ports(&self) -> &[Bound] {
@@ -443,9 +498,55 @@ impl Live {
         Ok(())
     }
 
+    /// Puts the running container on a further network.
+    ///
+    /// # Errors
+    /// What could not be done; then nothing has changed.
+    pub fn join(&mut self, plan: EndpointPlan) -> Result<(), NetworkError> {
+        let before = self.attached.len();
+        let joined = self
+            .attach(plan)
+            .and_then(|()| self.set_default_routes())
+            .and_then(|()| self.serve_names())
+            .and_then(|()| self.write_files());
+        if joined.is_err() && self.attached.len() > before {
+            if let Some(attached) = self.attached.pop() {
+                self.detach(&attached);
+            }
+        }
+        joined?;
+        self.record()
+    }
+
+    /// Takes the running container off a network. Ports stay published where they lead.
+    ///
+    /// # Errors
+    /// When it is not on the network.
+    pub fn leave(&mut self, network: &str) -> Result<(), NetworkError> {
+        let place = self.attached.iter().position(|a| a.config.id == network);
+        let Some(place) = place else {
+            return Err(NetworkError::NotOn {
+                container: self.plan.name.clone(),
+                network: network.to_owned(),
+            });
+        };
+        let attached = self.attached.remove(place);
+        self.detach(&attached);
+        self.set_default_routes()?;
+        self.serve_names()?;
+        self.write_files()?;
+        self.record()
+    }
+
+    /// Removes one link, and gives its addresses back.
+    fn detach(&self, attached: &Attached) {
+        // With one end the other goes too, and with it its addresses and routes.
+        drop(bridge::delete_link(&self.inside, &attached.endpoint.link));
+        drop(remove_tree(&attached.lease));
+    }
+
     /// What is left to be done once the container runs: nothing that its program waits for.
     pub fn settle(&mut self) {
-        self.buffer = proxy::buffer();
         self.forget_old_flows();
         if self
             .attached
@@ -510,6 +611,10 @@ impl Live {
             let token = event.data.u64();
             if token == WATCH {
                 self.repair_rules();
+            } else if token >= dns::FIRST {
+                if let Some(responder) = &mut self.responder {
+                    responder.handle(token, &self.epoll, &mut self.buffer);
+                }
             } else if let Some(proxies) = &mut self.proxies {
                 proxies.handle(token, event.flags, &self.epoll, &mut self.buffer);
             }
@@ -519,8 +624,15 @@ impl Live {
     fn repair_rules(&self) {
         let news = self.watch.as_ref().map(Netlink::take_news);
         if matches!(news, Some(Ok(true))) {
-            // What fails now is tried again by the next container that starts.
+            // What fails now is tried again by the next container that starts. Another root's ketch
+            // may have made the table anew, without what is ours.
             drop(restore::if_gone(&self.layout, &self.firewall));
+            for attached in &self.attached {
+                if attached.config.driver == Driver::Bridge {
+                    drop(self.firewall.add_network(&attached.config));
+                }
+            }
+            drop(self.firewall.publish(&self.state().mappings()));
         }
     }
 

@@ -11,7 +11,7 @@ mod oci;
 mod plan;
 
 pub use control::{ControlError, Event, MAX_MESSAGE, Request, Response};
-pub use exit::{ExitStatus, StartFailure, code};
+pub use exit::{ExitStatus, GuestReport, StartFailure, code};
 pub use hooks::{ContainerFacts, HookPlan, HooksPlan};
 pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
 pub use plan::{

@@ -86,6 +86,12 @@ pub struct MonitorPlan {
     pub stop_signal: i32,
     /// Milliseconds between that signal and SIGKILL.
     pub stop_timeout_ms: u64,
+    /// `network::NetworkPlan`, encoded; opaque to everything between engine and monitor. Without it
+    /// the container has no network of its own beyond its namespaces.
+    pub network: Option<Vec<u8>>,
+    /// Directories of volumes that go with the container when it is removed at its end, as long as
+    /// each has its file `owned`.
+    pub own_volumes: Vec<CString>,
 }
 
 /// What happens to the container's standard input.

@@ -192,7 +192,9 @@ impl Sandbox {
         command
             .env_clear()
             .env("KETCH_ROOT", self.dir.path().join("root"))
-            .env("KETCH_RUN", self.dir.path().join("run"));
+            .env("KETCH_RUN", self.dir.path().join("run"))
+            // The machine's own network is nobody's to play with: networks are tested in namespaces.
+            .env("KETCH_NETWORK", "none");
         command
     }
 

@@ -169,6 +169,16 @@ pub(super) fn enter(root: BorrowedFd<'_>, how: RootChange) -> Result<(), Errno> 
     rustix::process::chdir(c"/")
 }
 
+/// A detached copy of the mount tree as it is now, its root read-only where the container's will be.
+pub(super) fn guest_tree(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
+    let (RootfsPlan::Overlay { readonly, .. } | RootfsPlan::Directory { readonly, .. }) = plan;
+    let tree = sys::mount::clone_tree_of(root, Depth::Tree)?;
+    if *readonly {
+        sys::mount::set_attributes(tree.as_fd(), RDONLY, 0, 0, Depth::One)?;
+    }
+    Ok(tree)
+}
+
 /// Gives the new root its propagation and makes it read-only, the mounts below it not.
 pub(super) fn finish(plan: &InitPlan) -> super::Result<()> {
     let flag = plan.propagation.flag;
