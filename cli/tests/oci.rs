@@ -71,7 +71,7 @@ fn paused_container_is_seen_and_resumed() {
     let pause = bundle.oci(&["pause", "one"]);
     assert_eq!(pause.code, 0, "{}", pause.stderr);
     assert_eq!(bundle.state("status"), "paused");
-    assert_eq!(bundle.oci(&["exec", "one", "true"]).code, 1);
+    assert_eq!(bundle.oci(&["exec", "one", "true"]).code, 255);
     assert_eq!(bundle.oci(&["resume", "one"]).code, 0);
     assert_eq!(bundle.state("status"), "running");
     assert_eq!(bundle.oci(&["resume", "one"]).code, 1);

@@ -203,7 +203,7 @@ fn load_seccomp(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     }
     let loaded = sys::exec::load_seccomp(&process.seccomp, process.seccomp_flags);
     match loaded.at(Step::Seccomp)? {
-        Some(notifications) => announce.listener(notifications),
+        Some(notifications) => announce.listener(&notifications),
         None => Ok(()),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Announce<'a> {
 
 impl Announce<'_> {
     /// Tells the parent the number, and waits until it has taken the descriptor.
-    fn listener(&self, notifications: OwnedFd) -> Result<()> {
+    fn listener(&self, notifications: &OwnedFd) -> Result<()> {
         use std::os::fd::AsRawFd;
         let message = Message::Listener(notifications.as_raw_fd());
         rustix::io::write(self.report, &message.encode()).at(Step::SeccompListener)?;

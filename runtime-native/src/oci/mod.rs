@@ -18,6 +18,9 @@
 //!
 //! `create`, `run` and `exec` end in `ketch-init` ([`hand_over`]), which does the rest ([`perform`]).
 
+/// The exit code of an `exec` that failed itself: 1 would be the program's.
+pub const EXEC_FAILED: u8 = 255;
+
 mod bundle;
 mod create;
 mod delete;

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Capabilities, Linux, LinuxCapabilities, Process, Spec};
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxCapabilities, LinuxNamespace, PosixRlimit, Process, Spec,
+};
 
 use super::PlanError;
 use crate::capability;
@@ -19,7 +21,10 @@ pub(super) fn check(spec: &Spec, linux: &Linux, process: &Process) -> Result<(),
     check_version(spec.version())?;
     check_process(process)?;
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-    unique(namespaces.iter().map(|n| n.typ()), "linux.namespaces")?;
+    unique(
+        namespaces.iter().map(LinuxNamespace::typ),
+        "linux.namespaces",
+    )?;
     let has = |kind| namespaces.iter().any(|n| n.typ() == kind);
     let uts = has(oci_spec::runtime::LinuxNamespaceType::Uts);
     if !uts && spec.hostname().as_ref().is_some_and(|h| !h.is_empty()) {
@@ -63,7 +68,7 @@ pub(super) fn check_process(process: &Process) -> Result<(), PlanError> {
         return rule("process.args", "must have at least one entry");
     }
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
-    unique(rlimits.iter().map(|limit| limit.typ()), "process.rlimits")?;
+    unique(rlimits.iter().map(PosixRlimit::typ), "process.rlimits")?;
     process
         .capabilities()
         .as_ref()
