@@ -165,13 +165,13 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
-    let (command, rest) = ungroup(command, rest)?;
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
+    let (command, rest) = ungroup(command, rest)?;
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
