@@ -1,13 +1,13 @@
 //! A container's two records: `config.json` never changes, `state.json` is replaced by the
 //! container's one owner (its monitor while it runs, the engine otherwise).
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sys::durable::{Durability, replace_file};
+use sys::durable::Durability;
+
+use crate::{read_record, write_record};
 
 /// The version of both records.
 pub const VERSION: u32 = 1;
@@ -120,7 +120,7 @@ impl ContainerState {
     /// # Errors
     /// When the file cannot be replaced.
     pub fn write(&self, dir: &Path) -> Result<(), RecordError> {
-        write_record(&dir.join("state.json"), self)
+        write_record(&dir.join("state.json"), self, Durability::Atomic)
     }
 
     /// Reads `state.json` in the container's directory.
@@ -138,7 +138,7 @@ impl ContainerConfig {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, dir: &Path) -> Result<(), RecordError> {
-        write_record(&dir.join("config.json"), self)
+        write_record(&dir.join("config.json"), self, Durability::Atomic)
     }
 
     /// Reads `config.json` in the container's directory.
@@ -148,29 +148,6 @@ impl ContainerConfig {
     pub fn read(dir: &Path) -> Result<Self, RecordError> {
         read_record(&dir.join("config.json"))
     }
-}
-
-fn write_record<T: Serialize>(path: &Path, record: &T) -> Result<(), RecordError> {
-    let parse = |source| RecordError::Parse {
-        path: path.to_path_buf(),
-        source,
-    };
-    let bytes = serde_json::to_vec(record).map_err(parse)?;
-    replace_file(path, &bytes, Durability::Atomic).map_err(|source| RecordError::Write {
-        path: path.to_path_buf(),
-        source,
-    })
-}
-
-fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
-    let bytes = fs::read(path).map_err(|source| RecordError::Read {
-        path: path.to_path_buf(),
-        source,
-    })?;
-    serde_json::from_slice(&bytes).map_err(|source| RecordError::Parse {
-        path: path.to_path_buf(),
-        source,
-    })
 }
 
 #[cfg(test)]

@@ -64,6 +64,12 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Names the two directories, which somebody else has made.
+    #[must_use]
+    pub fn made(root: PathBuf, run: PathBuf) -> Self {
+        Self { root, run }
+    }
+
     fn make(&self, base: &Path, dirs: &[&str]) -> Result<(), LayoutError> {
         if let Ok(metadata) = fs::symlink_metadata(base)
             && metadata.uid() != rustix::process::geteuid().as_raw()
@@ -156,6 +162,24 @@ impl Layout {
     #[must_use]
     pub fn container_run(&self, id: &str) -> PathBuf {
         self.run.join("containers").join(id)
+    }
+
+    /// All networks.
+    #[must_use]
+    pub fn networks(&self) -> PathBuf {
+        self.root.join("networks")
+    }
+
+    /// What of the networks is gone after a reboot: locks, leases.
+    #[must_use]
+    pub fn networks_run(&self) -> PathBuf {
+        self.run.join("networks")
+    }
+
+    /// All volumes.
+    #[must_use]
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
     }
 
     /// Where things are made before they get their names.

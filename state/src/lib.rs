@@ -5,6 +5,8 @@
 pub mod clock;
 mod container;
 mod layout;
+mod record;
 
 pub use container::{ContainerConfig, ContainerState, RecordError, Status, VERSION};
 pub use layout::{Layout, LayoutError};
+pub use record::{read_record, write_record};

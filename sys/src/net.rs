@@ -1,10 +1,41 @@
-//! Links of a network namespace.
+//! Network namespaces and their links.
 
 use std::ffi::CStr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The network namespace of a process, or of the calling thread.
+///
+/// # Errors
+/// As `open(2)`: `ENOENT` when there is no such process.
+pub fn namespace_of(pid: Option<i32>) -> Result<OwnedFd, Errno> {
+    let path = match pid {
+        Some(pid) => format!("/proc/{pid}/ns/net"),
+        None => "/proc/thread-self/ns/net".to_owned(),
+    };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+}
+
+/// Runs `inside` in another network namespace: sockets that it makes belong there for ever.
+///
+/// # Errors
+/// As `setns(2)`, before anything was run.
+///
+/// # Panics
+/// When the way back is barred, which the kernel does to nobody who could leave.
+pub fn within<T>(netns: BorrowedFd<'_>, inside: impl FnOnce() -> T) -> Result<T, Errno> {
+    let own = namespace_of(None)?;
+    move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))?;
+    let result = inside();
+    move_into_link_name_space(own.as_fd(), Some(LinkNameSpaceType::Network))
+        .expect("a namespace that was left can be entered again");
+    Ok(result)
+}
 
 /// Brings the link `name` of the calling process's network namespace up (netdevice(7),
 /// `SIOCSIFFLAGS`). Uses no heap.

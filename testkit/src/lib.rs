@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod disk;
 mod user;
 mod vm;
 
@@ -13,10 +14,14 @@ use std::process::{Command, Stdio};
 
 use rustix::mount::{UnmountFlags, unmount};
 
+use disk::Disk;
 use user::User;
 pub use user::{Subordinate, UserNamespaces};
 
 pub use vm::{Vm, VmRun};
+
+/// Where [`Need::Busybox`] is.
+pub const BUSYBOX: &str = "/usr/bin/busybox";
 
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Need {
     MemoryCgroup,
     /// `newuidmap` and `newgidmap`.
     IdMapPrograms,
+    /// A statically linked busybox, for containers that need a shell.
+    Busybox,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
 }
@@ -35,6 +42,7 @@ impl Need {
     fn is_met(self) -> bool {
         match self {
             Self::Vm => vm::is_possible(),
+            Self::Busybox => Path::new(BUSYBOX).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
                 .iter()
@@ -66,6 +74,7 @@ pub struct Sandbox {
     dir: tempfile::TempDir,
     ketch: PathBuf,
     user: Option<User>,
+    disk: Option<Disk>,
 }
 
 impl Sandbox {
@@ -88,6 +97,7 @@ impl Sandbox {
             dir,
             ketch: ketch.as_ref().to_path_buf(),
             user: None,
+            disk: None,
         })
     }
 
@@ -100,6 +110,39 @@ impl Sandbox {
         let user = User::make(self.dir.path(), &self.ketch, subordinate, namespaces);
         self.user = Some(user);
         self
+    }
+
+    /// The same sandbox with its state root on a disk of its own, of so many KiB.
+    #[must_use]
+    pub fn on_disk_of_kib(mut self, size: u32) -> Self {
+        self.disk = Some(Disk::mount(&self.dir.path().join("root"), size));
+        self
+    }
+
+    /// Gives the disk another size.
+    ///
+    /// # Panics
+    /// Without a disk.
+    pub fn resize_disk_to_kib(&self, size: u32) {
+        self.disk.as_ref().unwrap().resize(size);
+    }
+
+    /// What is on the disk: paths below the state root.
+    ///
+    /// # Panics
+    /// Without a disk.
+    #[must_use]
+    pub fn disk_files(&self) -> Vec<String> {
+        self.disk.as_ref().unwrap().files()
+    }
+
+    /// How many KiB of the disk are in use.
+    ///
+    /// # Panics
+    /// Without a disk.
+    #[must_use]
+    pub fn disk_used_kib(&self) -> u32 {
+        self.disk.as_ref().unwrap().used_kib()
     }
 
     /// Runs `ketch` without standard input.
@@ -142,11 +185,16 @@ impl Sandbox {
         if let Some(user) = &self.user {
             return user.command();
         }
-        let mut command = Command::new(&self.ketch);
+        let mut command = match &self.disk {
+            Some(disk) => disk.command(&self.ketch),
+            None => Command::new(&self.ketch),
+        };
         command
             .env_clear()
             .env("KETCH_ROOT", self.dir.path().join("root"))
-            .env("KETCH_RUN", self.dir.path().join("run"));
+            .env("KETCH_RUN", self.dir.path().join("run"))
+            // The machine's own network is nobody's to play with: networks are tested in namespaces.
+            .env("KETCH_NETWORK", "none");
         command
     }
 

@@ -13,13 +13,23 @@ mod lifecycle;
 mod login;
 mod logs;
 mod manifest;
+mod mount_options;
+mod mount_records;
+mod network;
+mod network_options;
+mod network_settings;
+mod oci;
 mod options;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod registry_options;
 mod run;
 mod search;
+mod volume;
+mod wasm;
+mod wasm_options;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -36,7 +46,7 @@ use crate::render::{self, Usage};
 use crate::settings::Settings;
 
 /// Every subcommand with what it does, in the order of the help.
-const COMMANDS: [(&str, &str); 29] = [
+const COMMANDS: &[(&str, &str)] = &[
     ("run", "Create and start a container"),
     ("create", "Create a container without starting it"),
     ("start", "Start stopped containers"),
@@ -52,6 +62,9 @@ const COMMANDS: [(&str, &str); 29] = [
     ),
     ("rm", "Remove containers"),
     ("inspect", "Show everything about containers or images"),
+    ("port", "Show published ports"),
+    ("network", "Create, list and remove networks"),
+    ("volume", "Create, list and remove volumes"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -73,8 +86,13 @@ const COMMANDS: [(&str, &str); 29] = [
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
+    ("wasm", "Look at modules, compile them, make images of them"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
+    (
+        "oci",
+        "Act as an OCI runtime for Docker, podman and containerd",
+    ),
 ];
 
 /// What every subcommand has.
@@ -134,6 +152,11 @@ impl Invocation {
 
 /// Runs the subcommand that the arguments name.
 pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
+    if let Some((program, rest)) = args.split_first()
+        && oci::is_runtime(program)
+    {
+        return oci::dispatch(&rest.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let mut flags = BTreeMap::new();
     let mut rest = args.iter().skip(1);
     let command = loop {
@@ -165,6 +188,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
+    if command == "oci" {
+        return oci::dispatch(&rest);
+    }
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
@@ -186,6 +212,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
+        "network" => network::network(&context, &rest),
+        "volume" => volume::volume(&context, &rest),
+        "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),
         "load" => image::load(&context, &parse(command, &rest)?),
@@ -195,6 +224,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
+        "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
         "info" => info::info(&context),
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
@@ -237,21 +267,16 @@ fn ungroup<'a>(command: &'a str, mut rest: Vec<&'a str>) -> Result<(&'a str, Vec
     if !["image", "container", "system"].contains(&command) {
         return Ok((command, rest));
     }
-    let verbs = || {
-        let verbs = GROUPED.iter().filter(|(group, ..)| *group == command);
-        let verbs: Vec<&str> = verbs.map(|(_, verb, _)| *verb).collect();
-        verbs.join(", ")
-    };
     let Some(verb) = rest.first().copied() else {
-        return Err(Usage(format!("`{command}` needs one of: {}", verbs())));
+        let text = format!("`{command}` needs a command, such as `{command} ls`");
+        return Err(Usage(text));
     };
     let plain = GROUPED
         .iter()
         .find(|(group, name, _)| *group == command && *name == verb)
         .ok_or_else(|| {
             Usage(format!(
-                "`{command} {verb}` is not a command: there are {}",
-                verbs()
+                "`{command} {verb}` is not a command (see `ketch --help`)"
             ))
         })?;
     rest.remove(0);
@@ -286,6 +311,11 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         .iter()
         .find(|(name, _)| *name == command)
         .map_or("", |(_, text)| *text);
+    parse_named(command, about, args)
+}
+
+/// The same for a command of a group.
+fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> anyhow::Result<T> {
     let parser = clap::Command::new("ketch")
         .bin_name(format!("ketch {command}"))
         .no_binary_name(true)
@@ -299,6 +329,17 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         );
     let matches = T::augment_args(parser).try_get_matches_from(args)?;
     Ok(T::from_arg_matches(&matches)?)
+}
+
+/// The help of a group of commands.
+fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
+    render::print(&format!(
+        "Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"
+    ))?;
+    for (name, about) in commands {
+        render::print(&format!("  {name:<12}{about}"))?;
+    }
+    Ok(0)
 }
 
 fn help() -> std::io::Result<()> {

@@ -1,6 +1,6 @@
 //! How a guest ended, and which exit code and message that is.
 
-use runtime::code;
+use runtime::{GuestReport, code};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -30,6 +30,8 @@ pub enum Ending {
     },
     /// It wanted more memory than it may have.
     OutOfMemory(String),
+    /// It has done as much work as it may.
+    OutOfFuel,
     /// It could not be started.
     NotStarted(String),
 }
@@ -62,6 +64,12 @@ impl Outcome {
                 ending: Ending::OutOfMemory(out_of_memory.to_string()),
             };
         }
+        if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) {
+            return Self {
+                code: code::KILLED,
+                ending: Ending::OutOfFuel,
+            };
+        }
         let name = match error.downcast_ref::<Trap>() {
             Some(trap) => trap.to_string(),
             None => one_line_without_backtrace(error),
@@ -74,6 +82,19 @@ impl Outcome {
             code: code::TRAP,
             ending: Ending::Trapped { name, backtrace },
         }
+    }
+
+    /// What the container's record says besides the exit code; nothing for a guest that exited.
+    #[must_use]
+    pub fn report(&self) -> Option<GuestReport> {
+        let message = self.message();
+        // The headline: a backtrace is for standard error alone.
+        let error = message.lines().next()?;
+        let error = error.strip_prefix("ketch: ").unwrap_or(error).to_owned();
+        Some(GuestReport {
+            out_of_memory: matches!(self.ending, Ending::OutOfMemory(_)),
+            error,
+        })
     }
 
     /// What is written to the container's standard error, line ends included; empty for a guest
@@ -89,6 +110,7 @@ impl Outcome {
                 format!("ketch: {name}\nwasm backtrace:\n{backtrace}")
             }
             Ending::OutOfMemory(reason) => format!("ketch: out of memory: {reason}\n"),
+            Ending::OutOfFuel => "ketch: the guest has used up its fuel (--wasm-fuel)\n".to_owned(),
             Ending::NotStarted(reason) => format!("ketch: cannot start the guest: {reason}\n"),
         }
     }
