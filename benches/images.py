@@ -51,11 +51,12 @@ def layer(dirs, taken):
         for top in dirs:
             for here, subdirs, files in os.walk(top):
                 subdirs.sort()
-                if total > LAYER_BYTES or here in taken:
+                if total > LAYER_BYTES:
                     break
-                if here != top or here not in ("/usr/lib",):
-                    tar.add(here, arcname=here[1:], recursive=False)
+                tar.add(here, arcname=here[1:], recursive=False)
                 for name in sorted(files):
+                    if total > LAYER_BYTES:
+                        break
                     path = os.path.join(here, name)
                     size = os.lstat(path).st_size
                     if size < 30_000_000 and path not in taken:
@@ -258,6 +259,7 @@ def main():
                     if name == "ketch":
                         settle(disk / "ketch/trash", command, env)
                     seconds, peak = run([*command, *args], env)
+                    say(f"  {step} {name} {seconds:.3f}")
                     times.setdefault((step, name), []).append(seconds)
                     memory[(step, name)] = max(peak, memory.get((step, name), 0))
         for step in ["load", "pull", "pull again", "rmi"]:

@@ -10,14 +10,19 @@ use std::error::Error;
 use std::fs::File;
 use std::path::PathBuf;
 
-use image::{Force, PlatformChoice, Reference, RegistryOptions, Store, UnpackMode};
+use image::{Force, LayerForm, PlatformChoice, Reference, RegistryOptions, Store, UnpackMode};
 use state::Layout;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let directory = |name: &str| std::env::var_os(name).map(PathBuf::from);
     let root = directory("KETCH_ROOT").ok_or("KETCH_ROOT is not set")?;
     let run = directory("KETCH_RUN").ok_or("KETCH_RUN is not set")?;
-    let store = Store::open(&Layout::open(root, run)?, UnpackMode::default())?;
+    let form = match std::env::var("KETCH_LAYERS").as_deref() {
+        Ok("erofs") => LayerForm::Erofs,
+        _ => LayerForm::Directory,
+    };
+    let layout = Layout::open(root, run)?;
+    let store = Store::open(&layout, UnpackMode::default())?.with_layer_form(form);
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
