@@ -57,15 +57,23 @@ impl Hosts {
         let (host, outside) = (&hosts.host, &hosts.outside);
         ip(&format!("netns add {host}"));
         ip(&format!("netns add {outside}"));
-        ip(&format!("-n {host} link add up0 type veth peer name up0 netns {outside}"));
+        ip(&format!(
+            "-n {host} link add up0 type veth peer name up0 netns {outside}"
+        ));
         for (name, number) in [(host, 1), (outside, 2)] {
             ip(&format!("-n {name} addr add 10.99.0.{number}/24 dev up0"));
-            ip(&format!("-n {name} addr add fd99::{number}/64 dev up0 nodad"));
+            ip(&format!(
+                "-n {name} addr add fd99::{number}/64 dev up0 nodad"
+            ));
             ip(&format!("-n {name} link set lo up"));
             ip(&format!("-n {name} link set up0 up"));
         }
         let program = std::fs::read(BUSYBOX).unwrap();
-        hosts.cx.image("box", &[("busybox", &program, 0o755)], &["ENTRYPOINT [\"/busybox\"]"]);
+        hosts.cx.image(
+            "box",
+            &[("busybox", &program, 0o755)],
+            &["ENTRYPOINT [\"/busybox\"]"],
+        );
         Some(hosts)
     }
 
@@ -88,7 +96,9 @@ impl Hosts {
 
     /// Starts a server of TCP that says `hello` to everybody.
     fn serve(&self, options: &str) -> String {
-        self.done(&format!("run -d {options} box nc -ll -p 80 -e /busybox echo hello"))
+        self.done(&format!(
+            "run -d {options} box nc -ll -p 80 -e /busybox echo hello"
+        ))
     }
 
     /// What a server of TCP says; nothing when it cannot be reached within two seconds.
@@ -107,7 +117,10 @@ impl Hosts {
     fn expect_hello(&self, from: &str, address: &str) {
         let deadline = Instant::now() + PATIENCE;
         while self.hear(from, address).as_deref() != Some("hello\n") {
-            assert!(Instant::now() < deadline, "nothing from {address} in {from}");
+            assert!(
+                Instant::now() < deadline,
+                "nothing from {address} in {from}"
+            );
         }
     }
 
@@ -117,7 +130,9 @@ impl Hosts {
     }
 
     fn links(&self) -> String {
-        let output = Command::new("ip").args(["-n", &self.host, "-o", "link"]).output();
+        let output = Command::new("ip")
+            .args(["-n", &self.host, "-o", "link"])
+            .output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     }
 
@@ -126,7 +141,10 @@ impl Hosts {
         let text = self.done(&format!("inspect {container}"));
         let json: serde_json::Value = serde_json::from_str(&text).unwrap();
         let networks = json[0]["NetworkSettings"]["Networks"].as_object().unwrap();
-        networks.values().next().unwrap()["IPAddress"].as_str().unwrap().to_owned()
+        networks.values().next().unwrap()["IPAddress"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -159,7 +177,12 @@ fn published_port_is_reached_from_everywhere_and_leaves_nothing() {
     let foreign = hosts.nft("list table inet foreign");
     hosts.serve("--name web --network bridge -p 8080:80");
     let (host, outside) = (hosts.host.clone(), hosts.outside.clone());
-    for address in ["127.0.0.1:8080", "[::1]:8080", "10.99.0.1:8080", "[fd99::1]:8080"] {
+    for address in [
+        "127.0.0.1:8080",
+        "[::1]:8080",
+        "10.99.0.1:8080",
+        "[fd99::1]:8080",
+    ] {
         hosts.expect_hello(&host, address);
     }
     for address in ["10.99.0.1:8080", "[fd99::1]:8080"] {
@@ -167,9 +190,16 @@ fn published_port_is_reached_from_everywhere_and_leaves_nothing() {
     }
     // From another container, and from itself, by the host's address.
     let ask = "nc 10.99.0.1 8080";
-    assert_eq!(hosts.done(&format!("run --rm --network bridge box {ask}")), "hello\n");
+    assert_eq!(
+        hosts.done(&format!("run --rm --network bridge box {ask}")),
+        "hello\n"
+    );
     assert_eq!(hosts.done(&format!("exec web /busybox {ask}")), "hello\n");
-    assert!(hosts.done("ps").contains("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"));
+    assert!(
+        hosts
+            .done("ps")
+            .contains("0.0.0.0:8080->80/tcp, [::]:8080->80/tcp")
+    );
     assert_eq!(hosts.done("port web 80"), "0.0.0.0:8080\n[::]:8080\n");
 
     hosts.done("rm -f web");
@@ -178,7 +208,11 @@ fn published_port_is_reached_from_everywhere_and_leaves_nothing() {
     assert!(!hosts.nft("list table inet ketch").contains("8080"));
     let deadline = Instant::now() + PATIENCE;
     while hosts.links().contains(": kv") {
-        assert!(Instant::now() < deadline, "a link is left: {}", hosts.links());
+        assert!(
+            Instant::now() < deadline,
+            "a link is left: {}",
+            hosts.links()
+        );
     }
     assert_eq!(hosts.nft("list table inet foreign"), foreign);
 }
@@ -189,7 +223,8 @@ fn published_udp_port_answers_from_outside_and_from_loopback() {
     hosts.done("run -d --name names --network bridge -p 5300:53/udp box sleep 60");
     // A server in the container's network that sends back what it gets.
     let netns = File::open(format!("/proc/{}/ns/net", hosts.pid("names"))).unwrap();
-    let server = sys::net::within(netns.as_fd(), || UdpSocket::bind("0.0.0.0:53").unwrap());
+    let server =
+        sys::net::within(netns.as_fd(), || UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 16];
         while let Ok((length, peer)) = server.recv_from(&mut buffer) {
@@ -203,12 +238,17 @@ fn published_udp_port_answers_from_outside_and_from_loopback() {
         hosts.within(from, || {
             let socket = UdpSocket::bind(own).unwrap();
             socket.connect(address).unwrap();
-            socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            socket
+                .set_read_timeout(Some(Duration::from_millis(500)))
+                .unwrap();
             let deadline = Instant::now() + PATIENCE;
             let mut buffer = [0; 16];
             loop {
                 drop(socket.send(b"ping"));
-                if socket.recv(&mut buffer).is_ok_and(|length| &buffer[..length] == b"ping") {
+                if socket
+                    .recv(&mut buffer)
+                    .is_ok_and(|length| &buffer[..length] == b"ping")
+                {
                     break;
                 }
                 assert!(Instant::now() < deadline, "no answer from {address}");
@@ -223,16 +263,28 @@ fn port_in_use_names_its_owner_and_changes_nothing() {
     hosts.serve("--name one --network bridge -p 8080:80");
     let run = hosts.ketch("run --name two --network bridge -p 8080:80 box true");
     assert_eq!(run.code, 125);
-    assert!(run.stderr.contains("in use by container `one`"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("in use by container `one`"),
+        "{}",
+        run.stderr
+    );
     let name = hosts.host.clone();
     hosts.within(&name, || {
         let _own = std::net::TcpListener::bind("0.0.0.0:8081").unwrap();
-        let run = hosts.cx.ketch(["run", "--network", "bridge", "-p", "8081:80", "box", "true"]);
+        let run = hosts
+            .cx
+            .ketch(["run", "--network", "bridge", "-p", "8081:80", "box", "true"]);
         assert_eq!(run.code, 125);
         assert!(run.stderr.contains("in use by process"), "{}", run.stderr);
     });
     // The network of the failed start is free again.
-    assert_eq!(hosts.done("network inspect bridge").matches("\"IPv4Address\"").count(), 1);
+    assert_eq!(
+        hosts
+            .done("network inspect bridge")
+            .matches("\"IPv4Address\"")
+            .count(),
+        1
+    );
     hosts.expect_hello(&hosts.host.clone(), "127.0.0.1:8080");
 }
 
@@ -262,7 +314,10 @@ fn containers_of_one_network_know_each_other_and_others_are_cut_off() {
     assert!(!run.stdout.contains(&address), "{}", run.stdout);
     // On both networks at once it is reached by either name.
     hosts.done("network connect red web");
-    assert_eq!(hosts.done("run --rm --network red box nc web 80"), "hello\n");
+    assert_eq!(
+        hosts.done("run --rm --network red box nc web 80"),
+        "hello\n"
+    );
     hosts.done("network disconnect red web");
     let run = hosts.ketch("network rm blue");
     assert!(run.stderr.contains("in use by web"), "{}", run.stderr);
@@ -312,7 +367,14 @@ fn address_and_port_of_a_killed_monitor_are_free_again() {
     hosts.serve("--name web --network net --ip 10.50.0.9 -p 8080:80");
     let pid = hosts.pid("web");
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let monitor = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().to_owned();
+    let monitor = stat
+        .rsplit(") ")
+        .next()
+        .unwrap()
+        .split(' ')
+        .nth(1)
+        .unwrap()
+        .to_owned();
     for victim in [monitor, pid.to_string()] {
         let killed = Command::new("kill").args(["-9", &victim]).status().unwrap();
         assert!(killed.success());
@@ -333,14 +395,21 @@ fn three_hundred_networks_beside_a_vpn() {
     for half in ["0.0.0.0/1", "128.0.0.0/1"] {
         ip(&format!("-n {} route add {half} via 10.99.0.2", hosts.host));
     }
-    ip(&format!("-n {} route add 172.30.1.0/24 via 10.99.0.2", hosts.host));
+    ip(&format!(
+        "-n {} route add 172.30.1.0/24 via 10.99.0.2",
+        hosts.host
+    ));
     for number in 0..300 {
         hosts.done(&format!("network create n{number}"));
     }
     let all = hosts.done("network inspect n0 n150 n299");
     assert!(!all.contains("172.30.1.0/24"), "{all}");
     let run = hosts.ketch("network create --subnet 172.30.1.0/25 mine");
-    assert!(run.stderr.contains("the route to `172.30.1.0/24` by `up0`"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("the route to `172.30.1.0/24` by `up0`"),
+        "{}",
+        run.stderr
+    );
     let run = hosts.ketch("network create --subnet 172.30.2.0/24 mine");
     assert!(run.stderr.contains("overlaps"), "{}", run.stderr);
     hosts.done("network prune");
@@ -351,11 +420,29 @@ fn three_hundred_networks_beside_a_vpn() {
 #[test]
 fn ten_thousand_ports_are_published_at_once() {
     let Some(hosts) = Hosts::new() else { return };
-    hosts.done("run -d --name many --network bridge -p 0.0.0.0:20000-29999:20000-29999/udp box sleep 60");
-    assert!(hosts.done("ps").contains("0.0.0.0:20000-29999->20000-29999/udp"));
-    assert_eq!(hosts.nft("list map inet ketch ports4").matches("udp . 2").count(), 10_000);
+    hosts.done(
+        "run -d --name many --network bridge -p 0.0.0.0:20000-29999:20000-29999/udp box sleep 60",
+    );
+    assert!(
+        hosts
+            .done("ps")
+            .contains("0.0.0.0:20000-29999->20000-29999/udp")
+    );
+    assert_eq!(
+        hosts
+            .nft("list map inet ketch ports4")
+            .matches("udp . 2")
+            .count(),
+        10_000
+    );
     hosts.done("rm -f many");
-    assert_eq!(hosts.nft("list map inet ketch ports4").matches("udp . 2").count(), 0);
+    assert_eq!(
+        hosts
+            .nft("list map inet ketch ports4")
+            .matches("udp . 2")
+            .count(),
+        0
+    );
 }
 
 #[test]
@@ -364,7 +451,10 @@ fn shared_network_is_the_same_network() {
     hosts.serve("--name web --network bridge");
     let address = hosts.address("web");
     hosts.expect_hello(&hosts.host.clone(), &format!("{address}:80"));
-    assert_eq!(hosts.done("run --rm --network container:web box nc 127.0.0.1 80"), "hello\n");
+    assert_eq!(
+        hosts.done("run --rm --network container:web box nc 127.0.0.1 80"),
+        "hello\n"
+    );
     let run = hosts.ketch("run --rm --network container:web -p 80:80 box true");
     assert_eq!(run.code, 125, "{}", run.stderr);
 }
@@ -376,7 +466,9 @@ fn proxy_mode_obeys_rules_for_the_hosts_own_ports() {
     let run = hosts.within(&host, || {
         let mut command = hosts.cx.command();
         command.env("KETCH_PUBLISH", "proxy");
-        command.args("run -d --network bridge -p 8080:80 box nc -ll -p 80 -e /busybox echo hello".split(' '));
+        command.args(
+            "run -d --network bridge -p 8080:80 box nc -ll -p 80 -e /busybox echo hello".split(' '),
+        );
         command.output().unwrap()
     });
     assert!(run.status.success());

@@ -326,6 +326,7 @@ impl Settled {
         self.mounts.retain(|other| other.target != mount.target);
         self.mounts.push(mount);
         // Parents before what lies below them.
-        self.mounts.sort_by_key(|mount| mount.target.components().count());
+        self.mounts
+            .sort_by_key(|mount| mount.target.components().count());
     }
 }

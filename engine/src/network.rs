@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use network::{
-    DEFAULT_NETWORK, DnsOptions, Driver, EndpointPlan, HostTarget, NetworkPlan, NetworkState,
-    NetworkError, Networks, PortRange, PortRequest, Publish,
+    DEFAULT_NETWORK, DnsOptions, Driver, EndpointPlan, HostTarget, NetworkError, NetworkPlan,
+    NetworkState, Networks, PortRange, PortRequest, Publish,
 };
 use runtime::Request;
 use serde::{Deserialize, Serialize};
@@ -113,7 +113,10 @@ impl Engine {
     ///
     /// # Errors
     /// When its record cannot be read.
-    pub fn container_network(&self, container: &Container) -> Result<ContainerNetwork, EngineError> {
+    pub fn container_network(
+        &self,
+        container: &Container,
+    ) -> Result<ContainerNetwork, EngineError> {
         ContainerNetwork::read(&self.layout().container(&container.config.id))
     }
 
@@ -200,7 +203,10 @@ impl Engine {
         let mut endpoints: Vec<EndpointPlan> = Vec::with_capacity(joins.len());
         for join in joins {
             let endpoint = self.endpoint(join)?;
-            if endpoints.iter().any(|other| other.network == endpoint.network) {
+            if endpoints
+                .iter()
+                .any(|other| other.network == endpoint.network)
+            {
                 let text = format!("cannot use network `{}` twice", endpoint.name);
                 return Err(refused(&text));
             }
@@ -298,10 +304,7 @@ fn check(network: &ContainerNetwork) -> Result<(), EngineError> {
 
 /// The addresses of every host: where ports are published that name none.
 pub(crate) fn every_address() -> Vec<IpAddr> {
-    vec![
-        Ipv4Addr::UNSPECIFIED.into(),
-        Ipv6Addr::UNSPECIFIED.into(),
-    ]
+    vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]
 }
 
 /// `hosts` and `resolv.conf` as they are before the container is on a network.
@@ -333,7 +336,10 @@ pub(crate) fn first_files(network: &ContainerNetwork) -> (String, String) {
         _ => {
             let address = (network.mode == NetworkMode::None).then_some(Ipv4Addr::LOCALHOST.into());
             let hosts = network::hosts_text(&own, address.into_iter(), extra, None);
-            (hosts, network::resolv_conf(host(), dns, network::Resolver::Shared))
+            (
+                hosts,
+                network::resolv_conf(host(), dns, network::Resolver::Shared),
+            )
         }
     }
 }
@@ -348,7 +354,12 @@ impl Engine {
         for container in self.containers()? {
             // One without a record is being removed.
             if let Ok(network) = self.container_network(&container) {
-                used.extend(network.endpoints.into_iter().map(|endpoint| endpoint.network));
+                used.extend(
+                    network
+                        .endpoints
+                        .into_iter()
+                        .map(|endpoint| endpoint.network),
+                );
             }
         }
         Ok(used)
@@ -372,14 +383,19 @@ impl Engine {
                 )));
             }
         }
-        if network.endpoints.iter().any(|other| other.network == endpoint.network) {
+        if network
+            .endpoints
+            .iter()
+            .any(|other| other.network == endpoint.network)
+        {
             return Err(EngineError::Network(NetworkError::AlreadyOn {
                 container: name.clone(),
                 network: endpoint.name,
             }));
         }
         if container.is_running() {
-            self.connect(container)?.ask(&Request::JoinNetwork(endpoint.encode()?))?;
+            self.connect(container)?
+                .ask(&Request::JoinNetwork(endpoint.encode()?))?;
         }
         network.mode = NetworkMode::Joined;
         network.endpoints.push(endpoint);

@@ -284,7 +284,12 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
         mounts.push(bind(&source, Path::new(&format!("/etc/{name}")), false)?);
     }
     // A shared memory of its own size takes the place of the usual one.
-    let replaced = |mount: &Mount| parts.mounts.iter().any(|own| own.target == *mount.destination());
+    let replaced = |mount: &Mount| {
+        parts
+            .mounts
+            .iter()
+            .any(|own| own.target == *mount.destination())
+    };
     mounts.retain(|mount| !replaced(mount));
     for mount in parts.mounts {
         mounts.push(mount.to_spec()?);

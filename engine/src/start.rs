@@ -212,7 +212,11 @@ impl Engine {
 
     /// The volumes that go with a container that vanishes when it ends.
     fn own_volume_paths(&self, id: &str, auto_remove: bool) -> Result<Vec<CString>, EngineError> {
-        let dirs = if auto_remove { self.own_volumes(id) } else { Vec::new() };
+        let dirs = if auto_remove {
+            self.own_volumes(id)
+        } else {
+            Vec::new()
+        };
         dirs.iter().map(|dir| c_path(dir)).collect()
     }
 

@@ -69,7 +69,9 @@ pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() > 1
         && text.len() < 200
-        && bytes.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+        && bytes
+            .next()
+            .is_some_and(|byte| byte.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
@@ -80,8 +82,17 @@ fn refused(text: String) -> EngineError {
 impl VolumeConfig {
     /// Where the containers' view is kept.
     pub(crate) fn backing(&self) -> Result<Backing, EngineError> {
-        let option = |key: &str| self.options.get(key).map(String::as_str).unwrap_or_default();
-        if let Some(key) = self.options.keys().find(|k| !matches!(k.as_str(), "type" | "device" | "o")) {
+        let option = |key: &str| {
+            self.options
+                .get(key)
+                .map(String::as_str)
+                .unwrap_or_default()
+        };
+        if let Some(key) = self
+            .options
+            .keys()
+            .find(|k| !matches!(k.as_str(), "type" | "device" | "o"))
+        {
             return Err(refused(format!(
                 "cannot use the volume option `{key}`: the local driver knows type, device and o"
             )));
@@ -104,7 +115,11 @@ impl VolumeConfig {
         }
         match (kind, device) {
             ("", "") if flags.is_empty() => Ok(Backing::Own),
-            ("tmpfs", _) => Ok(Backing::FileSystem("tmpfs".to_owned(), "tmpfs".to_owned(), flags)),
+            ("tmpfs", _) => Ok(Backing::FileSystem(
+                "tmpfs".to_owned(),
+                "tmpfs".to_owned(),
+                flags,
+            )),
             ("", _) => Err(refused(format!(
                 "cannot make the volume `{}`: the options need a type, or o=bind",
                 self.name
@@ -113,7 +128,11 @@ impl VolumeConfig {
                 "cannot make the volume `{}`: the options name no device",
                 self.name
             ))),
-            (kind, device) => Ok(Backing::FileSystem(kind.to_owned(), device.to_owned(), flags)),
+            (kind, device) => Ok(Backing::FileSystem(
+                kind.to_owned(),
+                device.to_owned(),
+                flags,
+            )),
         }
     }
 }
@@ -142,7 +161,10 @@ impl Engine {
     pub fn create_volume(&self, options: &CreateVolume) -> Result<VolumeConfig, EngineError> {
         let (name, anonymous) = match &options.name {
             Some(name) => (name.clone(), false),
-            None => (crate::create::random_id().map_err(EngineError::io("make a name"))?, true),
+            None => (
+                crate::create::random_id().map_err(EngineError::io("make a name"))?,
+                true,
+            ),
         };
         if !is_name(&name) {
             return Err(refused(format!(
@@ -178,8 +200,14 @@ impl Engine {
         let failed = EngineError::io("make the volume");
         let tmp = self.layout().tmp().join(format!("volume-{}", config.name));
         durable::remove_tree(&tmp).map_err(&failed)?;
-        DirBuilder::new().mode(0o700).create(&tmp).map_err(&failed)?;
-        DirBuilder::new().mode(0o755).create(tmp.join("data")).map_err(&failed)?;
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&tmp)
+            .map_err(&failed)?;
+        DirBuilder::new()
+            .mode(0o755)
+            .create(tmp.join("data"))
+            .map_err(&failed)?;
         write_record(&tmp.join("config.json"), config, Durability::Atomic)?;
         if config.anonymous {
             durable::replace_file(&tmp.join(OWNED), b"", Durability::Atomic).map_err(&failed)?;
@@ -272,7 +300,10 @@ impl Engine {
     /// The volumes that a container has.
     pub(crate) fn container_volumes(&self, id: &str) -> BTreeSet<String> {
         let mounts = crate::mounts::read(&self.layout().container(id)).unwrap_or_default();
-        mounts.into_iter().filter_map(|mount| mount.volume).collect()
+        mounts
+            .into_iter()
+            .filter_map(|mount| mount.volume)
+            .collect()
     }
 
     /// Keeps a volume when the container goes that it was made for.
@@ -328,14 +359,23 @@ mod tests {
     fn options_decide_what_backs_a_volume() {
         assert_eq!(config(&[]).backing().unwrap(), Backing::Own);
         let bind = config(&[("type", "none"), ("o", "bind"), ("device", "/srv")]);
-        assert_eq!(bind.backing().unwrap(), Backing::Bind(PathBuf::from("/srv")));
+        assert_eq!(
+            bind.backing().unwrap(),
+            Backing::Bind(PathBuf::from("/srv"))
+        );
         let tmpfs = config(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m")]);
-        assert!(matches!(tmpfs.backing().unwrap(), Backing::FileSystem(kind, ..) if kind == "tmpfs"));
+        assert!(
+            matches!(tmpfs.backing().unwrap(), Backing::FileSystem(kind, ..) if kind == "tmpfs")
+        );
     }
 
     #[test]
     fn unknown_or_half_given_options_are_refused() {
-        for options in [&[("size", "1g")][..], &[("device", "/x")], &[("o", "bind"), ("device", "x")]] {
+        for options in [
+            &[("size", "1g")][..],
+            &[("device", "/x")],
+            &[("o", "bind"), ("device", "x")],
+        ] {
             assert!(config(options).backing().is_err(), "{options:?}");
         }
     }

@@ -21,9 +21,9 @@ use rustix::io::Errno;
 use state::{ContainerState, Status, clock};
 use sys::lock::{FileLock, Mode};
 
-use crate::network;
 use crate::client::{Client, Message, Output, write_some};
 use crate::log::{Log, Partial};
+use crate::network;
 use crate::reap::reap;
 
 /// A caller that has so much to read holds the container's output back.

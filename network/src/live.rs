@@ -20,6 +20,7 @@ use sys::netlink::conntrack::{self, End};
 use sys::netlink::{Batch, Netlink, Protocol, link};
 
 use crate::bridge::{self, Pair};
+use crate::dns::{self, Names, Outside, Responder};
 use crate::files::{self, Resolv, Resolver};
 use crate::firewall::Firewall;
 use crate::lease::{Endpoint, Leases, Wanted};
@@ -28,7 +29,6 @@ use crate::ports::{Bound, Mapping, Published, Target, Transport, bind_all};
 use crate::proxy::{self, Proxies};
 use crate::record::{Driver, NetworkConfig};
 use crate::store::Networks;
-use crate::dns::{self, Names, Outside, Responder};
 use crate::{NetworkError, STATE_FILE, child, restore};
 
 /// The event of the socket that tells of deleted rules.
@@ -154,7 +154,11 @@ impl Live {
     }
 
     fn outside(&self) -> Outside {
-        if self.attached.iter().all(|attached| attached.config.internal) {
+        if self
+            .attached
+            .iter()
+            .all(|attached| attached.config.internal)
+        {
             Outside::Barred
         } else {
             Outside::Reachable
@@ -174,7 +178,13 @@ impl Live {
         let netns = self.netns.try_clone();
         let netns = netns.map_err(NetworkError::kernel("keep the container's network"))?;
         let servers = &self.plan.dns.servers;
-        self.responder = Some(Responder::start(netns, names, outside, servers, &self.epoll)?);
+        self.responder = Some(Responder::start(
+            netns,
+            names,
+            outside,
+            servers,
+            &self.epoll,
+        )?);
         Ok(())
     }
 
@@ -209,6 +219,7 @@ impl Live {
                     netns,
                     mac,
                     bridge,
+                    reflects: !self.plan.ports.is_empty(),
                 };
                 bridge::attach(&self.host, &config, &pair)?;
             }

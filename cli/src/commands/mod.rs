@@ -12,12 +12,12 @@ mod inspect;
 mod lifecycle;
 mod login;
 mod logs;
+mod manifest;
 mod mount_options;
 mod mount_records;
 mod network;
 mod network_options;
 mod network_settings;
-mod manifest;
 mod oci;
 mod options;
 mod port;
@@ -26,8 +26,8 @@ mod pull;
 mod push;
 mod registry_options;
 mod run;
-mod volume;
 mod search;
+mod volume;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -59,10 +59,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "Wait until containers end and print their exit codes",
     ),
     ("rm", "Remove containers"),
-    (
-        "inspect",
-        "Show everything about containers or images",
-    ),
+    ("inspect", "Show everything about containers or images"),
     ("port", "Show published ports"),
     ("network", "Create, list and remove networks"),
     ("volume", "Create, list and remove volumes"),
@@ -337,7 +334,9 @@ fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> an
 
 /// The help of a group of commands.
 fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
-    render::print(&format!("Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"))?;
+    render::print(&format!(
+        "Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"
+    ))?;
     for (name, about) in commands {
         render::print(&format!("  {name:<12}{about}"))?;
     }

@@ -60,12 +60,18 @@ impl MountArgs {
 fn target(option: &str, text: &str, target: &str) -> anyhow::Result<PathBuf> {
     let path = Path::new(target);
     if !path.is_absolute() || path == Path::new("/") {
-        return Err(wrong(option, text, "the target must be absolute, and not the root"));
+        return Err(wrong(
+            option,
+            text,
+            "the target must be absolute, and not the root",
+        ));
     }
     Ok(path.to_path_buf())
 }
 
-const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
+const PROPAGATIONS: [&str; 6] = [
+    "private", "rprivate", "slave", "rslave", "shared", "rshared",
+];
 
 /// `--volume`.
 pub(crate) fn volume(text: &str) -> anyhow::Result<MountRequest> {
@@ -110,7 +116,11 @@ pub(crate) fn volume(text: &str) -> anyhow::Result<MountRequest> {
             }
             ("z" | "Z", _) => return Err(bad("SELinux labels are not built yet")),
             ("U", _) => return Err(bad("owner shifts are not built yet")),
-            _ => return Err(bad("the options after the target are ro, rw, nocopy and propagation")),
+            _ => {
+                return Err(bad(
+                    "the options after the target are ro, rw, nocopy and propagation",
+                ));
+            }
         }
     }
     Ok(request)
@@ -189,7 +199,10 @@ fn mount(text: &str) -> anyhow::Result<MountRequest> {
     if let Some((_, key)) = found.belongs.iter().find(|(of, _)| *of != kind) {
         return Err(bad(&format!("`{key}` does not belong to type {kind}")));
     }
-    let at = found.target.clone().ok_or_else(|| bad("it names no target"))?;
+    let at = found
+        .target
+        .clone()
+        .ok_or_else(|| bad("it names no target"))?;
     let source = match kind.as_str() {
         "bind" => {
             let source = found.source.ok_or_else(|| bad("it names no source"))?;
@@ -232,7 +245,11 @@ fn switch(key: &str, value: Option<&str>) -> Result<bool, String> {
 
 impl Fields {
     fn take(&mut self, key: &str, value: Option<&str>) -> Result<(), String> {
-        let text = || value.map(str::to_owned).ok_or_else(|| format!("`{key}` has no value"));
+        let text = || {
+            value
+                .map(str::to_owned)
+                .ok_or_else(|| format!("`{key}` has no value"))
+        };
         let pair = || {
             let text = text()?;
             let (key, value) = text.split_once('=').unwrap_or((&text, ""));
@@ -269,16 +286,25 @@ impl Fields {
             "volume-driver" if value == Some(engine::LOCAL) => {}
             "volume-driver" => return Err("only the volume driver local is known".to_owned()),
             "volume-subpath" | "image-subpath" => return Err(format!("`{key}` is not built yet")),
-            "tmpfs-size" => self.memory.push(format!("size={}", super::options::bytes(&text()?).map_err(|_| "`tmpfs-size` is a size".to_owned())?)),
+            "tmpfs-size" => self.memory.push(format!(
+                "size={}",
+                super::options::bytes(&text()?).map_err(|_| "`tmpfs-size` is a size".to_owned())?
+            )),
             "tmpfs-mode" => {
                 let text = text()?;
-                let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o7777);
+                let mode = u32::from_str_radix(&text, 8)
+                    .ok()
+                    .filter(|mode| *mode <= 0o7777);
                 let mode = mode.ok_or("`tmpfs-mode` is an octal number")?;
                 self.memory.push(format!("mode={mode:o}"));
             }
             _ => return Err(format!("the key `{key}` is not known")),
         }
-        for (prefix, kind) in [("bind-", "bind"), ("volume-", "volume"), ("tmpfs-", "tmpfs")] {
+        for (prefix, kind) in [
+            ("bind-", "bind"),
+            ("volume-", "volume"),
+            ("tmpfs-", "tmpfs"),
+        ] {
             if key.starts_with(prefix) {
                 self.belongs.push((kind, key.to_owned()));
             }
@@ -297,9 +323,21 @@ mod tests {
         assert!(bind.readonly && bind.target == Path::new("/b"));
         assert!(matches!(bind.source, MountKind::Bind { source, .. } if source == Path::new("/a")));
         let named = volume("data:/b:nocopy").unwrap();
-        assert!(matches!(named.source, MountKind::Volume { name: Some(n), no_copy: true, .. } if n == "data"));
-        assert!(matches!(volume("/b").unwrap().source, MountKind::Volume { name: None, .. }));
-        for bad in ["/a:b", "/a:/b:x", ":/b", "a:/b:ro:x", "/a:/b:nocopy", "data:/"] {
+        assert!(
+            matches!(named.source, MountKind::Volume { name: Some(n), no_copy: true, .. } if n == "data")
+        );
+        assert!(matches!(
+            volume("/b").unwrap().source,
+            MountKind::Volume { name: None, .. }
+        ));
+        for bad in [
+            "/a:b",
+            "/a:/b:x",
+            ":/b",
+            "a:/b:ro:x",
+            "/a:/b:nocopy",
+            "data:/",
+        ] {
             assert!(volume(bad).is_err(), "{bad}");
         }
     }
@@ -307,9 +345,13 @@ mod tests {
     #[test]
     fn mount_keys_are_dockers_and_unknown_ones_are_refused() {
         let request = mount("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770").unwrap();
-        assert!(matches!(request.source, MountKind::Tmpfs { options } if options == ["size=1048576", "mode=1770"]));
+        assert!(
+            matches!(request.source, MountKind::Tmpfs { options } if options == ["size=1048576", "mode=1770"])
+        );
         let quoted = mount("source=data,target=/d,\"volume-opt=o=a,b\"").unwrap();
-        assert!(matches!(quoted.source, MountKind::Volume { options, .. } if options["o"] == "a,b"));
+        assert!(
+            matches!(quoted.source, MountKind::Volume { options, .. } if options["o"] == "a,b")
+        );
         for bad in [
             "type=bind,source=/a",
             "type=bind,target=/a",

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 
 /// `Mounts`, in Docker's shape.
 pub(crate) fn json(engine: &Engine, container: &Container) -> Vec<Value> {
-    let mounts = engine.container_mounts(&container.config.id).unwrap_or_default();
+    let mounts = engine
+        .container_mounts(&container.config.id)
+        .unwrap_or_default();
     mounts
         .iter()
         .map(|mount| {

@@ -26,7 +26,12 @@ pub(crate) fn network(context: &Invocation, args: &[&str]) -> anyhow::Result<u8>
     let Some((command, rest)) = args.split_first() else {
         return super::group_help("network", &COMMANDS);
     };
-    let about = |name| COMMANDS.iter().find(|(own, _)| *own == name).map_or("", |c| c.1);
+    let about = |name| {
+        COMMANDS
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map_or("", |c| c.1)
+    };
     let name = format!("network {command}");
     match *command {
         "create" => create(context, &parse_named(&name, about("create"), rest)?),
@@ -93,13 +98,20 @@ fn pairs(texts: &[String]) -> BTreeMap<String, String> {
 }
 
 fn subnets(texts: &[String]) -> anyhow::Result<Vec<Subnet>> {
-    Ok(texts.iter().map(|text| text.parse()).collect::<Result<_, network::NetworkError>>()?)
+    Ok(texts
+        .iter()
+        .map(|text| text.parse())
+        .collect::<Result<_, network::NetworkError>>()?)
 }
 
 fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
     let mut reserved = BTreeMap::new();
     for (name, address) in pairs(&args.aux_address) {
-        let wrong = || Usage(format!("cannot use --aux-address `{name}={address}`: it is NAME=ADDRESS"));
+        let wrong = || {
+            Usage(format!(
+                "cannot use --aux-address `{name}={address}`: it is NAME=ADDRESS"
+            ))
+        };
         let address = address.parse().map_err(|_| wrong())?;
         reserved.insert(name, address);
     }
@@ -138,7 +150,10 @@ struct LsArgs {
 fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let mut networks = engine.networks().list()?;
-    if !networks.iter().any(|config| config.name == network::DEFAULT_NETWORK) {
+    if !networks
+        .iter()
+        .any(|config| config.name == network::DEFAULT_NETWORK)
+    {
         // It is made when it is first used; what cannot be made is not listed.
         networks.extend(engine.networks().find(network::DEFAULT_NETWORK));
     }
@@ -193,7 +208,12 @@ fn matches(engine: &Engine, config: &NetworkConfig, filter: &str) -> anyhow::Res
             let unused = !is_built_in(config) && engine.networks().endpoints(config)?.is_empty();
             unused == (value == "true" || value == "1")
         }
-        _ => return Err(Usage(format!("cannot use --filter `{filter}`: this key is not known")).into()),
+        _ => {
+            return Err(Usage(format!(
+                "cannot use --filter `{filter}`: this key is not known"
+            ))
+            .into());
+        }
     })
 }
 
@@ -217,7 +237,10 @@ fn inspect(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
     let mut found = Vec::new();
     let mut code = 0;
     for name in &args.networks {
-        let record = engine.networks().find(name).and_then(|config| record(&engine, &config));
+        let record = engine
+            .networks()
+            .find(name)
+            .and_then(|config| record(&engine, &config));
         match record {
             Ok(record) => found.push(record),
             Err(error) => {
@@ -252,7 +275,9 @@ fn record(
         })
         .collect();
     let text = |address: Option<(IpAddr, u8)>| {
-        address.map_or_else(String::new, |(address, prefix)| format!("{address}/{prefix}"))
+        address.map_or_else(String::new, |(address, prefix)| {
+            format!("{address}/{prefix}")
+        })
     };
     let containers: serde_json::Map<String, serde_json::Value> = engine
         .networks()
@@ -302,7 +327,9 @@ fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
     let networks = context.engine()?.networks();
     let mut code = 0;
     for name in &args.names.networks {
-        let removed = networks.find(name).and_then(|config| networks.remove(&config));
+        let removed = networks
+            .find(name)
+            .and_then(|config| networks.remove(&config));
         match removed {
             Ok(()) => render::print(name)?,
             Err(network::NetworkError::NotFound(_)) if args.force => {}
@@ -399,7 +426,11 @@ fn connect(context: &Invocation, args: &ConnectArgs) -> anyhow::Result<u8> {
         link: None,
     };
     if let Some(text) = &args.mac_address {
-        let wrong = || Usage(format!("cannot use --mac-address `{text}`: it is six bytes"));
+        let wrong = || {
+            Usage(format!(
+                "cannot use --mac-address `{text}`: it is six bytes"
+            ))
+        };
         join.mac = Some(mac(text).ok_or_else(wrong)?);
     }
     for option in &args.driver_opt {

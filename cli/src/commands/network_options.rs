@@ -71,9 +71,13 @@ impl NetworkArgs {
             [] => vec![default],
             given => given.iter().map(String::as_str).collect(),
         };
-        let names = names
-            .into_iter()
-            .map(|name| if name == "default" { network::DEFAULT_NETWORK } else { name });
+        let names = names.into_iter().map(|name| {
+            if name == "default" {
+                network::DEFAULT_NETWORK
+            } else {
+                name
+            }
+        });
         let mut joins = names.map(join).collect::<anyhow::Result<Vec<_>>>()?;
         let alone = match joins.first().map(|join| join.network.as_str()) {
             Some("none") => Some(Network::None),
@@ -112,7 +116,11 @@ impl NetworkArgs {
         join.ipv6 = self.ip6.or(join.ipv6);
         if let Some(text) = &self.mac_address {
             join.mac = Some(mac(text).ok_or_else(|| {
-                wrong("--mac-address", text, "it is six bytes, as 02:42:ac:11:00:02")
+                wrong(
+                    "--mac-address",
+                    text,
+                    "it is six bytes, as 02:42:ac:11:00:02",
+                )
             })?);
         }
         join.link_local.extend(&self.link_local_ip);
@@ -263,12 +271,21 @@ mod tests {
         let join = join("name=web,alias=a,alias=b,ip=10.0.0.5,gw-priority=-1").unwrap();
         assert_eq!(join.network, "web");
         assert_eq!(join.aliases, ["a", "b"]);
-        assert_eq!((join.ipv4, join.gateway_priority), ("10.0.0.5".parse().ok(), -1));
+        assert_eq!(
+            (join.ipv4, join.gateway_priority),
+            ("10.0.0.5".parse().ok(), -1)
+        );
     }
 
     #[test]
     fn unknown_keys_and_bad_values_are_refused() {
-        for bad in ["name=a,x=1", "ip=1.2.3.4", "name=a,ip=::1", "name=a,b", "name=a,mac-address=1"] {
+        for bad in [
+            "name=a,x=1",
+            "ip=1.2.3.4",
+            "name=a,ip=::1",
+            "name=a,b",
+            "name=a,mac-address=1",
+        ] {
             assert!(join(bad).is_err(), "{bad}");
         }
         assert!(extra_host("a").is_err() && extra_host(":1.2.3.4").is_err());

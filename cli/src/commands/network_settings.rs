@@ -36,11 +36,26 @@ pub(crate) fn json(engine: &Engine, container: &Container) -> Value {
     if state.ports.is_empty() {
         settings["PortsReachable"] = Value::Null;
     }
-    let default = state.endpoints.iter().find(|e| e.network_name == network::DEFAULT_NETWORK);
-    for key in ["IPAddress", "IPPrefixLen", "Gateway", "MacAddress", "GlobalIPv6Address", "IPv6Gateway"] {
-        settings[key] = default.map_or(json!(if key == "IPPrefixLen" { json!(0) } else { json!("") }), |e| {
-            endpoint(e)[key].clone()
-        });
+    let default = state
+        .endpoints
+        .iter()
+        .find(|e| e.network_name == network::DEFAULT_NETWORK);
+    for key in [
+        "IPAddress",
+        "IPPrefixLen",
+        "Gateway",
+        "MacAddress",
+        "GlobalIPv6Address",
+        "IPv6Gateway",
+    ] {
+        settings[key] = default.map_or(
+            json!(if key == "IPPrefixLen" {
+                json!(0)
+            } else {
+                json!("")
+            }),
+            |e| endpoint(e)[key].clone(),
+        );
     }
     settings
 }

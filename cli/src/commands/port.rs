@@ -53,7 +53,13 @@ pub(crate) fn column(state: &NetworkState, exposed: &[String]) -> String {
     // By address first, so that neighbours stand beside each other.
     ports.sort_unstable_by_key(|port| {
         let host = port.host;
-        (port.transport, !host.is_ipv4(), host.ip(), host.port(), port.container_port)
+        (
+            port.transport,
+            !host.is_ipv4(),
+            host.ip(),
+            host.port(),
+            port.container_port,
+        )
     });
     let mut groups: Vec<(Published, u16)> = Vec::new();
     for port in ports {
@@ -63,7 +69,10 @@ pub(crate) fn column(state: &NetworkState, exposed: &[String]) -> String {
         }
     }
     groups.sort_by_key(|(first, _)| (first.container_port, first.transport, !first.host.is_ipv4()));
-    let mut parts: Vec<String> = groups.iter().map(|(first, count)| text(first, *count)).collect();
+    let mut parts: Vec<String> = groups
+        .iter()
+        .map(|(first, count)| text(first, *count))
+        .collect();
     for port in exposed {
         let published = PortRange::parse(port).is_ok_and(|range| {
             state.ports.iter().any(|published| {
@@ -106,7 +115,10 @@ pub(crate) fn json(state: &NetworkState, exposed: &[String]) -> serde_json::Valu
     for text in exposed {
         if let Ok(range) = PortRange::parse(text) {
             for port in range.first..=range.last {
-                ports.insert(format!("{port}/{}", range.transport), serde_json::Value::Null);
+                ports.insert(
+                    format!("{port}/{}", range.transport),
+                    serde_json::Value::Null,
+                );
             }
         }
     }

@@ -85,8 +85,13 @@ fn ports(engine: &Engine, container: &Container) -> String {
     if !container.is_running() {
         return String::new();
     }
-    let exposed = engine.container_network(container).map(|network| network.exposed);
-    super::port::column(&engine.network_state(container), &exposed.unwrap_or_default())
+    let exposed = engine
+        .container_network(container)
+        .map(|network| network.exposed);
+    super::port::column(
+        &engine.network_state(container),
+        &exposed.unwrap_or_default(),
+    )
 }
 
 /// Docker's words for where a container is.

@@ -21,7 +21,12 @@ pub(crate) fn volume(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> 
     let Some((command, rest)) = args.split_first() else {
         return super::group_help("volume", &COMMANDS);
     };
-    let about = |name| COMMANDS.iter().find(|(own, _)| *own == name).map_or("", |c| c.1);
+    let about = |name| {
+        COMMANDS
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map_or("", |c| c.1)
+    };
     let name = format!("volume {command}");
     match *command {
         "create" => create(context, &parse_named(&name, about("create"), rest)?),
@@ -67,7 +72,10 @@ pub(crate) fn check_driver(driver: &str) -> anyhow::Result<()> {
     if driver == engine::LOCAL {
         return Ok(());
     }
-    Err(Usage(format!("cannot use the volume driver `{driver}`: only local is known")).into())
+    Err(Usage(format!(
+        "cannot use the volume driver `{driver}`: only local is known"
+    ))
+    .into())
 }
 
 fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
@@ -102,7 +110,12 @@ fn matches(engine: &Engine, volume: &VolumeConfig, filter: &str) -> anyhow::Resu
             let unused = engine.volume_users(&volume.name)?.is_empty();
             unused == (value == "true" || value == "1")
         }
-        _ => return Err(Usage(format!("cannot use --filter `{filter}`: this key is not known")).into()),
+        _ => {
+            return Err(Usage(format!(
+                "cannot use --filter `{filter}`: this key is not known"
+            ))
+            .into());
+        }
     })
 }
 
@@ -131,7 +144,10 @@ fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
         return Ok(0);
     }
     let local = engine::LOCAL.to_owned();
-    let rows: Vec<Vec<String>> = rows.into_iter().map(|name| vec![local.clone(), name]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .into_iter()
+        .map(|name| vec![local.clone(), name])
+        .collect();
     render::table(&["DRIVER", "VOLUME NAME"], &rows)?;
     Ok(0)
 }

@@ -71,7 +71,12 @@ pub(crate) fn settle(question: &[u8], names: &mut Names, outside: Outside) -> Ou
         let data = match asked.qtype {
             QTYPE::TYPE(TYPE::A) => found.ipv4.iter().filter_map(record).collect(),
             QTYPE::TYPE(TYPE::AAAA) => found.ipv6.iter().filter_map(record).collect(),
-            QTYPE::ANY => found.ipv4.iter().chain(&found.ipv6).filter_map(record).collect(),
+            QTYPE::ANY => found
+                .ipv4
+                .iter()
+                .chain(&found.ipv6)
+                .filter_map(record)
+                .collect(),
             // The name exists, and has no such record.
             _ => Vec::new(),
         };
@@ -93,7 +98,11 @@ pub(crate) fn failure(question: &[u8]) -> Option<Vec<u8>> {
 
 /// A standard query with one question and little else: what a stub resolver sends.
 fn is_plain_query(bytes: &[u8]) -> bool {
-    let number = |at: usize| bytes.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let number = |at: usize| {
+        bytes
+            .get(at..at + 2)
+            .map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
+    };
     let flags = number(2).unwrap_or(u16::MAX);
     // QR and OPCODE.
     flags & 0xf800 == 0
@@ -128,7 +137,9 @@ fn reply(question: &Packet<'_>, data: Vec<RData<'_>>, code: RCODE) -> Outcome {
             .map(|data| ResourceRecord::new(asked.qname.clone(), CLASS::IN, TTL, data))
             .collect();
     }
-    reply.build_bytes_vec_compressed().map_or(Outcome::Drop, Outcome::Answer)
+    reply
+        .build_bytes_vec_compressed()
+        .map_or(Outcome::Drop, Outcome::Answer)
 }
 
 /// The question's header as an answer without records.
@@ -184,7 +195,9 @@ mod tests {
         std::fs::create_dir_all(&endpoints).unwrap();
         std::fs::create_dir_all(layout.container_run("c1")).unwrap();
         let lock = layout.container_run("c1").join("lock");
-        let alive = FileLock::try_acquire(&lock, Mode::Exclusive).unwrap().unwrap();
+        let alive = FileLock::try_acquire(&lock, Mode::Exclusive)
+            .unwrap()
+            .unwrap();
         let endpoint = Endpoint {
             network: "n1".to_owned(),
             network_name: "net".to_owned(),
@@ -214,7 +227,12 @@ mod tests {
         let mut packet = Packet::new_query(77);
         packet.set_flags(PacketFlag::RECURSION_DESIRED);
         let name = Name::new_unchecked(name);
-        packet.questions.push(Question::new(name, QTYPE::TYPE(kind), QCLASS::CLASS(CLASS::IN), false));
+        packet.questions.push(Question::new(
+            name,
+            QTYPE::TYPE(kind),
+            QCLASS::CLASS(CLASS::IN),
+            false,
+        ));
         packet.build_bytes_vec().unwrap()
     }
 
@@ -231,7 +249,11 @@ mod tests {
     fn name_alias_and_full_name_have_the_address() {
         let mut fixture = fixture();
         for name in ["web", "WEB", "alias", "web.net"] {
-            let outcome = settle(&query(name, TYPE::A), &mut fixture.names, Outside::Reachable);
+            let outcome = settle(
+                &query(name, TYPE::A),
+                &mut fixture.names,
+                Outside::Reachable,
+            );
             assert_eq!(answers(&outcome), (RCODE::NoError, 1), "{name}");
         }
     }
@@ -239,7 +261,11 @@ mod tests {
     #[test]
     fn missing_family_is_no_data_and_not_forwarded() {
         let mut fixture = fixture();
-        let outcome = settle(&query("web", TYPE::AAAA), &mut fixture.names, Outside::Reachable);
+        let outcome = settle(
+            &query("web", TYPE::AAAA),
+            &mut fixture.names,
+            Outside::Reachable,
+        );
         assert_eq!(answers(&outcome), (RCODE::NoError, 0));
     }
 

@@ -30,8 +30,8 @@ use stream::Stream;
 pub(crate) use answer::Outside;
 pub(crate) use names::Names;
 
-use crate::files::{RESOLV_CONF, RESOLVER, Resolv};
 use crate::NetworkError;
+use crate::files::{RESOLV_CONF, RESOLVER, Resolv};
 
 /// Events of the responder begin here.
 pub(crate) const FIRST: u64 = 1 << 48;
@@ -83,7 +83,9 @@ impl Resolvers {
         if !self.own.is_empty() {
             return self.own.clone();
         }
-        let modified = std::fs::metadata(RESOLV_CONF).and_then(|meta| meta.modified()).ok();
+        let modified = std::fs::metadata(RESOLV_CONF)
+            .and_then(|meta| meta.modified())
+            .ok();
         if modified.is_none() || modified != self.read_at {
             self.host = Resolv::of_host(false).servers;
             self.read_at = modified;
@@ -359,7 +361,11 @@ impl Responder {
             it_value: step,
         };
         // Without a timer a silent resolver is given up by the next question.
-        drop(timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times));
+        drop(timerfd_settime(
+            &self.timer,
+            TimerfdTimerFlags::empty(),
+            &times,
+        ));
     }
 
     /// Gives up on silent resolvers and idle connections.
@@ -378,7 +384,8 @@ impl Responder {
                 self.forward(pending.question, pending.client, pending.others, epoll);
             }
         }
-        self.streams.retain(|_, stream| now.duration_since(stream.used()) < IDLE);
+        self.streams
+            .retain(|_, stream| now.duration_since(stream.used()) < IDLE);
         if self.pending.is_empty() && self.streams.is_empty() {
             self.set_timer(false);
         }

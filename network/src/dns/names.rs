@@ -67,20 +67,23 @@ impl Names {
     /// The name of an address, with its network's.
     pub(crate) fn name_of(&mut self, address: IpAddr) -> Option<String> {
         self.refresh();
-        let mut names = self.networks.iter().filter_map(|n| n.by_address.get(&address));
+        let mut names = self
+            .networks
+            .iter()
+            .filter_map(|n| n.by_address.get(&address));
         names.next().cloned()
     }
 
     fn refresh(&mut self) {
         for network in &mut self.networks {
-            let modified = fs::metadata(&network.dir).and_then(|meta| meta.modified()).ok();
+            let modified = fs::metadata(&network.dir)
+                .and_then(|meta| meta.modified())
+                .ok();
             if modified.is_some() && modified == network.read_at {
                 continue;
             }
             network.read(&self.layout);
-            let is_exact = |at: &SystemTime| {
-                at.elapsed().is_ok_and(|age| age > EXACTNESS)
-            };
+            let is_exact = |at: &SystemTime| at.elapsed().is_ok_and(|age| age > EXACTNESS);
             network.read_at = modified.filter(is_exact);
         }
     }
