@@ -219,6 +219,7 @@ impl Live {
                     netns,
                     mac,
                     bridge,
+                    reflects: !self.plan.ports.is_empty(),
                 };
                 bridge::attach(&self.host, &config, &pair)?;
             }
