@@ -25,10 +25,22 @@ pub(crate) const RUN: Setting = Setting {
     key: "run",
     variable: "KETCH_RUN",
 };
-/// The network of a container that names none: `none` or `host`.
+/// The network of a container that names none.
 pub(crate) const NETWORK: Setting = Setting {
     key: "network",
     variable: "KETCH_NETWORK",
+};
+/// How ports are published: `kernel` (addresses are translated) or `proxy` (the monitor listens, so
+/// that rules for the host's own ports apply).
+pub(crate) const PUBLISH: Setting = Setting {
+    key: "publish",
+    variable: "KETCH_PUBLISH",
+};
+/// The host's address of published ports that name none: `0.0.0.0` stands for every address,
+/// `127.0.0.1` for the loopback addresses.
+pub(crate) const PUBLISH_DEFAULT: Setting = Setting {
+    key: "publish-default",
+    variable: "KETCH_PUBLISH_DEFAULT",
 };
 /// Registries that are spoken to without TLS, separated by commas.
 pub(crate) const INSECURE: Setting = Setting {
@@ -43,11 +55,22 @@ pub(crate) const MIRRORS: Setting = Setting {
 };
 
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 5] = [&ROOT, &RUN, &NETWORK, &INSECURE, &MIRRORS];
+const ALL: [&Setting; 7] = [
+    &ROOT,
+    &RUN,
+    &NETWORK,
+    &PUBLISH,
+    &PUBLISH_DEFAULT,
+    &INSECURE,
+    &MIRRORS,
+];
 
 /// Where the config file is, unless the variable says otherwise.
 const CONFIG_VARIABLE: &str = "KETCH_CONFIG";
 const CONFIG_FILE: &str = "/etc/ketch/config.json";
+
+/// The source of a setting that nobody has set.
+const DEFAULT: &str = "default";
 
 /// A value and where it came from.
 #[derive(Debug, Clone)]
@@ -86,7 +109,7 @@ impl Settings {
             } else {
                 Value {
                     text: default(setting.key)?,
-                    source: "default".to_owned(),
+                    source: DEFAULT.to_owned(),
                 }
             };
             values.insert(setting.key, value);
@@ -99,6 +122,13 @@ impl Settings {
         self.values
             .get(setting.key)
             .map_or("", |value| value.text.as_str())
+    }
+
+    /// Whether nobody has set it.
+    pub(crate) fn is_default(&self, setting: &Setting) -> bool {
+        self.values
+            .get(setting.key)
+            .is_some_and(|value| value.source == DEFAULT)
     }
 
     /// All settings with their sources.
@@ -157,7 +187,10 @@ fn default(key: &str) -> anyhow::Result<String> {
             let uid = rustix::process::geteuid().as_raw();
             user("XDG_RUNTIME_DIR", format!("/tmp/ketch-{uid}"))?
         }
+        "network" if is_root => network::DEFAULT_NETWORK.to_owned(),
         "network" => "none".to_owned(),
+        "publish" => "kernel".to_owned(),
+        "publish-default" => "0.0.0.0".to_owned(),
         _ => String::new(),
     })
 }

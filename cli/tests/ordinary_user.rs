@@ -55,6 +55,26 @@ fn users_containers_outlive_their_front_end_and_answer_the_next() {
 }
 
 #[test]
+fn users_exec_stands_in_the_containers_namespaces() {
+    for cx in both() {
+        let sleep = include_bytes!("../../fixtures/guests/built/sleep.x86_64").as_slice();
+        let files = include_bytes!("../../fixtures/guests/built/files.x86_64").as_slice();
+        let programs = [("sleep", sleep, 0o755), ("files", files, 0o755)];
+        cx.image("guests", &programs, &[]);
+        assert_ok(&cx.ketch(["run", "-d", "--name", "nap", "guests", "/sleep", "600"]));
+        let init = cx.ketch(["exec", "nap", "/files", "read", "/proc/1/cmdline"]);
+        assert_ok(&init);
+        assert!(init.stdout.contains("/sleep"), "{}", init.stdout);
+        let run = cx.ketch(["exec", "nap", "/files", "write", "/new", "text"]);
+        assert_ok(&run);
+        assert_eq!(cx.ketch(["exec", "nap", "/nothing"]).code, 127);
+        assert_ok(&cx.ketch(["rm", "-f", "nap"]));
+        let stopped = cx.ketch(["exec", "nap", "/sleep"]);
+        assert_eq!(stopped.code, 125);
+    }
+}
+
+#[test]
 fn user_id_that_is_not_mapped_is_refused_and_leaves_nothing() {
     let Some(cx) = user(Subordinate::None, UserNamespaces::Allowed) else {
         return;

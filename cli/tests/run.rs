@@ -114,6 +114,20 @@ fn memory_over_the_limit_is_137() {
 }
 
 #[test]
+fn wasm_over_the_limit_is_out_of_memory_in_the_record() {
+    let Some(cx) = Sandbox::new(KETCH, &[Need::Root, Need::MemoryCgroup]) else {
+        return;
+    };
+    let files = [("hog.wasm", guest!("memory.wasm"), 0o644)];
+    cx.image("hog", &files, &["ENTRYPOINT [\"/hog.wasm\"]"]);
+    let run = cx.ketch(["run", "--name", "hog", "--memory", "32m", "hog", "64"]);
+    assert_eq!(run.code, 137, "{}", run.stderr);
+    let format = "{{.State.OOMKilled}} {{.State.Error}}";
+    let record = cx.ketch(["inspect", "-f", format, "hog"]).stdout;
+    assert!(record.starts_with("true out of memory: "), "{record}");
+}
+
+#[test]
 fn read_only_root_cannot_be_written_and_a_volume_can() {
     let Some(cx) = with_guests() else { return };
     let write = |args: &[&str]| {
@@ -227,9 +241,13 @@ fn wasm_trap_is_134_and_named() {
         &[("t.wasm", guest!("trap.wasm"), 0o644)],
         &["ENTRYPOINT [\"/t.wasm\"]"],
     );
-    let run = cx.ketch(["run", "--rm", "trap", "unreachable"]);
+    let run = cx.ketch(["run", "--name", "trapped", "trap", "unreachable"]);
     assert_eq!(run.code, 134, "{}", run.stderr);
     assert!(run.stderr.contains("unreachable"), "{}", run.stderr);
+    let format = "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}";
+    let record = cx.ketch(["inspect", "-f", format, "trapped"]).stdout;
+    assert!(record.starts_with("134 false "), "{record}");
+    assert!(record.contains("unreachable"), "{record}");
 }
 
 #[test]

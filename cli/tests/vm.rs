@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use testkit::Vm;
 
@@ -88,9 +89,9 @@ static OUTPUT: LazyLock<Option<String>> = LazyLock::new(|| {
         .file("/etc/passwd", PASSWD.as_bytes(), 0o644)
         .file("/etc/group", b"root:x:0:\nuser:x:1000:\n", 0o644)
         .disk(disk.path())
+        .deadline(Duration::from_secs(300))
         .run(SCRIPT);
     assert_eq!(run.code, 0, "{run}");
-    println!("{run}");
     Some(run.output)
 });
 

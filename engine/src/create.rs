@@ -11,8 +11,11 @@ use oci_spec::runtime::Spec;
 use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
-use crate::options::{ContainerOptions, Network};
+use crate::mounts::{self, ContainerMount, Settled};
+use crate::network::{ContainerNetwork, NetworkMode, first_files};
+use crate::options::ContainerOptions;
 use crate::runtime_choice::WasmModule;
+use crate::subject::Subject;
 use crate::{Engine, EngineError, memory, spec, user};
 
 /// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
@@ -35,6 +38,10 @@ pub struct Created {
     pub(crate) spec: Spec,
     /// How it is started.
     pub(crate) launch: Launch,
+    /// Its network.
+    pub(crate) network: ContainerNetwork,
+    /// What is mounted into it.
+    pub(crate) mounts: Vec<ContainerMount>,
     /// What will not work as its author may think, one line each.
     pub warnings: Vec<String>,
 }
@@ -59,15 +66,25 @@ impl Engine {
     /// # Errors
     /// What is wrong with the request, or could not be done; then nothing is left of it.
     pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
-        for bind in &options.binds {
-            if !bind.source.exists() {
-                return Err(EngineError::NoSuchSource(bind.source.display().to_string()));
-            }
-        }
         memory::check(options.memory_bytes)?;
         // Until the container's record is there, nothing else says that its layers are needed.
         let _use = self.use_images()?;
         let subject = self.subject(options)?;
+        let volumes = subject.config.volumes.keys().cloned();
+        let settled = self.settle_mounts(&options.mounts, &options.volumes_from, volumes)?;
+        let created = self.create_of(options, subject, &settled);
+        if created.is_err() {
+            self.unsettle(&settled);
+        }
+        created
+    }
+
+    fn create_of(
+        &self,
+        options: &ContainerOptions,
+        subject: Subject,
+        settled: &Settled,
+    ) -> Result<Created, EngineError> {
         let args = subject.args;
         let Some(program) = args.first() else {
             return Err(EngineError::NoCommand(options.image.clone()));
@@ -76,6 +93,14 @@ impl Engine {
         let id = random_id().map_err(EngineError::io("make an id"))?;
         let short = id.get(..12).unwrap_or_default().to_owned();
         let run = &subject.config;
+        let hostname = options.hostname.as_deref().unwrap_or(&short);
+        let exposed: Vec<String> = run.exposed_ports.keys().cloned().collect();
+        let network = self.settle_network(
+            &options.network,
+            &options.network_options,
+            &exposed,
+            hostname,
+        )?;
         let mut warnings = Vec::new();
         let wasm = match &subject.module {
             Some(path) => {
@@ -83,7 +108,7 @@ impl Engine {
                 warnings.extend(socket_warning(&info));
                 Some(WasmModule {
                     port: subject.wasm.http_port.unwrap_or(subject.port),
-                    network: options.network != Network::None,
+                    network: network.mode != NetworkMode::None,
                     readonly: options.read_only,
                     memory_bytes: options.memory_bytes.map(guest_memory),
                     ..module
@@ -96,13 +121,19 @@ impl Engine {
         if let Some(namespace) = self.user_namespace {
             user.require_mapped(namespace)?;
         }
-        let dir = self.layout.container(&id);
+        // Who shares a network shares the files that belong to it.
+        let files_of = match &network.mode {
+            NetworkMode::Container(other) => other,
+            _ => &id,
+        };
+        let dir = self.layout.container(files_of);
         let spec = spec::make(&spec::Parts {
             options,
             config: run,
             user: &user,
             args: args.clone(),
-            hostname: options.hostname.as_deref().unwrap_or(&short),
+            hostname,
+            mounts: &settled.mounts,
             files: &dir,
             user_namespace: self.user_namespace,
             wasm: wasm.is_some(),
@@ -127,8 +158,7 @@ impl Engine {
             command: args,
             auto_remove: options.auto_remove,
         };
-        let hostname = options.hostname.as_deref().unwrap_or(&short);
-        if let Err(error) = self.write(&config, &spec, &launch, hostname, options.network) {
+        if let Err(error) = self.write(&config, &spec, &launch, &network, &settled.mounts) {
             // The claim is given back; a claim that stays is found by the next check.
             drop(durable::remove_tree(
                 &self.layout.container_names().join(&config.name),
@@ -139,6 +169,8 @@ impl Engine {
             config,
             spec,
             launch,
+            network,
+            mounts: settled.mounts.clone(),
             warnings,
         })
     }
@@ -148,11 +180,11 @@ impl Engine {
         config: &ContainerConfig,
         spec: &Spec,
         launch: &Launch,
-        hostname: &str,
-        network: Network,
+        network: &ContainerNetwork,
+        mounts: &[ContainerMount],
     ) -> Result<(), EngineError> {
         let tmp = self.layout.tmp().join(&config.id);
-        let built = write_files(&tmp, config, spec, launch, hostname, network)
+        let built = write_files(&tmp, config, spec, launch, network, mounts)
             .map_err(EngineError::io("write the container's files"))
             .and_then(|()| {
                 durable::publish(&tmp, &self.layout.container(&config.id), Durability::Atomic)
@@ -201,7 +233,7 @@ impl Engine {
 }
 
 /// A random container id: 64 hexadecimal digits.
-fn random_id() -> io::Result<String> {
+pub(crate) fn random_id() -> io::Result<String> {
     let mut bytes = [0_u8; 32];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(hex::encode(bytes))
@@ -235,8 +267,8 @@ fn write_files(
     config: &ContainerConfig,
     spec: &Spec,
     launch: &Launch,
-    hostname: &str,
-    network: Network,
+    network: &ContainerNetwork,
+    mounts: &[ContainerMount],
 ) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)?;
     for name in ["upper", "work"] {
@@ -251,26 +283,16 @@ fn write_files(
     };
     write("spec.json", &serde_json::to_vec(spec)?)?;
     write("launch.json", &serde_json::to_vec(launch)?)?;
-    write("hostname", format!("{hostname}\n").as_bytes())?;
-    write("hosts", hosts(hostname, network).as_bytes())?;
-    write(
-        "resolv.conf",
-        &fs::read("/etc/resolv.conf").unwrap_or_default(),
-    )?;
+    let (hosts, resolv_conf) = first_files(network);
+    write("hostname", format!("{}\n", network.hostname).as_bytes())?;
+    write("hosts", hosts.as_bytes())?;
+    write("resolv.conf", resolv_conf.as_bytes())?;
+    network.write(dir).map_err(io::Error::other)?;
+    mounts::write(dir, mounts).map_err(io::Error::other)?;
     ContainerState::created()
         .write(dir)
         .map_err(io::Error::other)?;
     config.write(dir).map_err(io::Error::other)
-}
-
-fn hosts(hostname: &str, network: Network) -> String {
-    let own = match network {
-        Network::None => format!("127.0.0.1\t{hostname}\n"),
-        Network::Host => return fs::read_to_string("/etc/hosts").unwrap_or_default(),
-    };
-    format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n{own}"
-    )
 }
 
 /// A name like `brisk_cutter`, numbered when many are taken.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use image::ImageError;
+use network::NetworkError;
 use runtime::code;
 use runtime_native::plan::PlanError;
 use runtime_wasm::worker::WorkerError;
@@ -85,6 +86,20 @@ pub enum EngineError {
         /// How many there are, from 0 on.
         mapped: u32,
     },
+    /// No volume has this name.
+    #[error("no such volume: {0}")]
+    NoSuchVolume(String),
+    /// A volume of this name has other options.
+    #[error("cannot create volume `{0}`: a volume of this name exists with other options")]
+    VolumeExists(String),
+    /// A container has the volume.
+    #[error("cannot remove volume `{name}`: it is in use by {containers}")]
+    VolumeInUse {
+        /// The volume.
+        name: String,
+        /// The containers' names.
+        containers: String,
+    },
     /// A volume's source is absent.
     #[error("cannot mount `{0}`: no such file or directory on the host")]
     NoSuchSource(String),
@@ -130,6 +145,9 @@ pub enum EngineError {
     /// The container cannot be described to the kernel.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// A network operation failed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// A record could not be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -153,7 +171,7 @@ impl EngineError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoSuchContainer(_) => ErrorKind::NotFound,
+            Self::NoSuchContainer(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
             Self::NameInUse { .. } | Self::Running { .. } | Self::NotRunning(_) => {
                 ErrorKind::Conflict
             }

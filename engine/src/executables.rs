@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
@@ -33,6 +33,22 @@ impl std::fmt::Debug for Executables {
 }
 
 impl Executables {
+    /// The path of `ketch-init` below `exe`, which is made when it is missing: for callers that use
+    /// nothing else of the engine.
+    ///
+    /// # Errors
+    /// When the directory or the executable cannot be made.
+    pub fn init_in(&self, exe: &Path) -> io::Result<PathBuf> {
+        match self.init_path(exe) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut builder = std::fs::DirBuilder::new();
+                builder.recursive(true).mode(0o700).create(exe)?;
+                self.init_path(exe)
+            }
+            other => other,
+        }
+    }
+
     /// The path of `ketch-init`, put in place when it is missing.
     pub(crate) fn init_path(&self, exe: &Path) -> io::Result<PathBuf> {
         self.place(exe, "ketch-init", self.init)

@@ -10,6 +10,8 @@ mod executables;
 mod image_use;
 mod leftovers;
 mod memory;
+mod mounts;
+mod network;
 mod options;
 mod query;
 mod runtime_choice;
@@ -20,18 +22,22 @@ mod subject;
 mod subordinate;
 mod user;
 mod user_namespace;
+mod volume;
 mod wasm_only;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
-pub use options::{Bind, ContainerOptions, Network, WasmOptions};
+pub use mounts::{ContainerMount, MountKind, MountRequest};
+pub use network::{ContainerNetwork, NetworkMode};
+pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
 pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
+pub use volume::{CreateVolume, LOCAL, VolumeConfig};
 
 use std::path::PathBuf;
 
@@ -73,6 +79,11 @@ impl Engine {
             user_namespace: None,
             _tmp: tmp,
         })
+    }
+
+    /// Whether this process stands in a user namespace of an ordinary user.
+    pub(crate) fn is_in_user_namespace(&self) -> bool {
+        self.user_namespace.is_some()
     }
 
     /// The same engine for an ordinary user, whose process stands in a user namespace.

@@ -1,32 +1,88 @@
 //! What a container is created with, besides its image.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use image::Platform;
+use network::{DnsOptions, HostTarget, PortRequest, Publish};
 use runtime::Console;
 use runtime::detect::{Choice, RuntimeOverride};
 
 use crate::EngineError;
 
+use crate::mounts::MountRequest;
+
 /// The network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Network {
     /// A namespace of its own with the loopback link.
     #[default]
     None,
+    /// The default network where this host can have it, or else a namespace of its own.
+    Default,
     /// The host's.
     Host,
+    /// Another container's, by its name or id.
+    Container(String),
+    /// A namespace of its own on networks.
+    Joined(Vec<Join>),
 }
 
-/// A path of the host in the container.
+/// A network that a container is put on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Join {
+    /// The network, by name or id.
+    pub network: String,
+    /// Further names of the container on it.
+    pub aliases: Vec<String>,
+    /// Its IPv4 address.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Its IPv6 address.
+    pub ipv6: Option<Ipv6Addr>,
+    /// Its hardware address.
+    pub mac: Option<[u8; 6]>,
+    /// Addresses that are valid on the link only.
+    pub link_local: Vec<IpAddr>,
+    /// The network with the highest number is the way outside.
+    pub gateway_priority: i32,
+    /// The link's name in the container.
+    pub link: Option<String>,
+}
+
+/// What of a container's network does not belong to one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bind {
-    /// On the host, absolute.
-    pub source: PathBuf,
-    /// In the container, absolute.
-    pub target: PathBuf,
-    /// Nothing below it can be written.
-    pub readonly: bool,
+pub struct NetworkOptions {
+    /// Ports to publish.
+    pub ports: Vec<PortRequest>,
+    /// Publish every exposed port.
+    pub publish_all: bool,
+    /// Ports to expose besides the image's, as `PORT[-PORT][/PROTOCOL]`.
+    pub exposed: Vec<String>,
+    /// How ports are published.
+    pub publish: Publish,
+    /// The host's addresses of ports that name none.
+    pub publish_addresses: Vec<IpAddr>,
+    /// Further lines of `/etc/hosts`.
+    pub extra_hosts: Vec<(String, HostTarget)>,
+    /// How names are resolved.
+    pub dns: DnsOptions,
+    /// The container's domain.
+    pub domainname: Option<String>,
+}
+
+impl Default for NetworkOptions {
+    fn default() -> Self {
+        Self {
+            ports: Vec::new(),
+            publish_all: false,
+            exposed: Vec::new(),
+            publish: Publish::Kernel,
+            publish_addresses: crate::network::every_address(),
+            extra_hosts: Vec::new(),
+            dns: DnsOptions::default(),
+            domainname: None,
+        }
+    }
 }
 
 /// Options of `run` and `create`.
@@ -54,10 +110,14 @@ pub struct ContainerOptions {
     pub workdir: Option<String>,
     /// Host name; the short id when absent.
     pub hostname: Option<String>,
-    /// Host paths.
-    pub binds: Vec<Bind>,
+    /// What is mounted besides the image.
+    pub mounts: Vec<MountRequest>,
+    /// Containers whose mounts are taken over, and whether read-only.
+    pub volumes_from: Vec<(String, bool)>,
     /// Network.
     pub network: Network,
+    /// What of it does not belong to one network.
+    pub network_options: NetworkOptions,
     /// Memory limit in bytes.
     pub memory_bytes: Option<i64>,
     /// Processors, in billionths.

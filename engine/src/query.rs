@@ -81,6 +81,8 @@ impl Engine {
                     state.pid = None;
                     state.exit_code = Some(u8::MAX);
                     state.error = Some("the container's monitor is gone".to_owned());
+                    // What stays is given back by whoever needs it.
+                    drop(network::release(&self.layout, id));
                     state.write(&dir)?;
                 }
             }

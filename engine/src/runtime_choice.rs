@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot};
+use runtime::WasmPlan;
 use runtime::detect::{
     self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeOverride, WasmSource,
 };
@@ -240,6 +241,23 @@ impl Engine {
             .check_interfaces(&interfaces(options))
             .map_err(|error| cannot_start(error.to_string()))?;
         Ok((module, compiled.info))
+    }
+
+    /// What the wasm host needs for the module at `path`, which is called `name` and is the program of
+    /// `process`: for bundles that come without an image.
+    ///
+    /// # Errors
+    /// When it is no module, cannot be compiled, or the host cannot be put in place.
+    pub fn wasm_bundle(
+        &self,
+        path: &Path,
+        name: &str,
+        process: &oci_spec::runtime::Process,
+    ) -> Result<WasmPlan, EngineError> {
+        let (mut module, _) = self.module_at(path, name, &WasmOptions::default())?;
+        // The bundle's namespaces say what its network is.
+        module.network = true;
+        self.wasm_host_plan(&module, process)
     }
 
     /// The compiled module, from the cache or by a worker.

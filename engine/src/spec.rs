@@ -14,6 +14,7 @@ use oci_spec::runtime::{
 };
 use runtime_native::capability;
 
+use crate::mounts::ContainerMount;
 use crate::options::{ContainerOptions, Network};
 use crate::user::User;
 use crate::{EngineError, UserNamespace};
@@ -56,6 +57,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) user: &'a User,
     pub(crate) args: Vec<String>,
     pub(crate) hostname: &'a str,
+    /// What is mounted besides the image.
+    pub(crate) mounts: &'a [ContainerMount],
     /// `hosts`, `hostname` and `resolv.conf` on the host.
     pub(crate) files: &'a Path,
     /// Where the container's ids come from, for an ordinary user.
@@ -89,7 +92,11 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
         LinuxNamespaceType::Uts,
         LinuxNamespaceType::Cgroup,
     ];
-    if options.network == Network::None {
+    let own_network = matches!(
+        options.network,
+        Network::None | Network::Default | Network::Joined(_)
+    );
+    if own_network {
         kinds.push(LinuxNamespaceType::Network);
     }
     let namespaces = kinds
@@ -113,7 +120,7 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
             .masked_paths(owned(&MASKED))
             .readonly_paths(owned(&READONLY))
     };
-    if options.network == Network::None {
+    if own_network {
         // Only in a network namespace of its own: these are the host's otherwise.
         linux = linux.sysctl(HashMap::from([
             (
@@ -249,8 +256,16 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
         let source = parts.files.join(name);
         mounts.push(bind(&source, Path::new(&format!("/etc/{name}")), false)?);
     }
-    for volume in &parts.options.binds {
-        mounts.push(bind(&volume.source, &volume.target, volume.readonly)?);
+    // A shared memory of its own size takes the place of the usual one.
+    let replaced = |mount: &Mount| {
+        parts
+            .mounts
+            .iter()
+            .any(|own| own.target == *mount.destination())
+    };
+    mounts.retain(|mount| !replaced(mount));
+    for mount in parts.mounts {
+        mounts.push(mount.to_spec()?);
     }
     Ok(mounts)
 }

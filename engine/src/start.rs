@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Plan, Request, RootfsPlan, StdinMode, VERSION as PLAN_VERSION,
-    WasmPlan,
+    Console, LogPlan, MonitorPlan, Namespace, Plan, Request, RootfsPlan, StdinMode,
+    VERSION as PLAN_VERSION, WasmPlan,
 };
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
@@ -19,8 +19,10 @@ use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
+use crate::mounts::{self, ContainerMount};
+use crate::network::{ContainerNetwork, NetworkMode};
 use crate::query::Container;
-use crate::runtime_choice::wasm_spec;
+use crate::runtime_choice::{WasmModule, wasm_spec};
 use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
@@ -56,6 +58,14 @@ pub(crate) fn c_path(path: &Path) -> Result<CString, EngineError> {
         .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
 }
 
+/// The records that a start needs.
+struct Parts<'a> {
+    spec: &'a Spec,
+    launch: &'a Launch,
+    network: &'a ContainerNetwork,
+    mounts: &'a [ContainerMount],
+}
+
 impl Engine {
     /// Starts a container that was just created; the streams in `wanted` are attached before its
     /// program runs.
@@ -70,7 +80,13 @@ impl Engine {
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
         let config = &created.config;
-        let started = self.launch(config, &created.spec, &created.launch, console, wanted);
+        let parts = Parts {
+            spec: &created.spec,
+            launch: &created.launch,
+            network: &created.network,
+            mounts: &created.mounts,
+        };
+        let started = self.launch(config, &parts, console, wanted);
         if started.is_err() {
             // Nothing of it ever ran. The first error is the one to report.
             drop(self.remove_records(config));
@@ -96,7 +112,14 @@ impl Engine {
                 columns: 0,
             })
         });
-        self.launch(config, &spec, &launch, console, wanted)
+        let dir = self.layout.container(&config.id);
+        let parts = Parts {
+            spec: &spec,
+            launch: &launch,
+            network: &ContainerNetwork::read(&dir)?,
+            mounts: &mounts::read(&dir)?,
+        };
+        self.launch(config, &parts, console, wanted)
     }
 
     /// What a container was created with.
@@ -114,11 +137,16 @@ impl Engine {
     fn launch(
         &self,
         config: &ContainerConfig,
-        spec: &Spec,
-        launch: &Launch,
+        parts: &Parts<'_>,
         console: Option<Console>,
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
+        let Parts {
+            spec,
+            launch,
+            network,
+            mounts,
+        } = *parts;
         let (id, name, auto_remove) = (config.id.as_str(), &config.name, config.auto_remove);
         let dir = self.layout.container(id);
         let run_dir = self.layout.container_run(id);
@@ -132,7 +160,7 @@ impl Engine {
         }
         let hierarchy = detect();
         let rootfs = self.rootfs(&dir, spec, launch, auto_remove)?;
-        let init = plan(
+        let mut init = plan(
             spec,
             Options {
                 user_namespace: self.user_namespace.map(|ids| ids.gids),
@@ -142,7 +170,16 @@ impl Engine {
                 ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
+        mounts::mark_copies(&mut init, mounts);
+        if let NetworkMode::Container(other) = &network.mode {
+            init.namespaces.push(Namespace {
+                flag: sys::clone::namespace::NET,
+                path: Some(c_path(Path::new(&self.shared_namespace(other)?))?),
+            });
+        }
         let monitor = MonitorPlan {
+            network: self.network_plan(id, name, network)?,
+            own_volumes: self.own_volume_paths(id, auto_remove)?,
             id: id.to_owned(),
             state_dir: c_path(&dir)?,
             run_dir: c_path(&run_dir)?,
@@ -173,23 +210,42 @@ impl Engine {
         self.spawn(Role::Monitor, &bytes, wanted)
     }
 
+    /// The volumes that go with a container that vanishes when it ends.
+    fn own_volume_paths(&self, id: &str, auto_remove: bool) -> Result<Vec<CString>, EngineError> {
+        let dirs = if auto_remove {
+            self.own_volumes(id)
+        } else {
+            Vec::new()
+        };
+        dirs.iter().map(|dir| c_path(dir)).collect()
+    }
+
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {
         let Some(module) = &launch.wasm else {
             return Ok(None);
         };
-        let host = self
-            .executables
-            .wasm_host_path(&self.layout.exe())
-            .map_err(EngineError::io("put the wasm host in place"))?;
         let process = spec
             .process()
             .as_ref()
             .ok_or(PlanError::Missing("process"))?;
-        Ok(Some(WasmPlan {
+        self.wasm_host_plan(module, process).map(Some)
+    }
+
+    /// What init needs to execute the wasm host.
+    pub(crate) fn wasm_host_plan(
+        &self,
+        module: &WasmModule,
+        process: &oci_spec::runtime::Process,
+    ) -> Result<WasmPlan, EngineError> {
+        let host = self
+            .executables
+            .wasm_host_path(&self.layout.exe())
+            .map_err(EngineError::io("put the wasm host in place"))?;
+        Ok(WasmPlan {
             host: c_path(&host)?,
             artifact: c_path(&self.compiled(module)?.path)?,
             spec: wasm_spec(module, process)?,
-        }))
+        })
     }
 
     fn rootfs(

@@ -57,8 +57,8 @@ impl Engine {
             spec.cwd.clone_from(cwd);
         }
         spec.network = match options.network {
-            Network::None => NetworkGrant::None,
             Network::Host => NetworkGrant::Inherit,
+            _ => NetworkGrant::None,
         };
         spec.root = RootAccess::ReadOnly;
         spec.guest_root = match options.wasm.no_files {
@@ -102,7 +102,12 @@ fn refuse_container_options(options: &ContainerOptions) -> Result<(), EngineErro
         (options.name.is_some(), "--name"),
         (options.user.is_some(), "--user"),
         (options.hostname.is_some(), "--hostname"),
-        (!options.binds.is_empty(), "--volume"),
+        (!options.mounts.is_empty(), "--volume"),
+        (!options.volumes_from.is_empty(), "--volumes-from"),
+        (
+            matches!(options.network, Network::Container(_) | Network::Joined(_)),
+            "--network",
+        ),
         (options.nano_cpus.is_some(), "--cpus"),
         (options.pids_limit.is_some(), "--pids-limit"),
         (options.console.is_some(), "--tty"),

@@ -62,7 +62,8 @@ pub(crate) fn ensure(
     if target.is_dir() {
         return Ok(Some(target));
     }
-    let dirs: Vec<_> = layers.iter().map(|id| store.layers.dir(id)).collect();
+    let roots = layers.iter().map(|id| store.layers.root(id));
+    let dirs = roots.collect::<Result<Vec<_>, _>>()?;
     let plan = Plan::new(&dirs, &records)?;
     if plan.0.is_empty() {
         return Ok(None);

@@ -6,27 +6,37 @@
 //! complete.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use state::Layout;
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
+use sys::mount::{FileSystem, attach};
 
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
+use crate::mounts::is_mounted;
 use crate::progress::{Outcome, Progress, Task};
 use crate::tarwalk::EntryPath;
-use crate::unpack::{PendingLink, Skipped, UnpackMode, unpack_layer};
+use crate::unpack::{PendingLink, Skipped, UnpackMode, unpack_layer, write_layer};
 
 /// How many layers are unpacked at once: each has one thread that inflates and one that writes.
 pub(crate) const PARALLEL: usize = 2;
+
+/// `MOUNT_ATTR_RDONLY` (`mount_setattr(2)`).
+const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// How long a layer waits for its name.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -79,9 +89,22 @@ impl StagedLayer {
     }
 }
 
-/// Unpacked layers of one mode.
+/// What a layer is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LayerForm {
+    /// A directory with its files.
+    #[default]
+    Directory,
+    /// One EROFS file, mounted below the run directory when it is used: written, synced and deleted
+    /// at once. Needs root and Linux 6.12.
+    Erofs,
+}
+
+/// Unpacked layers of one mode and form.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerStore {
+    pub(crate) form: LayerForm,
+    mounts: PathBuf,
     layers: PathBuf,
     tmp: PathBuf,
     trash: PathBuf,
@@ -93,6 +116,8 @@ pub(crate) struct LayerStore {
 impl LayerStore {
     pub(crate) fn open(layout: &Layout, mode: UnpackMode) -> Self {
         Self {
+            form: LayerForm::default(),
+            mounts: layout.run().join("layers"),
             layers: layout.layers(),
             tmp: layout.tmp(),
             trash: layout.trash(),
@@ -109,6 +134,7 @@ impl LayerStore {
     /// What the names of directories end with that were unpacked in this mode.
     pub(crate) fn suffix(&self) -> &'static str {
         match (self.mode.userns, self.mode.flat_owner) {
+            (false, false) if self.form == LayerForm::Erofs => ".erofs",
             (false, false) => "",
             (true, false) => ".userns",
             (false, true) => ".flat",
@@ -152,7 +178,7 @@ impl LayerStore {
 
     /// The record of an unpacked layer; `None` when it is not (usably) there.
     pub(crate) fn record(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, ImageError> {
-        if !self.dir(diff_id).is_dir() {
+        if !self.dir(diff_id).exists() {
             return Ok(None);
         }
         let path = self.record_path(diff_id);
@@ -256,8 +282,15 @@ impl LayerStore {
             .tempdir_in(&self.tmp)
             .map_err(failed)?;
         let root = dir.path().join(STAGED_ROOT);
-        fs::create_dir(&root).map_err(failed)?;
-        let (stream, unpacked) = unpack_layer(blob, &root, self.mode, advance)?;
+        let (stream, unpacked) = if self.form == LayerForm::Erofs {
+            let mut options = File::options();
+            options.read(true).write(true).create_new(true);
+            let file = options.open(&root).map_err(failed)?;
+            write_layer(blob, file, advance)?
+        } else {
+            fs::create_dir(&root).map_err(failed)?;
+            unpack_layer(blob, &root, self.mode, advance)?
+        };
         if let Some(expected) = expected
             && expected != stream.diff_id
         {
@@ -320,12 +353,58 @@ impl LayerStore {
         })
     }
 
+    /// The directory with the layer's files: the layer itself, or where it is mounted.
+    pub(crate) fn root(&self, diff_id: &DiffId) -> Result<PathBuf, ImageError> {
+        if self.form == LayerForm::Directory {
+            return Ok(self.dir(diff_id));
+        }
+        let (file, root) = (self.dir(diff_id), self.mounts.join(diff_id.hex()));
+        let failed = |source| ImageError::Write {
+            path: root.clone(),
+            source,
+        };
+        if is_mounted(&root).map_err(failed)? {
+            return Ok(root);
+        }
+        let _lock = self.lock()?;
+        if !is_mounted(&root).map_err(failed)? {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&root)
+                .map_err(failed)?;
+            mount_erofs(&file, &root)
+                .map_err(io::Error::from)
+                .map_err(failed)?;
+        }
+        Ok(root)
+    }
+
+    fn unmount(&self, diff_id: &DiffId) -> io::Result<()> {
+        let root = self.mounts.join(diff_id.hex());
+        if is_mounted(&root)? {
+            // A container that still has it keeps its own.
+            rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH)?;
+        }
+        match fs::remove_dir(&root) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the layer in every mode; one that is already gone is no error.
     pub(crate) fn remove(&self, diff_id: &DiffId) -> Result<(), ImageError> {
         let _lock = self.lock()?;
-        for (userns, flat_owner) in [(false, false), (true, false), (false, true), (true, true)] {
-            let mode = UnpackMode { userns, flat_owner };
+        let mode = |userns, flat_owner| UnpackMode { userns, flat_owner };
+        for (form, mode) in [
+            (LayerForm::Erofs, mode(false, false)),
+            (LayerForm::Directory, mode(false, false)),
+            (LayerForm::Directory, mode(true, false)),
+            (LayerForm::Directory, mode(false, true)),
+            (LayerForm::Directory, mode(true, true)),
+        ] {
             let store = Self {
+                form,
                 mode,
                 ..self.clone()
             };
@@ -334,10 +413,25 @@ impl LayerStore {
                 path: dir.clone(),
                 source,
             };
+            if form == LayerForm::Erofs {
+                store.unmount(diff_id).map_err(failed)?;
+            }
             // Thousands of files: from the trash they are deleted when nobody waits.
             durable::discard(&dir, &self.trash).map_err(failed)?;
             durable::remove_tree(&store.record_path(diff_id)).map_err(failed)?;
         }
         Ok(())
     }
+}
+
+/// Mounts an EROFS file, read-only, without a loop device (Linux 6.12).
+fn mount_erofs(file: &Path, target: &Path) -> Result<(), Errno> {
+    let source = CString::new(file.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
+    let file_system = FileSystem::open(c"erofs")?;
+    file_system.set(c"source", Some(&source))?;
+    file_system.set(c"ro", None)?;
+    let mount = file_system.mount(MOUNT_ATTR_RDONLY)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let target = rustix::fs::open(target, flags, rustix::fs::Mode::empty())?;
+    attach(mount.as_fd(), target.as_fd())
 }

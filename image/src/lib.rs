@@ -46,6 +46,7 @@ pub use document::{Descriptor, Document, MAX_DOCUMENT};
 pub use edit::{ConvertOptions, EntryChange, IndexEntry, WasmArtifact};
 pub use error::{BoxedCause, ErrorKind, ImageError};
 pub use history::HistoryStep;
+pub use layers::LayerForm;
 pub use lookup::{Found, LayeredRoot};
 pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};

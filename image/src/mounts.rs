@@ -107,7 +107,7 @@ impl Store {
 }
 
 /// Whether something is mounted at `path`: it is on another device than its parent.
-fn is_mounted(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_mounted(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let Some(parent) = path.parent() else {
         return Ok(false);

@@ -20,7 +20,7 @@ use crate::document::{Descriptor, tar_layers, wasm_layers};
 use crate::error::ImageError;
 use crate::fixup;
 use crate::graph::{Candidate, candidates, choose};
-use crate::layers::LayerStore;
+use crate::layers::{LayerForm, LayerStore};
 use crate::links;
 use crate::names::{NameRecord, NameTable};
 use crate::platform::Platform;
@@ -103,6 +103,16 @@ impl Store {
         })
     }
 
+    /// The same store, with new layers in this form; layers of both forms can lie side by side. In
+    /// a user namespace there are directories only.
+    #[must_use]
+    pub fn with_layer_form(mut self, form: LayerForm) -> Self {
+        if self.layers.mode() == UnpackMode::default() {
+            self.layers.form = form;
+        }
+        self
+    }
+
     /// The blobs.
     #[must_use]
     pub fn content(&self) -> &ContentStore {
@@ -175,7 +185,8 @@ impl Store {
         if ids.is_empty() {
             return Ok(vec![self.empty_root()?]);
         }
-        let mut dirs: Vec<_> = ids.iter().map(|id| self.layers.dir(id)).collect();
+        let roots = ids.iter().map(|id| self.layers.root(id));
+        let mut dirs = roots.collect::<Result<Vec<_>, _>>()?;
         if let Some(fixup) = fixup::ensure(self, &image.id, &ids)? {
             dirs.insert(0, fixup);
         }

@@ -2,8 +2,9 @@
 //! loop. Standard input is the plan in a sealed memfd, standard output the socket of the front end
 //! that started it.
 //!
-//! `ketch-init exec` is as much for a further program in a running container, and `ketch-init idmap`
-//! another, short life: it maps the ids of a user's front end.
+//! `ketch-init exec` is as much for a further program in a running container; `ketch-init idmap` is
+//! another, short life: it maps the ids of a user's front end; `ketch-init oci` is what `ketch oci
+//! create`, `run` and `exec` become.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -11,6 +12,8 @@ mod exec;
 mod idmap;
 mod log;
 mod monitor;
+mod network;
+mod oci;
 mod reap;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,8 +26,10 @@ const MAX_PLAN: u64 = 4 << 20;
 fn main() {
     let mut args = std::env::args_os().skip(1);
     let mode = args.next();
-    if mode.as_ref().is_some_and(|mode| mode == "idmap") {
-        sys::exec::exit_now(idmap::run(args));
+    match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("idmap") => sys::exec::exit_now(idmap::run(args)),
+        Some("oci") => sys::exec::exit_now(oci::run(args)),
+        _ => {}
     }
     let Ok((plan, report)) = inherited() else {
         // Nobody can be told: the front end sees its socket close.

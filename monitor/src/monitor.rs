@@ -4,13 +4,17 @@
 //! lock, socket ── start ── loop: output, callers, timers ── ended ── drain ── record ── report ── tear down
 //! ```
 
+use std::error::Error;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use runtime::{Event, ExitStatus, Plan, Request, Response, StdinMode};
+use ::network::Live;
+use runtime::{
+    Event, ExitStatus, GuestReport, Plan, Request, Response, StartFailure, StdinMode, code,
+};
 use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -19,6 +23,7 @@ use sys::lock::{FileLock, Mode};
 
 use crate::client::{Client, Message, Output, write_some};
 use crate::log::{Log, Partial};
+use crate::network;
 use crate::reap::reap;
 
 /// A caller that has so much to read holds the container's output back.
@@ -26,6 +31,9 @@ const MAX_BACKLOG: usize = 1 << 20;
 
 /// How long callers have to take the last output after the container has ended.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long an earlier monitor of the container has to give everything back.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 const SIGKILL: i32 = 9;
 
@@ -42,6 +50,7 @@ struct Monitor<'a> {
     state_dir: PathBuf,
     pid: i32,
     pidfd: OwnedFd,
+    guest_report: Option<OwnedFd>,
     streams: Vec<Stream>,
     /// The write end of standard input, until a caller has taken it over.
     stdin: Option<OwnedFd>,
@@ -52,6 +61,7 @@ struct Monitor<'a> {
     kill_at: Option<Instant>,
     auto_remove: bool,
     started_at: String,
+    network: Option<Live>,
 }
 
 fn path(path: &CStr) -> PathBuf {
@@ -63,9 +73,12 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
     // The front end's terminal and its death are nothing to the container.
     rustix::process::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
     let run_dir = path(&plan.monitor.run_dir);
-    let lock = FileLock::try_acquire(&run_dir.join("lock"), Mode::Exclusive)
-        .map_err(|error| format!("cannot lock the container: {error}"))?
-        .ok_or("cannot start the container: it is running")?;
+    // An earlier monitor that has reported the end may still be giving back what the container had.
+    let lock = FileLock::acquire(&run_dir.join("lock"), Mode::Exclusive, LOCK_TIMEOUT);
+    let lock = lock.map_err(|error| match error.kind() {
+        std::io::ErrorKind::TimedOut => "cannot start the container: it is running".to_owned(),
+        _ => format!("cannot lock the container: {error}"),
+    })?;
     let socket = run_dir.join("ctl.sock");
     sys::durable::remove_tree(&socket)
         .map_err(|error| format!("cannot remove the old control socket: {error}"))?;
@@ -83,33 +96,54 @@ pub(crate) fn run(plan: &Plan, report: &OwnedFd) -> Result<(), String> {
         .map_err(|error| format!("cannot use the front end's socket: {error}"))?;
 
     let state_dir = path(&plan.monitor.state_dir);
-    let process = match runtime_native::start(&plan.init, plan.monitor.stdin, plan.monitor.console)
-    {
-        Ok(process) => process,
+    let (process, network) = match network::start(plan) {
+        Ok(started) => started,
         Err(error) => {
-            let failed = ContainerState {
-                status: Status::Created,
-                exit_code: Some(error.0.code),
-                error: Some(error.0.message.clone()),
-                ..ContainerState::created()
-            };
-            finish_records(plan, &state_dir, &failed, plan.monitor.auto_remove);
-            front_end.send_last(&Response::Event(Event::Failed(error.0)));
+            give_up(plan, &state_dir, &mut front_end, error.0);
             return Ok(());
         }
     };
     let mut monitor = Monitor::new(plan, process, state_dir, log, listener);
-    monitor.write_running()?;
+    monitor.network = network;
+    if let Err(failure) = monitor.write_running() {
+        // Whom nobody can find must not run.
+        monitor.destroy();
+        give_up(plan, &monitor.state_dir, &mut front_end, failure);
+        return Ok(());
+    }
     let started = Event::Started { pid: monitor.pid };
     front_end.send_event(&started);
     monitor.clients.push(front_end);
     // What the front end asked for before it started this program comes before the container's
     // output is read, and so loses none of it.
     monitor.read_request(0);
+    if let Some(network) = &mut monitor.network {
+        network.settle();
+    }
     let status = monitor.serve();
     monitor.end(&status);
     drop(lock);
     Ok(())
+}
+
+/// What a wasm host that has ended left in the pipe.
+fn read_report(pipe: &OwnedFd) -> Option<GuestReport> {
+    rustix::io::ioctl_fionbio(pipe, true).ok()?;
+    let mut buffer = [0; GuestReport::MAX_SIZE];
+    let length = rustix::io::read(pipe, &mut buffer).ok()?;
+    GuestReport::decode(buffer.get(..length)?)
+}
+
+/// Records and reports that the container could not be started.
+fn give_up(plan: &Plan, state_dir: &Path, front_end: &mut Client, failure: StartFailure) {
+    let failed = ContainerState {
+        status: Status::Created,
+        exit_code: Some(failure.code),
+        error: Some(failure.message.clone()),
+        ..ContainerState::created()
+    };
+    finish_records(plan, state_dir, &failed, plan.monitor.auto_remove);
+    front_end.send_last(&Response::Event(Event::Failed(failure)));
 }
 
 /// Records the end, or lets the container vanish.
@@ -119,7 +153,16 @@ fn finish_records(plan: &Plan, state_dir: &Path, state: &ContainerState, remove:
         drop(state.write(state_dir));
         return;
     }
-    let trashed = sys::durable::discard(state_dir, &path(&plan.monitor.trash_dir));
+    let trash = path(&plan.monitor.trash_dir);
+    let trashed = sys::durable::discard(state_dir, &trash);
+    for volume in plan.monitor.own_volumes.iter().map(|volume| path(volume)) {
+        // Another container that has taken the volume over has removed the file.
+        if volume.join("owned").exists()
+            && let Ok(Some(trashed)) = sys::durable::discard(&volume, &trash)
+        {
+            drop(sys::durable::remove_tree(&trashed));
+        }
+    }
     if let Some(claim) = &plan.monitor.name_claim {
         drop(sys::durable::remove_tree(&path(claim)));
     }
@@ -168,6 +211,7 @@ impl<'a> Monitor<'a> {
             state_dir,
             pid: process.pid,
             pidfd: process.pidfd,
+            guest_report: process.guest_report,
             streams,
             stdin,
             is_terminal,
@@ -177,19 +221,32 @@ impl<'a> Monitor<'a> {
             kill_at: None,
             auto_remove: plan.monitor.auto_remove,
             started_at: clock::now(),
+            network: None,
         }
     }
 
-    fn write_running(&self) -> Result<(), String> {
+    fn write_running(&self) -> Result<(), StartFailure> {
         let state = ContainerState {
             status: Status::Running,
             pid: Some(self.pid),
             started_at: Some(self.started_at.clone()),
             ..ContainerState::created()
         };
-        state
-            .write(&self.state_dir)
-            .map_err(|error| error.to_string())
+        state.write(&self.state_dir).map_err(|error| StartFailure {
+            code: code::ENGINE,
+            message: match error.source() {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            },
+        })
+    }
+
+    /// Ends the container at once, with nothing recorded.
+    fn destroy(&self) {
+        // What has ended by itself cannot be killed, which is as well.
+        drop(self.kill_all());
+        reap(self.pidfd.as_fd());
+        drop(cgroup::remove(&self.plan.init.cgroup));
     }
 
     /// The loop. Returns when the container has ended and its output is passed on.
@@ -251,6 +308,11 @@ impl<'a> Monitor<'a> {
                 self.read_request(index);
             }
         }
+        if ready.network
+            && let Some(network) = &mut self.network
+        {
+            network.turn();
+        }
         if ready.listener
             && let Ok(socket) = sys::socket::accept(self.listener.as_fd())
         {
@@ -264,6 +326,9 @@ impl<'a> Monitor<'a> {
             PollFd::new(&self.pidfd, PollFlags::IN),
             PollFd::new(&self.listener, PollFlags::IN),
         ];
+        if let Some(network) = &self.network {
+            fds.push(PollFd::new(network, PollFlags::IN));
+        }
         let open: Vec<Option<&OwnedFd>> = self
             .streams
             .iter()
@@ -302,6 +367,7 @@ impl<'a> Monitor<'a> {
         Ready {
             ended: next(),
             listener: next(),
+            network: self.network.is_some() && next(),
             streams: open.iter().map(|fd| fd.is_some() && next()).collect(),
             clients: self
                 .clients
@@ -453,6 +519,8 @@ impl<'a> Monitor<'a> {
                 let _ended = self.kill_all();
                 None
             }
+            Request::JoinNetwork(bytes) => Some(network::join(self.network.as_mut(), bytes)),
+            Request::LeaveNetwork(id) => Some(network::leave(self.network.as_mut(), id)),
             Request::Attach { .. } => None,
         }
     }
@@ -512,8 +580,11 @@ impl<'a> Monitor<'a> {
 
     fn reap(&self) -> ExitStatus {
         let status = reap(self.pidfd.as_fd());
+        let guest = self.guest_report.as_ref().and_then(read_report);
         ExitStatus {
-            oom_killed: cgroup::oom_kills(&self.plan.init.cgroup) > 0,
+            oom_killed: cgroup::oom_kills(&self.plan.init.cgroup) > 0
+                || guest.as_ref().is_some_and(|guest| guest.out_of_memory),
+            error: guest.map(|guest| guest.error),
             ..status
         }
     }
@@ -579,6 +650,7 @@ impl<'a> Monitor<'a> {
             pid: None,
             exit_code: Some(status.code),
             oom_killed: status.oom_killed,
+            error: status.error.clone(),
             started_at: Some(self.started_at.clone()),
             finished_at: Some(clock::now()),
             ..ContainerState::created()
@@ -587,6 +659,9 @@ impl<'a> Monitor<'a> {
         for client in &mut self.clients {
             client.outputs = [None, None];
         }
+        if let Some(network) = &mut self.network {
+            network.release_ports();
+        }
         finish_records(self.plan, &self.state_dir, &state, self.auto_remove);
         for client in &mut self.clients {
             if client.waits_for_end {
@@ -594,6 +669,9 @@ impl<'a> Monitor<'a> {
             } else if client.watches {
                 client.send_last(&Response::Event(Event::Exited(status.clone())));
             }
+        }
+        if let Some(mut network) = self.network.take() {
+            network.release();
         }
         // Nobody waits for this; what stays is found by the next check.
         drop(cgroup::remove(&self.plan.init.cgroup));
@@ -607,6 +685,7 @@ impl<'a> Monitor<'a> {
 struct Ready {
     ended: bool,
     listener: bool,
+    network: bool,
     streams: Vec<bool>,
     clients: Vec<ClientReady>,
 }

@@ -12,7 +12,7 @@ use sys::netlink::link::{self, Mac, Peer, Veth};
 use sys::netlink::{Batch, Netlink, Protocol, address};
 
 use crate::firewall::Firewall;
-use crate::record::{Driver, NetworkConfig};
+use crate::record::{self, Driver, NetworkConfig};
 use crate::store::{self, Networks};
 use crate::{NetworkError, restore};
 
@@ -35,6 +35,15 @@ pub(crate) fn check(config: &NetworkConfig, others: &[NetworkConfig]) -> Result<
     })
 }
 
+/// Gives the default network another link where its usual one is something else's.
+pub(crate) fn avoid_taken_name(config: &mut NetworkConfig) -> Result<(), NetworkError> {
+    if open()?.link_index(&config.bridge_link()).is_ok() {
+        let name = format!("kt-{}", config.short_id());
+        config.options.insert(record::BRIDGE_NAME.to_owned(), name);
+    }
+    Ok(())
+}
+
 /// A routing socket in the caller's namespace.
 pub(crate) fn open() -> Result<Netlink, NetworkError> {
     Netlink::open(Protocol::Route).map_err(NetworkError::kernel("open a routing socket"))
@@ -55,13 +64,12 @@ pub(crate) fn up(layout: &Layout, config: &NetworkConfig) -> Result<(), NetworkE
         forward(config)?;
     }
     let firewall = Firewall::open()?;
-    if firewall.is_up()? {
-        firewall.add_network(config)
-    } else {
+    if !firewall.add_network(config)? {
         let networks = Networks::new(layout.clone()).recorded()?;
         restore::all(layout, &firewall, &networks)?;
-        firewall.add_network(config)
+        firewall.add_network(config)?;
     }
+    Ok(())
 }
 
 /// Makes sure that the bridge and the rules are there, and gives the bridge's index. Without a lock
@@ -75,7 +83,7 @@ pub(crate) fn ensure(
     let link = config.bridge()?.link;
     let index = netlink.link_index(&link);
     if let Ok(index) = index
-        && firewall.is_up()?
+        && firewall.add_network(config)?
     {
         return Ok(index);
     }

@@ -43,6 +43,22 @@ pub enum NetworkError {
         /// The network.
         name: String,
     },
+    /// The container is on the network already.
+    #[error("cannot put container `{container}` on network `{network}`: it is on it already")]
+    AlreadyOn {
+        /// The container.
+        container: String,
+        /// The network.
+        network: String,
+    },
+    /// The container is not on the network.
+    #[error("cannot take container `{container}` off network `{network}`: it is not on it")]
+    NotOn {
+        /// The container.
+        container: String,
+        /// The network.
+        network: String,
+    },
     /// Containers are on the network.
     #[error("cannot remove network `{name}`: it is in use by {}", containers.join(", "))]
     InUse {

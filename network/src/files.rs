@@ -23,7 +23,7 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
 pub const RESOLVER: &str = "127.0.0.11";
 
 /// Where the host's resolvers are.
-const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// The same without systemd-resolved's own stub.
 const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
 
@@ -131,6 +131,8 @@ fn bounded(path: &Path) -> String {
 pub enum Resolver {
     /// The host's resolvers, asked by the container itself.
     Host,
+    /// The host's resolvers, which the container reaches as the host does.
+    Shared,
     /// The responder inside the container.
     Responder,
 }
@@ -143,6 +145,7 @@ pub fn resolv_conf(host: Resolv, dns: &DnsOptions, resolver: Resolver) -> String
         Resolver::Host => {
             resolv.servers.retain(|server| !server.is_loopback());
         }
+        Resolver::Shared => {}
         Resolver::Responder => {
             resolv.servers = vec![RESOLVER.parse().expect("RESOLVER is an address")];
             // Names of containers have no dots: they are asked as they are, before any domain.

@@ -110,14 +110,18 @@ impl Firewall {
         }
     }
 
-    /// Puts a network's bridge and subnets in.
-    pub(crate) fn add_network(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
+    /// Puts a network's bridge and subnets in, where they are missing. Says whether there was a
+    /// table to put them in.
+    pub(crate) fn add_network(&self, config: &NetworkConfig) -> Result<bool, NetworkError> {
         let mut batch = Batch::nftables();
         for (set, elements) in network_elements(config)? {
             TABLE.add_elements(&mut batch, set, &elements, Present::Kept);
         }
-        let done = self.netlink.execute(batch);
-        done.map_err(failed("add the network to the table `inet ketch`"))
+        match self.netlink.execute(batch) {
+            Ok(()) => Ok(true),
+            Err(refused) if refused.errno == Errno::NOENT => Ok(false),
+            Err(refused) => Err(failed("add the network to the table `inet ketch`")(refused)),
+        }
     }
 
     /// Takes a network out. What is not there is no error.

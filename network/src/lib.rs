@@ -6,6 +6,7 @@
 
 mod bridge;
 mod child;
+mod dns;
 mod error;
 mod files;
 mod firewall;
@@ -25,10 +26,21 @@ pub use files::{RESOLVER, Resolv, Resolver, hosts_text, resolv_conf};
 pub use lease::{Endpoint, release};
 pub use live::{Live, NetworkState};
 pub use plan::{DnsOptions, EndpointPlan, HostTarget, NetworkPlan};
-pub use ports::{PortRequest, Publish, Published, Transport};
+pub use ports::{PortRange, PortRequest, Publish, Published, Transport};
 pub use record::{Driver, NetworkConfig, Pool, VERSION};
 pub use store::{CreateNetwork, Networks};
 pub use subnet::Subnet;
+
+/// Why this process cannot have bridge networks, as far as that can be told without making one;
+/// nothing when it can.
+#[must_use]
+pub fn bridge_obstacle() -> Option<String> {
+    if !rustix::process::geteuid().is_root() {
+        return Some("an ordinary user's networks are not built yet".to_owned());
+    }
+    let rules = firewall::Firewall::open().and_then(|firewall| firewall.is_up());
+    rules.err().map(|error| error.line())
+}
 
 /// The network of containers that name none; made when it is first used.
 pub const DEFAULT_NETWORK: &str = "bridge";

@@ -8,6 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
@@ -19,6 +20,7 @@ use sys::netlink::conntrack::{self, End};
 use sys::netlink::{Batch, Netlink, Protocol, link};
 
 use crate::bridge::{self, Pair};
+use crate::dns::{self, Names, Outside, Responder};
 use crate::files::{self, Resolv, Resolver};
 use crate::firewall::Firewall;
 use crate::lease::{Endpoint, Leases, Wanted};
@@ -33,6 +35,9 @@ use crate::{NetworkError, STATE_FILE, child, restore};
 const WATCH: u64 = 1;
 /// Events of proxies begin here.
 const FIRST_PROXY: u64 = 1 << 32;
+
+/// How long a monitor takes at most to give back the addresses of a container that has ended.
+const RETURN_TIME: Duration = Duration::from_millis(200);
 
 /// How many events are taken at once.
 const EVENTS: usize = 32;
@@ -88,7 +93,10 @@ pub struct Live {
     attached: Vec<Attached>,
     epoll: OwnedFd,
     proxies: Option<Proxies>,
+    responder: Option<Responder>,
     watch: Option<Netlink>,
+    /// It had published ports of another protocol than TCP.
+    had_datagrams: bool,
     buffer: Vec<u8>,
 }
 
@@ -112,8 +120,10 @@ impl Live {
             attached: Vec::with_capacity(plan.endpoints.len()),
             epoll,
             proxies: None,
+            responder: None,
             watch: None,
-            buffer: Vec::new(),
+            had_datagrams: false,
+            buffer: proxy::buffer(),
             plan,
         };
         match live.make() {
@@ -132,8 +142,50 @@ impl Live {
         }
         self.set_default_routes()?;
         self.publish()?;
+        self.serve_names()?;
         self.write_files()?;
         self.record()
+    }
+
+    /// The names on the container's networks; nobody has one on the default network.
+    fn names(&self) -> Names {
+        let named = self.attached.iter().filter(|a| !a.config.is_default());
+        Names::new(self.layout.clone(), named.map(|a| a.config.id.clone()))
+    }
+
+    fn outside(&self) -> Outside {
+        if self
+            .attached
+            .iter()
+            .all(|attached| attached.config.internal)
+        {
+            Outside::Barred
+        } else {
+            Outside::Reachable
+        }
+    }
+
+    /// Starts the responder, or tells it of other networks.
+    fn serve_names(&mut self) -> Result<(), NetworkError> {
+        if self.resolver() == Resolver::Host && self.responder.is_none() {
+            return Ok(());
+        }
+        let (names, outside) = (self.names(), self.outside());
+        if let Some(responder) = &mut self.responder {
+            responder.change(names, outside);
+            return Ok(());
+        }
+        let netns = self.netns.try_clone();
+        let netns = netns.map_err(NetworkError::kernel("keep the container's network"))?;
+        let servers = &self.plan.dns.servers;
+        self.responder = Some(Responder::start(
+            netns,
+            names,
+            outside,
+            servers,
+            &self.epoll,
+        )?);
+        Ok(())
     }
 
     /// Puts the container on one network.
@@ -172,17 +224,16 @@ impl Live {
             }
             None => child::attach(&self.host, &config, &endpoint.link, netns, mac)?,
         }
-        self.configure(&config, &endpoint)
+        self.configure(&endpoint)
     }
 
     /// Leases addresses and writes the endpoint down.
     fn lease(&self, plan: EndpointPlan, config: NetworkConfig) -> Result<Attached, NetworkError> {
-        let leases = Leases::lock(&self.layout, &config.id)?;
         let wanted = Wanted {
             ipv4: plan.ipv4,
             ipv6: plan.ipv6,
         };
-        let [ipv4, ipv6] = leases.lease(&config, wanted)?;
+        let (leases, [ipv4, ipv6]) = self.lease_addresses(&config, wanted)?;
         let mac = plan.mac.unwrap_or_else(|| {
             ipv4.or(ipv6)
                 .map_or([2, 0x42, 0, 0, 0, 1], bridge::address_mac)
@@ -231,6 +282,26 @@ impl Live {
         })
     }
 
+    /// Leases addresses. One that was asked for may still be a container's that has just ended: its
+    /// monitor gives it back in a moment.
+    fn lease_addresses(
+        &self,
+        config: &NetworkConfig,
+        wanted: Wanted,
+    ) -> Result<(Leases<'_>, [Option<IpAddr>; 2]), NetworkError> {
+        let deadline = Instant::now() + RETURN_TIME;
+        loop {
+            let leases = Leases::lock(&self.layout, &config.id)?;
+            match leases.lease(config, wanted) {
+                Err(NetworkError::AddressInUse { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+                Ok(addresses) => return Ok((leases, addresses)),
+            }
+            drop(leases);
+            std::thread::sleep(RETURN_TIME / 20);
+        }
+    }
+
     /// The first number that no link of the container has.
     fn free_number(&self, plan: &EndpointPlan) -> usize {
         let taken = |number: &usize| {
@@ -246,7 +317,7 @@ impl Live {
     }
 
     /// Gives the link its addresses, inside the container.
-    fn configure(&self, config: &NetworkConfig, endpoint: &Endpoint) -> Result<(), NetworkError> {
+    fn configure(&self, endpoint: &Endpoint) -> Result<(), NetworkError> {
         let name = &endpoint.link;
         let what = format!("give `{name}` its addresses");
         let index = self.inside.link_index(name);
@@ -263,9 +334,7 @@ impl Live {
             let prefix = if address.is_ipv4() { 16 } else { 64 };
             add_address(&mut batch, index, *address, prefix);
         }
-        if config.driver != Driver::Bridge {
-            link::set_up(&mut batch, index);
-        }
+        link::set_up(&mut batch, index);
         self.inside
             .execute(batch)
             .map_err(NetworkError::kernel(what))
@@ -405,9 +474,21 @@ impl Live {
         files::rewrite(&self.plan.files.join("resolv.conf"), &text)
     }
 
-    /// On the default network nobody has a name, so the host's resolvers are asked directly.
+    /// On the default network nobody has a name, so the host's resolvers are asked directly, unless
+    /// only the host itself can reach them.
     fn resolver(&self) -> Resolver {
-        Resolver::Host
+        let named = self.attached.iter().any(|a| !a.config.is_default());
+        if named || self.responder.is_some() {
+            return Resolver::Responder;
+        }
+        let own = &self.plan.dns.servers;
+        let host = || Resolv::of_host(true).servers;
+        let servers = if own.is_empty() { host() } else { own.clone() };
+        if !servers.is_empty() && servers.iter().all(IpAddr::is_loopback) {
+            Resolver::Responder
+        } else {
+            Resolver::Host
+        }
     }
 
     fn ports(&self) -> &[Bound] {
@@ -443,9 +524,55 @@ impl Live {
         Ok(())
     }
 
+    /// Puts the running container on a further network.
+    ///
+    /// # Errors
+    /// What could not be done; then nothing has changed.
+    pub fn join(&mut self, plan: EndpointPlan) -> Result<(), NetworkError> {
+        let before = self.attached.len();
+        let joined = self
+            .attach(plan)
+            .and_then(|()| self.set_default_routes())
+            .and_then(|()| self.serve_names())
+            .and_then(|()| self.write_files());
+        if joined.is_err() && self.attached.len() > before {
+            if let Some(attached) = self.attached.pop() {
+                self.detach(&attached);
+            }
+        }
+        joined?;
+        self.record()
+    }
+
+    /// Takes the running container off a network. Ports stay published where they lead.
+    ///
+    /// # Errors
+    /// When it is not on the network.
+    pub fn leave(&mut self, network: &str) -> Result<(), NetworkError> {
+        let place = self.attached.iter().position(|a| a.config.id == network);
+        let Some(place) = place else {
+            return Err(NetworkError::NotOn {
+                container: self.plan.name.clone(),
+                network: network.to_owned(),
+            });
+        };
+        let attached = self.attached.remove(place);
+        self.detach(&attached);
+        self.set_default_routes()?;
+        self.serve_names()?;
+        self.write_files()?;
+        self.record()
+    }
+
+    /// Removes one link, and gives its addresses back.
+    fn detach(&self, attached: &Attached) {
+        // With one end the other goes too, and with it its addresses and routes.
+        drop(bridge::delete_link(&self.inside, &attached.endpoint.link));
+        drop(remove_tree(&attached.lease));
+    }
+
     /// What is left to be done once the container runs: nothing that its program waits for.
     pub fn settle(&mut self) {
-        self.buffer = proxy::buffer();
         self.forget_old_flows();
         if self
             .attached
@@ -510,6 +637,10 @@ impl Live {
             let token = event.data.u64();
             if token == WATCH {
                 self.repair_rules();
+            } else if token >= dns::FIRST {
+                if let Some(responder) = &mut self.responder {
+                    responder.handle(token, &self.epoll, &mut self.buffer);
+                }
             } else if let Some(proxies) = &mut self.proxies {
                 proxies.handle(token, event.flags, &self.epoll, &mut self.buffer);
             }
@@ -519,8 +650,15 @@ impl Live {
     fn repair_rules(&self) {
         let news = self.watch.as_ref().map(Netlink::take_news);
         if matches!(news, Some(Ok(true))) {
-            // What fails now is tried again by the next container that starts.
+            // What fails now is tried again by the next container that starts. Another root's ketch
+            // may have made the table anew, without what is ours.
             drop(restore::if_gone(&self.layout, &self.firewall));
+            for attached in &self.attached {
+                if attached.config.driver == Driver::Bridge {
+                    drop(self.firewall.add_network(&attached.config));
+                }
+            }
+            drop(self.firewall.publish(&self.state().mappings()));
         }
     }
 
@@ -531,6 +669,7 @@ impl Live {
             return;
         };
         let mappings: Vec<Mapping> = proxies.ports().iter().map(|b| b.mapping).collect();
+        self.had_datagrams = mappings.iter().any(|m| m.transport != Transport::Tcp);
         // What stays is found by the next owner of the port.
         drop(self.firewall.unpublish(&mappings));
         drop(remove_tree(&self.state_path()));
@@ -547,13 +686,11 @@ impl Live {
         // A link that is gone is on no bridge.
         drop(self.host.execute(batch));
         for attached in self.attached.drain(..) {
-            for (address, _) in [attached.endpoint.ipv4, attached.endpoint.ipv6]
-                .into_iter()
-                .flatten()
-            {
-                if attached.config.driver == Driver::Bridge {
-                    forget(&self.firewall, address);
-                }
+            let endpoint = &attached.endpoint;
+            let addresses = [endpoint.ipv4, endpoint.ipv6].into_iter().flatten();
+            // Each walks the whole table of connections; those of TCP end by themselves.
+            for (address, _) in addresses.filter(|_| self.had_datagrams) {
+                forget(&self.firewall, address);
             }
             // A lease without a live container is given back by whoever needs it.
             drop(remove_tree(&attached.lease));

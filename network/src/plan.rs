@@ -51,6 +51,24 @@ impl EndpointPlan {
     }
 }
 
+impl EndpointPlan {
+    /// The bytes that travel to the container's monitor.
+    ///
+    /// # Errors
+    /// Never for what this version makes.
+    pub fn encode(&self) -> Result<Vec<u8>, NetworkError> {
+        postcard::to_stdvec(self).map_err(NetworkError::Plan)
+    }
+
+    /// What [`EndpointPlan::encode`] made.
+    ///
+    /// # Errors
+    /// When another version made the bytes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, NetworkError> {
+        postcard::from_bytes(bytes).map_err(NetworkError::Plan)
+    }
+}
+
 /// Who a name in `/etc/hosts` is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostTarget {

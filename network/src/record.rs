@@ -111,7 +111,8 @@ pub(crate) struct BridgeOptions {
     pub(crate) link_prefix: Option<String>,
 }
 
-const NAME: &str = "com.docker.network.bridge.name";
+/// The option that names a network's bridge.
+pub(crate) const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const ICC: &str = "com.docker.network.bridge.enable_icc";
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
@@ -164,7 +165,7 @@ impl NetworkConfig {
         for (key, value) in &self.options {
             let option = Given { key, value };
             match key.as_str() {
-                NAME => bridge.link = option.link_name()?,
+                BRIDGE_NAME => bridge.link = option.link_name()?,
                 ICC => bridge.icc = option.switch()?,
                 MASQUERADE => bridge.masquerade = option.switch()?,
                 INHIBIT_IPV4 => bridge.inhibit_ipv4 = option.switch()?,
@@ -257,7 +258,7 @@ mod tests {
 
     #[test]
     fn bridge_options_are_dockers() {
-        let bridge = config(&[(ICC, "false"), (MTU, "1400"), (NAME, "br7")])
+        let bridge = config(&[(ICC, "false"), (MTU, "1400"), (BRIDGE_NAME, "br7")])
             .bridge()
             .unwrap();
         assert_eq!(
@@ -273,8 +274,8 @@ mod tests {
             ("com.example.x", "1"),
             (ICC, "perhaps"),
             (MTU, "9"),
-            (NAME, "a/b"),
-            (NAME, "a-name-of-sixteen"),
+            (BRIDGE_NAME, "a/b"),
+            (BRIDGE_NAME, "a-name-of-sixteen"),
         ] {
             assert!(config(&[pair]).bridge().is_err(), "{pair:?}");
         }

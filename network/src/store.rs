@@ -206,7 +206,7 @@ impl Networks {
         let others = self.recorded()?;
         let id = random_id()?;
         let [ipv4, ipv6] = pool::settle(options, &id, &others)?;
-        let config = NetworkConfig {
+        let mut config = NetworkConfig {
             version: VERSION,
             id,
             name: options.name.clone(),
@@ -218,6 +218,9 @@ impl Networks {
             labels: options.labels.clone(),
             options: options.options.clone(),
         };
+        if config.is_default() {
+            bridge::avoid_taken_name(&mut config)?;
+        }
         match config.driver {
             Driver::Bridge => bridge::check(&config, &others)?,
             Driver::Macvlan | Driver::Ipvlan => child::check(&config)?,

@@ -114,6 +114,12 @@ pub enum CapabilityError {
     Unknown(String),
 }
 
+/// Whether some kernel has a capability of this name, `CAP_` before it or not.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    parse(name).is_ok()
+}
+
 /// Parses a name in any case, with or without `CAP_`, into a mask of one bit; `ALL` gives
 /// [`ALL`].
 ///

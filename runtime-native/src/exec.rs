@@ -2,10 +2,10 @@
 //! same last steps as a container's init.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::{ExecPlan, Program, StartFailure, code};
+use runtime::{ContainerFacts, ExecPlan, Program, StartFailure, code};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -14,9 +14,11 @@ use rustix::thread::ThreadNameSpaceType;
 use sys::clone::{Side, clone_process};
 use sys::exec::{CStringArray, exit_now};
 
+use crate::hooks::HookState;
 use crate::init::{self, At, ConsoleRequest};
-use crate::start::StartError;
-use crate::step::{Failure, Step, exec_failure, reason};
+use crate::listener;
+use crate::start::{StartError, read_message};
+use crate::step::{Failure, Message, Step, exec_failure, reason};
 
 /// A program that was started beside a container's own.
 #[derive(Debug)]
@@ -68,6 +70,9 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
     // The files of the host's cgroups are out of sight once the mount namespace is entered.
     let procs = open_cgroups(plan)?;
 
+    if let Some(mask) = &plan.process.affinity.initial {
+        sys::schedule::set_cpu_affinity(mask).map_err(|e| failed("set the CPUs", e))?;
+    }
     let flags = u32::try_from(plan.namespaces)
         .map_err(|_| failed("enter the container's namespaces", Errno::INVAL))?;
     let flags = ThreadNameSpaceType::from_bits_retain(flags);
@@ -94,8 +99,14 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
     drop((go_read, report_write));
     enter_cgroups(procs, pid)?;
     // A child that failed already has closed its end; its report says why.
-    drop(File::from(go_write).write_all(b"g"));
-    wait_for_exec(plan, report_read)?;
+    let mut go = File::from(go_write);
+    drop(go.write_all(b"g"));
+    Talk {
+        plan,
+        pid,
+        pidfd: pidfd.as_fd(),
+    }
+    .wait_for_exec(&mut go, report_read)?;
     let console = match console {
         Some(((ours, theirs), _)) => {
             drop(theirs);
@@ -149,39 +160,60 @@ fn enter_cgroups(procs: Vec<File>, pid: i32) -> Result<(), StartError> {
     Ok(())
 }
 
-fn wait_for_exec(plan: &ExecPlan, report: OwnedFd) -> Result<(), StartError> {
-    let mut bytes = Vec::new();
-    let read = File::from(report)
-        .take(Failure::SIZE as u64)
-        .read_to_end(&mut bytes);
-    let broken = |e: io::Error| {
-        failed(
-            "hear from the program",
-            Errno::from_io_error(&e).unwrap_or(Errno::IO),
-        )
-    };
-    read.map_err(broken)?;
-    let Ok(bytes) = <[u8; Failure::SIZE]>::try_from(bytes) else {
-        return Ok(());
-    };
-    let Some(failure) = Failure::decode(bytes) else {
-        return Ok(());
-    };
-    Err(match failure.step {
-        Step::Exec => StartError(exec_failure(
-            plan.process.args.first().map(AsRef::as_ref),
-            failure.errno,
-        )),
-        Step::Chdir | Step::CwdOutside => {
-            let cwd = plan.process.cwd.to_string_lossy();
-            let what = format!("enter the working directory `{cwd}`");
-            failed(&what, failure.errno)
+/// The parent's side of the talk with the child.
+struct Talk<'a> {
+    plan: &'a ExecPlan,
+    pid: i32,
+    pidfd: BorrowedFd<'a>,
+}
+
+impl Talk<'_> {
+    fn wait_for_exec(&self, go: &mut File, report: OwnedFd) -> Result<(), StartError> {
+        let broken = |e: io::Error| {
+            failed(
+                "hear from the program",
+                Errno::from_io_error(&e).unwrap_or(Errno::IO),
+            )
+        };
+        let mut report = File::from(report);
+        while let Some(bytes) = read_message(&mut report).map_err(broken)? {
+            match Message::decode(bytes) {
+                Some(Message::Failed(failure)) => return Err(self.describe(failure)),
+                Some(Message::Listener(number)) => self.pass_listener(number)?,
+                _ => {}
+            }
+            go.write_all(b"g").map_err(broken)?;
         }
-        step => failed(
-            &format!("execute in the container ({step:?})"),
-            failure.errno,
-        ),
-    })
+        Ok(())
+    }
+
+    /// The filter of a further program has a listener of its own.
+    fn pass_listener(&self, number: i32) -> Result<(), StartError> {
+        let Some(listener) = &self.plan.process.seccomp_listener else {
+            return Ok(());
+        };
+        let about = ContainerFacts::default();
+        let state = HookState::new(&about, "running", Some(self.plan.pid));
+        listener::pass(listener, &state, self.pid, self.pidfd, number)
+    }
+
+    fn describe(&self, failure: Failure) -> StartError {
+        match failure.step {
+            Step::Exec => StartError(exec_failure(
+                self.plan.process.args.first().map(AsRef::as_ref),
+                failure.errno,
+            )),
+            Step::Chdir | Step::CwdOutside => {
+                let cwd = self.plan.process.cwd.to_string_lossy();
+                let what = format!("enter the working directory `{cwd}`");
+                failed(&what, failure.errno)
+            }
+            step => failed(
+                &format!("execute in the container ({step:?})"),
+                failure.errno,
+            ),
+        }
+    }
 }
 
 /// The child: session, streams, limits, identity, `execve`.
@@ -228,10 +260,11 @@ impl Child<'_> {
             report,
             go: self.go,
         };
-        init::assume_identity(process, &announce)?;
+        // What a filter may hold back comes before it.
         sys::exec::reset_signals();
         let first = process.preserve_descriptors.saturating_add(3);
         sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
+        init::assume_identity(process, &announce)?;
         match &process.program {
             Program::Path(candidates) => {
                 Err(init::try_candidates(candidates, self.args, self.env)).at(Step::Exec)

@@ -11,6 +11,7 @@ mod exec;
 mod hooks;
 mod init;
 mod listener;
+pub mod oci;
 pub mod plan;
 mod prepare;
 pub mod seccomp;

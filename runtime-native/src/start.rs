@@ -82,6 +82,8 @@ pub struct Process {
     pub pidfd: OwnedFd,
     /// Its streams.
     pub stdio: Stdio,
+    /// Of a wasm container: where the host says how the guest ended, a [`runtime::GuestReport`].
+    pub guest_report: Option<OwnedFd>,
 }
 
 /// Makes the control groups, clones the init and waits until its program runs.
@@ -145,7 +147,7 @@ fn start_in_cgroup(
     let args = CStringArray::new(plan.process.args.clone());
     let env = CStringArray::new(environment(plan));
     let hooks = InitHooks::new(&plan.hooks);
-    let wasm_spec = wasm_spec(plan)?;
+    let (guest_report, wasm) = wasm_ends(plan)?.unzip();
     let cgroup_dir = clone_cgroup(plan)?;
     let prepared = Prepared::new(plan)?;
     join_pid_namespace(plan)?;
@@ -176,13 +178,15 @@ fn start_in_cgroup(
                 report: report_write.as_fd(),
                 stdio: stdio.map(|[i, o, e]| [i.as_fd(), o.as_fd(), e.as_fd()]),
                 console: console_request(&theirs, streams_wanted, plan),
-                wasm_spec: wasm_spec.as_ref().map(AsFd::as_fd),
+                wasm: wasm
+                    .as_ref()
+                    .map(|[spec, report]| [spec.as_fd(), report.as_fd()]),
             }
             .run()
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((go_read, report_write, theirs, wasm_spec, prepared));
+    drop((go_read, report_write, theirs, wasm, prepared));
 
     let mut parent = Parent {
         plan,
@@ -197,7 +201,12 @@ fn start_in_cgroup(
         .and_then(|()| parent.answer(report_read))
         .and_then(|()| ours.collect());
     match started {
-        Ok(stdio) => Ok(Process { pid, pidfd, stdio }),
+        Ok(stdio) => Ok(Process {
+            pid,
+            pidfd,
+            stdio,
+            guest_report,
+        }),
         Err(failure) => {
             // It may have ended by itself.
             let _ended = sys::signals::send(pidfd.as_fd(), 9);
@@ -262,13 +271,17 @@ fn environment(plan: &InitPlan) -> Vec<CString> {
     }
 }
 
-fn wasm_spec(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
-    match &plan.process.program {
-        Program::Path(_) => Ok(None),
-        Program::Wasm(wasm) => sys::sealed::seal("ketch-wasm-spec", &wasm.spec)
-            .map(Some)
-            .map_err(|error| StartError::engine("hand the wasm host its specification", &error)),
-    }
+/// For a wasm container: the read end of the guest's report, and what the host gets, its
+/// specification and the report's write end.
+fn wasm_ends(plan: &InitPlan) -> Result<Option<(OwnedFd, [OwnedFd; 2])>, StartError> {
+    let Program::Wasm(wasm) = &plan.process.program else {
+        return Ok(None);
+    };
+    let failed =
+        |error: io::Error| StartError::engine("hand the wasm host its specification", &error);
+    let spec = sys::sealed::seal("ketch-wasm-spec", &wasm.spec).map_err(failed)?;
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    Ok(Some((read, [spec, write])))
 }
 
 fn clone_cgroup(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {

@@ -230,6 +230,11 @@ impl Failure {
         })
     }
 
+    /// The message about the hook of `hooks` that has failed.
+    pub(crate) fn describe_hook(self, hooks: &[HookPlan]) -> String {
+        hook(hooks.get(usize::from(self.index)), self.errno)
+    }
+
     /// The message and the exit code.
     #[must_use]
     pub fn describe(self, plan: &InitPlan) -> StartFailure {
@@ -245,7 +250,7 @@ impl Failure {
         if let Some(hooks) = hooks {
             return StartFailure {
                 code: code::ENGINE,
-                message: hook(hooks.get(index), self.errno),
+                message: self.describe_hook(hooks),
             };
         }
         let what = match self.step {
@@ -331,7 +336,7 @@ pub fn exec_failure(name: Option<&CStr>, errno: Errno) -> StartFailure {
     let (code, why) = match errno {
         Errno::NOENT => (
             code::NOT_FOUND,
-            "no such file in the container, or its interpreter is missing",
+            "no such file or directory in the container, or its interpreter is missing",
         ),
         Errno::NOTDIR => (code::NOT_FOUND, "a part of its path is not a directory"),
         Errno::ACCESS => (
@@ -429,7 +434,7 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {
             format!(
-                "mount {} on `{target}` (a symbolic link in the image)",
+                "mount {} on `{target}`, which must be mounted on ordinary directory and is a symbolic link in the image",
                 kind.to_string_lossy()
             )
         }

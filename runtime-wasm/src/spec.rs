@@ -13,9 +13,13 @@ pub const SPEC_FD: i32 = 3;
 /// The wasm host's descriptor with the compiled module, open for reading.
 pub const ARTIFACT_FD: i32 = 4;
 
+/// The wasm host's descriptor for the one [`runtime::GuestReport`] of an end that an exit code does
+/// not tell. A host that was started without it reports nothing.
+pub const REPORT_FD: i32 = 5;
+
 /// The wasm host's descriptor with the directory that the guest sees as `/`
 /// ([`GuestRoot::Descriptor`]).
-pub const ROOT_FD: i32 = 5;
+pub const ROOT_FD: i32 = 6;
 
 /// Why a spec could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -58,6 +58,10 @@ pub enum Request {
     },
     /// Remove the container when it has ended; kill it now.
     Remove,
+    /// Put the container on a network: `network::EndpointPlan`, encoded.
+    JoinNetwork(Vec<u8>),
+    /// Take the container off the network with this id.
+    LeaveNetwork(String),
 }
 
 /// A monitor's answer to one request.

@@ -11,12 +11,12 @@ mod oci;
 mod plan;
 
 pub use control::{ControlError, Event, MAX_MESSAGE, Request, Response};
-pub use exit::{ExitStatus, StartFailure, code};
+pub use exit::{ExitStatus, GuestReport, StartFailure, code};
 pub use hooks::{ContainerFacts, HookPlan, HooksPlan};
 pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
 pub use plan::{
     CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, ExecPlan, IdMap,
-    InitPlan, LogPlan, MonitorPlan, MountIdMap, MountPlan, MountSource, Namespace, Plan, PlanError,
-    ProcessPlan, Program, Rlimit, RootChange, RootPropagation, RootfsPlan, Scheduler,
-    SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
+    InitPlan, LogPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource, Namespace,
+    Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation, RootfsPlan,
+    Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
 };

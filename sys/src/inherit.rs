@@ -19,6 +19,18 @@ pub fn duplicate_inherited(number: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// As [`duplicate_inherited`], and closes the inherited number, which the caller says nobody else
+/// uses.
+///
+/// # Errors
+/// `EBADF` when the program was started without it.
+pub fn take(number: i32) -> io::Result<OwnedFd> {
+    let duplicate = duplicate_inherited(number)?;
+    // SAFETY: `close` takes any number and changes no memory; 0 to 2 belong to the standard library.
+    unsafe { if number > 2 { libc::close(number) } else { 0 } };
+    Ok(duplicate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

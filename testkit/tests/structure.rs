@@ -24,6 +24,7 @@ fn crates_depend_downwards_only() {
             &[
                 "engine",
                 "image",
+                "network",
                 "runtime",
                 "runtime-native",
                 "runtime-wasm",
@@ -36,6 +37,7 @@ fn crates_depend_downwards_only() {
             "engine",
             &[
                 "image",
+                "network",
                 "runtime",
                 "runtime-native",
                 "runtime-wasm",
@@ -43,7 +45,11 @@ fn crates_depend_downwards_only() {
                 "sys",
             ],
         ),
-        ("monitor", &["runtime", "runtime-native", "state", "sys"]),
+        (
+            "monitor",
+            &["network", "runtime", "runtime-native", "state", "sys"],
+        ),
+        ("network", &["state", "sys", "testkit"]),
         ("runtime-native", &["runtime", "state", "sys", "testkit"]),
         ("runtime-wasm", &["runtime", "state", "sys"]),
         ("image", &["state", "sys"]),

@@ -28,6 +28,11 @@ pub(crate) fn info(context: &Invocation) -> anyhow::Result<u8> {
         }
     };
     render::print(&format!("Control groups: {groups}"))?;
+    let bridges = match network::bridge_obstacle() {
+        None => "bridge, none, host".to_owned(),
+        Some(why) => format!("none, host (no bridge networks: {why}; the default is none)"),
+    };
+    render::print(&format!("Networks: {bridges}"))?;
     let system = rustix::system::uname();
     render::print(&format!("Kernel: {}", system.release().to_string_lossy()))?;
     render::print(&format!(

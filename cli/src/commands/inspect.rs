@@ -50,13 +50,13 @@ pub(crate) struct ImageInspectArgs {
 /// Shows containers or images.
 pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let container = |name: &str| Ok(container_record(&engine.container(name)?));
+    let container = |name: &str| Ok(container_record(&engine, &engine.container(name)?));
     let image = |name: &str| image_record(&engine, name, None);
     let find: &dyn Fn(&str) -> anyhow::Result<Value> = match args.kind.as_deref() {
         Some("container") => &container,
         Some("image") => &image,
         None => &|name| match engine.container(name) {
-            Ok(found) => Ok(container_record(&found)),
+            Ok(found) => Ok(container_record(&engine, &found)),
             // The container is what an unknown name is reported as.
             Err(missing @ EngineError::NoSuchContainer(_)) => {
                 image(name).map_err(|_| missing.into())
@@ -112,7 +112,7 @@ fn show(
     Ok(code)
 }
 
-fn container_record(container: &Container) -> Value {
+fn container_record(engine: &Engine, container: &Container) -> Value {
     let (config, state) = (&container.config, &container.state);
     json!({
         "Id": config.id,
@@ -133,7 +133,12 @@ fn container_record(container: &Container) -> Value {
             "FinishedAt": state.finished_at,
         },
         "Config": { "Image": config.image, "Cmd": config.command },
-        "HostConfig": { "AutoRemove": config.auto_remove },
+        "HostConfig": {
+            "AutoRemove": config.auto_remove,
+            "NetworkMode": super::network_settings::mode(engine, container),
+        },
+        "Mounts": super::mount_records::json(engine, container),
+        "NetworkSettings": super::network_settings::json(engine, container),
     })
 }
 

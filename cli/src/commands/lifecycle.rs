@@ -57,6 +57,9 @@ pub(crate) struct RmArgs {
     /// Kill running containers
     #[arg(short, long)]
     force: bool,
+    /// Remove their anonymous volumes too
+    #[arg(short, long)]
+    volumes: bool,
     #[command(flatten)]
     names: Names,
 }
@@ -156,7 +159,13 @@ pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
 pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
     let force = if args.force { Force::Yes } else { Force::No };
     each(context, &args.names, |engine, container| {
-        engine.remove(container, force)
+        let volumes = if args.volumes {
+            engine.own_volumes(&container.config.id)
+        } else {
+            Vec::new()
+        };
+        engine.remove(container, force)?;
+        engine.remove_own_volumes(&volumes)
     })
 }
 

@@ -13,13 +13,21 @@ mod lifecycle;
 mod login;
 mod logs;
 mod manifest;
+mod mount_options;
+mod mount_records;
+mod network;
+mod network_options;
+mod network_settings;
+mod oci;
 mod options;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod registry_options;
 mod run;
 mod search;
+mod volume;
 mod wasm;
 mod wasm_options;
 
@@ -54,6 +62,9 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("rm", "Remove containers"),
     ("inspect", "Show everything about containers or images"),
+    ("port", "Show published ports"),
+    ("network", "Create, list and remove networks"),
+    ("volume", "Create, list and remove volumes"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -78,6 +89,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("wasm", "Look at modules, compile them, make images of them"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
+    (
+        "oci",
+        "Act as an OCI runtime for Docker, podman and containerd",
+    ),
 ];
 
 /// What every subcommand has.
@@ -137,6 +152,11 @@ impl Invocation {
 
 /// Runs the subcommand that the arguments name.
 pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
+    if let Some((program, rest)) = args.split_first()
+        && oci::is_runtime(program)
+    {
+        return oci::dispatch(&rest.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let mut flags = BTreeMap::new();
     let mut rest = args.iter().skip(1);
     let command = loop {
@@ -168,13 +188,16 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         }
     };
     let rest: Vec<&str> = rest.map(String::as_str).collect();
-    let (command, rest) = ungroup(command, rest)?;
+    if command == "oci" {
+        return oci::dispatch(&rest);
+    }
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
+    let (command, rest) = ungroup(command, rest)?;
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
@@ -189,6 +212,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
+        "network" => network::network(&context, &rest),
+        "volume" => volume::volume(&context, &rest),
+        "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
         "images" => image::images(&context, &parse(command, &rest)?),
         "load" => image::load(&context, &parse(command, &rest)?),
@@ -241,21 +267,16 @@ fn ungroup<'a>(command: &'a str, mut rest: Vec<&'a str>) -> Result<(&'a str, Vec
     if !["image", "container", "system"].contains(&command) {
         return Ok((command, rest));
     }
-    let verbs = || {
-        let verbs = GROUPED.iter().filter(|(group, ..)| *group == command);
-        let verbs: Vec<&str> = verbs.map(|(_, verb, _)| *verb).collect();
-        verbs.join(", ")
-    };
     let Some(verb) = rest.first().copied() else {
-        return Err(Usage(format!("`{command}` needs one of: {}", verbs())));
+        let text = format!("`{command}` needs a command, such as `{command} ls`");
+        return Err(Usage(text));
     };
     let plain = GROUPED
         .iter()
         .find(|(group, name, _)| *group == command && *name == verb)
         .ok_or_else(|| {
             Usage(format!(
-                "`{command} {verb}` is not a command: there are {}",
-                verbs()
+                "`{command} {verb}` is not a command (see `ketch --help`)"
             ))
         })?;
     rest.remove(0);
@@ -290,6 +311,11 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         .iter()
         .find(|(name, _)| *name == command)
         .map_or("", |(_, text)| *text);
+    parse_named(command, about, args)
+}
+
+/// The same for a command of a group.
+fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> anyhow::Result<T> {
     let parser = clap::Command::new("ketch")
         .bin_name(format!("ketch {command}"))
         .no_binary_name(true)
@@ -303,6 +329,17 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
         );
     let matches = T::augment_args(parser).try_get_matches_from(args)?;
     Ok(T::from_arg_matches(&matches)?)
+}
+
+/// The help of a group of commands.
+fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
+    render::print(&format!(
+        "Usage: ketch {group} COMMAND [ARG...]\n\nCommands:"
+    ))?;
+    for (name, about) in commands {
+        render::print(&format!("  {name:<12}{about}"))?;
+    }
+    Ok(0)
 }
 
 fn help() -> std::io::Result<()> {

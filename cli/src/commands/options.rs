@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::{Bind, ContainerOptions, Network};
+use engine::ContainerOptions;
 use image::Platform;
 use runtime::detect::RuntimeOverride;
 
+use super::mount_options::MountArgs;
+use super::network_options::NetworkArgs;
 use super::wasm_options::WasmArgs;
 use crate::render::Usage;
 use crate::settings::{self, Settings};
@@ -39,9 +41,8 @@ pub(crate) struct CreateArgs {
     /// User, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     user: Option<String>,
-    /// Mount a path of the host (can be repeated)
-    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
-    volume: Vec<String>,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Run this in place of the image's entrypoint
     #[arg(long)]
     entrypoint: Option<String>,
@@ -60,9 +61,8 @@ pub(crate) struct CreateArgs {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
-    /// Network: none or host
-    #[arg(long)]
-    network: Option<String>,
+    #[command(flatten)]
+    network: NetworkArgs,
     /// Security option: no-new-privileges (can be repeated)
     #[arg(long)]
     security_opt: Vec<String>,
@@ -137,10 +137,6 @@ impl CreateArgs {
                 }
             }
         }
-        let network = self
-            .network
-            .as_deref()
-            .unwrap_or_else(|| settings.get(&settings::NETWORK));
         Ok(ContainerOptions {
             image: image.clone(),
             module: module_file(image)?,
@@ -167,20 +163,10 @@ impl CreateArgs {
             user: self.user.clone(),
             workdir: self.workdir.clone(),
             hostname: self.hostname.clone(),
-            binds: self
-                .volume
-                .iter()
-                .map(|text| volume(text))
-                .collect::<Result<_, _>>()?,
-            network: match network {
-                "none" => Network::None,
-                "host" => Network::Host,
-                other => {
-                    let text =
-                        format!("cannot use network `{other}`: only none and host are known");
-                    return Err(Usage(text).into());
-                }
-            },
+            mounts: self.mounts.mounts()?,
+            volumes_from: self.mounts.volumes_from()?,
+            network: self.network.network(settings)?,
+            network_options: self.network.options(settings)?,
             memory_bytes: self.memory.as_deref().map(bytes).transpose()?,
             nano_cpus: self.cpus.map(nano_cpus).transpose()?,
             // As with Docker, none of these is a limit.
@@ -271,32 +257,8 @@ fn pair(text: &str, place: &str) -> anyhow::Result<Option<String>> {
     Ok(settings::variable(key)?.map(|value| format!("{key}={value}")))
 }
 
-fn volume(text: &str) -> anyhow::Result<Bind> {
-    let wrong = |why: &str| Usage(format!("cannot use --volume `{text}`: {why}"));
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, readonly) = match parts.as_slice() {
-        [source, target] => (*source, *target, false),
-        [source, target, "ro"] => (*source, *target, true),
-        [source, target, "rw"] => (*source, *target, false),
-        [_, _, _] => return Err(wrong("the option after the target is ro or rw").into()),
-        _ => return Err(wrong("it is SOURCE:TARGET[:ro]").into()),
-    };
-    if !source.contains('/') {
-        return Err(wrong("named volumes are not built yet; a path has a slash").into());
-    }
-    if !Path::new(target).is_absolute() {
-        return Err(wrong("the target must be absolute").into());
-    }
-    let source = std::path::absolute(source)?;
-    Ok(Bind {
-        source,
-        target: PathBuf::from(target),
-        readonly,
-    })
-}
-
 /// A size with Docker's units, powers of 1024.
-fn bytes(text: &str) -> anyhow::Result<i64> {
+pub(crate) fn bytes(text: &str) -> anyhow::Result<i64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: i64 = match lower.get(digits.len()..).unwrap_or_default() {
@@ -341,15 +303,6 @@ mod tests {
         assert_eq!(bytes("1G").unwrap(), 1 << 30);
         for bad in ["", "m", "-1", "1x", "99999999999g"] {
             assert!(bytes(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn volume_forms() {
-        let bind = volume("/a:/b:ro").unwrap();
-        assert!(bind.readonly && bind.source == Path::new("/a") && bind.target == Path::new("/b"));
-        for bad in ["/a", "/a:b", "/a:/b:x", "data:/b"] {
-            assert!(volume(bad).is_err(), "{bad}");
         }
     }
 

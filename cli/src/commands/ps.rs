@@ -1,7 +1,7 @@
 //! `ketch ps`.
 
 use clap::Args;
-use engine::Container;
+use engine::{Container, Engine};
 use state::Status;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -25,7 +25,8 @@ pub(crate) struct PsArgs {
 
 /// Lists containers.
 pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
-    let containers = context.engine()?.containers()?;
+    let engine = context.engine()?;
+    let containers = engine.containers()?;
     let shown = containers
         .iter()
         .filter(|container| args.all || container.is_running());
@@ -61,7 +62,7 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
                 ),
                 format!("{} ago", age(&config.created)),
                 status(container),
-                String::new(),
+                ports(&engine, container),
                 config.name.clone(),
             ]
         })
@@ -77,6 +78,20 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
     ];
     render::table(&header, &rows)?;
     Ok(0)
+}
+
+/// Published ports, and exposed ones while the container runs.
+fn ports(engine: &Engine, container: &Container) -> String {
+    if !container.is_running() {
+        return String::new();
+    }
+    let exposed = engine
+        .container_network(container)
+        .map(|network| network.exposed);
+    super::port::column(
+        &engine.network_state(container),
+        &exposed.unwrap_or_default(),
+    )
 }
 
 /// Docker's words for where a container is.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use engine::{ContainerOptions, Created, Engine, EngineError, Explanation};
-use image::{PlatformChoice, Reference};
+use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
 use super::options::{CreateArgs, Pull};
@@ -74,9 +74,10 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
 pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
     match end {
         End::Exited(status) => {
-            if status.oom_killed {
+            // A wasm guest's end is on standard error already.
+            if status.oom_killed && status.error.is_none() {
                 render::line(
-                    "ketch: the container was killed: it was out of memory (see --memory)",
+                    "ketch: out of memory: a process of the container was killed (see --memory)",
                 );
             }
             status.code
@@ -144,12 +145,18 @@ impl WithImage<'_> {
             self.fetch()?;
         }
         match operation(self.engine, self.options) {
-            Err(EngineError::Image(error)) if pull == Pull::Missing && pull::is_missing(&error) => {
+            Err(EngineError::Image(error)) if pull == Pull::Missing && self.is_missing(&error) => {
                 self.fetch()?;
                 Ok(operation(self.engine, self.options)?)
             }
             other => Ok(other?),
         }
+    }
+
+    /// Whether fetching may help. Of `hello` each part is here, also one that was removed.
+    fn is_missing(&self, error: &ImageError) -> bool {
+        let is_part = matches!(error, ImageError::NoPlatform { .. });
+        pull::is_missing(error) || (is_part && self.options.image == "hello")
     }
 
     fn fetch(&self) -> anyhow::Result<()> {

@@ -23,6 +23,14 @@ use crate::tarwalk::{EntryKind, EntryPath, TarWalk};
 /// How many files an image archive may hold: some four for each layer.
 const MAX_FILES: usize = 100_000;
 
+/// The files of an archive that say what is in it.
+const DOCUMENTS: [&[u8]; 4] = [
+    b"index.json",
+    b"manifest.json",
+    b"oci-layout",
+    b"repositories",
+];
+
 /// The longest path: two digests fit.
 const MAX_PATH: usize = 255;
 
@@ -182,7 +190,10 @@ impl<'a> Intake<'a> {
         if let Some(digest) = &expected {
             self.progress.begin(Task::Load, digest, size);
         }
-        let result = self.store(expected.as_ref(), body);
+        // What is read as a whole later is not even stored when it is too large.
+        let is_document = DOCUMENTS.contains(&path.as_bytes());
+        let most = is_document.then_some(MAX_DOCUMENT);
+        let result = self.store(expected.as_ref(), most, body);
         if let Some(digest) = &expected {
             let outcome = match &result {
                 Ok(_) if self.content.has(digest) => Outcome::AlreadyThere,
@@ -202,9 +213,10 @@ impl<'a> Intake<'a> {
     fn store(
         &self,
         expected: Option<&Digest>,
+        most: Option<u64>,
         body: &mut impl Read,
     ) -> Result<VerifiedBlob, ImageError> {
-        let mut writer = self.content.writer(expected, None)?;
+        let mut writer = self.content.writer(expected, most)?;
         let mut buffer = vec![0; COPY_BUFFER];
         loop {
             let count = match body.read(&mut buffer) {
@@ -218,10 +230,7 @@ impl<'a> Intake<'a> {
             };
             writer
                 .write_all(buffer.get(..count).unwrap_or_default())
-                .map_err(|source| ImageError::WriteStream {
-                    what: "a blob of the archive",
-                    source,
-                })?;
+                .map_err(write_failed)?;
             if let Some(digest) = expected {
                 self.progress.advance(Task::Load, digest, count as u64);
             }
@@ -263,6 +272,16 @@ impl<'a> Intake<'a> {
             None => Ok(None),
         }
     }
+}
+
+fn write_failed(error: io::Error) -> ImageError {
+    // The writer's own refusals travel inside.
+    error
+        .downcast::<ImageError>()
+        .unwrap_or_else(|source| ImageError::WriteStream {
+            what: "a blob of the archive",
+            source,
+        })
 }
 
 /// The digest that a path of an OCI layout promises.

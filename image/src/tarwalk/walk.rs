@@ -119,6 +119,11 @@ impl<R: Read> TarWalk<R> {
         }
     }
 
+    /// The stream, as far as it was read.
+    pub(crate) fn get_ref(&self) -> &R {
+        &self.input
+    }
+
     /// Gives the stream back, to read what follows the archive's end.
     pub fn into_inner(self) -> R {
         self.input

@@ -92,7 +92,7 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
 
 /// Which attributes an image may bring. `trusted.overlay.*` and `user.overlay.*` would speak to
 /// the overlay mount in our name; access control lists and labels belong to the host.
-fn is_allowed(name: &[u8]) -> bool {
+pub(super) fn is_allowed(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }

@@ -2,12 +2,14 @@
 
 mod attributes;
 mod directories;
+mod erofs;
 mod fault;
 mod pipe;
 mod stream;
 mod tree;
 mod whiteout;
 
+pub(crate) use erofs::write_layer;
 pub use stream::UnpackMode;
 pub(crate) use stream::unpack_layer;
 pub(crate) use tree::{LayerTree, PendingLink, Skipped};

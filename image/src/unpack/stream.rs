@@ -65,7 +65,7 @@ pub(crate) fn unpack_layer(
 }
 
 /// Runs `consume` on the uncompressed stream, which is made on another thread.
-fn inflated<T>(
+pub(super) fn inflated<T>(
     blob: impl Read + Send,
     advance: &(dyn Fn(u64) + Sync),
     consume: impl FnOnce(Pipe) -> Result<T, ImageError>,
@@ -85,14 +85,14 @@ fn inflated<T>(
 }
 
 /// Hashes what is read through it.
-struct Hashing<R> {
+pub(super) struct Hashing<R> {
     inner: R,
     hasher: Sha256,
     count: u64,
 }
 
 impl<R: Read> Hashing<R> {
-    fn new(inner: R) -> Self {
+    pub(super) fn new(inner: R) -> Self {
         Self {
             inner,
             hasher: Sha256::new(),
@@ -100,9 +100,14 @@ impl<R: Read> Hashing<R> {
         }
     }
 
+    /// How many bytes were read.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
     /// Reads the rest: the diff ID is over the whole stream, with whatever stands behind the
     /// archive's end.
-    fn finish(mut self) -> Result<LayerStream, ImageError> {
+    pub(super) fn finish(mut self) -> Result<LayerStream, ImageError> {
         io::copy(&mut self, &mut io::sink()).map_err(|source| ImageError::ReadStream {
             what: "the archive",
             source,

@@ -262,6 +262,7 @@ fn import_makes_an_image_that_unpacks() {
         changes: vec!["CMD [\"/bin/hello\"]".to_owned(), "ENV A=1".to_owned()],
         message: Some("by hand".to_owned()),
         platform: None,
+        created: None,
     };
     let compressed = zstd::encode_all(&tar[..], 1).unwrap();
     let id = host.store.import(&compressed[..], &options).unwrap();

@@ -6,8 +6,10 @@
 )]
 
 mod archives;
+mod erofs;
 mod host;
 mod names;
 mod overlay;
+mod space;
 mod unpack;
 mod walk;

@@ -3,6 +3,7 @@
 
 mod bind;
 mod owner;
+mod parse;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use bind::{Bound, Target, bind_all};
 pub(crate) use owner::owner;
+pub use parse::PortRange;
 
 /// A transport protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -100,12 +100,15 @@ pub(super) fn check_program(program: &Program) -> Result<()> {
 
 fn check_one(path: &CString) -> std::result::Result<(), Errno> {
     let cwd = rustix::fs::CWD;
-    let stat = rustix::fs::statat(cwd, &**path, AtFlags::empty())?;
+    let stat = match rustix::fs::statat(cwd, &**path, AtFlags::empty()) {
+        // A filter or a kernel without the call says no to the question, not to the file.
+        Err(Errno::NOSYS | Errno::PERM) => return Ok(()),
+        other => other?,
+    };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         return Err(Errno::ACCESS);
     }
     match rustix::fs::accessat(cwd, &**path, Access::EXEC_OK, AtFlags::EACCESS) {
-        // A filter or a kernel without `faccessat2` says no to the question, not to the file.
         Err(Errno::NOSYS | Errno::PERM) => Ok(()),
         other => other,
     }

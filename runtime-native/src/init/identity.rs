@@ -70,6 +70,9 @@ fn set_scheduling(process: &ProcessPlan) -> std::result::Result<(), Errno> {
     if let Some(priority) = process.io_priority {
         sys::schedule::set_io_priority(priority)?;
     }
+    if let Some(policy) = &process.memory_policy {
+        sys::schedule::set_memory_policy(policy.mode, &policy.nodes)?;
+    }
     if let Some(mask) = &process.affinity.last {
         sys::schedule::set_cpu_affinity(mask)?;
     }
@@ -132,14 +135,18 @@ pub(super) fn assume(process: &ProcessPlan, announce: &Announce<'_>) -> Result<(
         Ok(()) | Err(Errno::NOSYS | Errno::PERM | Errno::DQUOT | Errno::ACCESS) => {}
         Err(errno) => return Err(errno).at(Step::Capabilities),
     }
+    // Before the user changes: a directory that only root may enter is an error either way, but
+    // one on a file system that refuses root (NFS) is entered below.
+    let entered = rustix::process::chdir(&*process.cwd);
+    if entered.is_ok() {
+        // A filter may refuse `getcwd`.
+        check_cwd()?;
+    }
     if !process.no_new_privileges {
         load_seccomp(process, announce)?;
     }
     let capabilities = &process.capabilities;
     let bounding = drop_bounding(capabilities.bounding)?;
-    // Before the user changes: a directory that only root may enter is an error either way, but
-    // one on a file system that refuses root (NFS) is entered below.
-    let entered = rustix::process::chdir(&*process.cwd);
     rustix::thread::set_keep_capabilities(true).at(Step::Capabilities)?;
     let mut groups = [Gid::ROOT; MAX_GROUPS];
     let groups = group_list(&process.groups, &mut groups)?;
@@ -161,8 +168,8 @@ pub(super) fn assume(process: &ProcessPlan, announce: &Announce<'_>) -> Result<(
     set_ambient(capabilities.ambient & bounding)?;
     if entered.is_err() {
         rustix::process::chdir(&*process.cwd).at(Step::Chdir)?;
+        check_cwd()?;
     }
-    check_cwd()?;
     if process.no_new_privileges {
         rustix::thread::set_no_new_privs(true).at(Step::NoNewPrivileges)?;
         load_seccomp(process, announce)?;
@@ -196,7 +203,7 @@ fn load_seccomp(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     }
     let loaded = sys::exec::load_seccomp(&process.seccomp, process.seccomp_flags);
     match loaded.at(Step::Seccomp)? {
-        Some(notifications) => announce.listener(notifications),
+        Some(notifications) => announce.listener(&notifications),
         None => Ok(()),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Announce<'a> {
 
 impl Announce<'_> {
     /// Tells the parent the number, and waits until it has taken the descriptor.
-    fn listener(&self, notifications: OwnedFd) -> Result<()> {
+    fn listener(&self, notifications: &OwnedFd) -> Result<()> {
         use std::os::fd::AsRawFd;
         let message = Message::Listener(notifications.as_raw_fd());
         rustix::io::write(self.report, &message.encode()).at(Step::SeccompListener)?;
@@ -96,8 +96,8 @@ pub(crate) struct Child<'a> {
     pub(crate) stdio: Option<[BorrowedFd<'a>; 3]>,
     /// Where the terminal's master side goes.
     pub(crate) console: Option<console::Request<'a>>,
-    /// A sealed memfd with the wasm host's specification.
-    pub(crate) wasm_spec: Option<BorrowedFd<'a>>,
+    /// A sealed memfd with the wasm host's specification, and where it reports the guest's end.
+    pub(crate) wasm: Option<[BorrowedFd<'a>; 2]>,
 }
 
 pub(crate) use console::{Request as ConsoleRequest, attach as attach_console};
@@ -268,7 +268,7 @@ impl Child<'_> {
     /// The last part, which an exec into a running container shares.
     fn finish(
         &self,
-        wasm: Option<[OwnedFd; 3]>,
+        wasm: Option<[OwnedFd; 4]>,
         guest_root: Option<OwnedFd>,
     ) -> Result<std::convert::Infallible> {
         let process = &self.plan.process;
@@ -276,6 +276,12 @@ impl Child<'_> {
             report: self.report,
             go: self.go,
         };
+        // What a filter may hold back comes before it.
+        sys::exec::reset_signals();
+        if wasm.is_none() {
+            let first = process.preserve_descriptors.saturating_add(3);
+            sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
+        }
         identity::assume(process, &announce)?;
         if let Some([start, _]) = self.gate {
             gate::check_program(&process.program)?;
@@ -285,18 +291,16 @@ impl Child<'_> {
         if let Some([_, state]) = self.hook_states {
             self.hooks.start(&self.plan.hooks, state)?;
         }
-        sys::exec::reset_signals();
         match (&process.program, wasm.zip(guest_root)) {
-            (Program::Wasm(_), Some(([host, spec, artifact], guest_root))) => {
+            (Program::Wasm(_), Some(([host, spec, artifact, report], guest_root))) => {
                 sys::exec::place_descriptor(spec.as_fd(), 3).at(Step::Stdio)?;
                 sys::exec::place_descriptor(artifact.as_fd(), 4).at(Step::Stdio)?;
-                sys::exec::place_descriptor(guest_root.as_fd(), 5).at(Step::Stdio)?;
-                sys::exec::close_on_exec_from(6).at(Step::CloseDescriptors)?;
+                sys::exec::place_descriptor(report.as_fd(), 5).at(Step::Stdio)?;
+                sys::exec::place_descriptor(guest_root.as_fd(), 6).at(Step::Stdio)?;
+                sys::exec::close_on_exec_from(7).at(Step::CloseDescriptors)?;
                 Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
             }
             (Program::Path(candidates), _) => {
-                let first = process.preserve_descriptors.saturating_add(3);
-                sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
                 Err(try_candidates(candidates, self.args, self.env)).at(Step::Exec)
             }
             (Program::Wasm(_), None) => Err(Errno::INVAL).at(Step::WasmHost),
@@ -304,17 +308,18 @@ impl Child<'_> {
     }
 
     /// Opens what the wasm host needs, at numbers that leave 0 to 9 free.
-    fn open_wasm(&self, wasm: &runtime::WasmPlan) -> Result<[OwnedFd; 3]> {
+    fn open_wasm(&self, wasm: &runtime::WasmPlan) -> Result<[OwnedFd; 4]> {
         use rustix::fs::{Mode, OFlags, open};
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let host = open(&*wasm.host, flags, Mode::empty()).at(Step::WasmHost)?;
         let artifact = open(&*wasm.artifact, flags | OFlags::NOFOLLOW, Mode::empty())
             .at(Step::WasmArtifact)?;
-        let spec = self.wasm_spec.ok_or(Errno::BADF).at(Step::WasmHost)?;
+        let [spec, report] = self.wasm.ok_or(Errno::BADF).at(Step::WasmHost)?;
         Ok([
             sys::exec::move_descriptor_above(host.as_fd(), 10).at(Step::WasmHost)?,
             sys::exec::move_descriptor_above(spec, 10).at(Step::WasmHost)?,
             sys::exec::move_descriptor_above(artifact.as_fd(), 10).at(Step::WasmArtifact)?,
+            sys::exec::move_descriptor_above(report, 10).at(Step::WasmHost)?,
         ])
     }
 

@@ -52,20 +52,34 @@ pub(super) fn mask(root: BorrowedFd<'_>, paths: &[CString]) -> Result<()> {
             continue;
         };
         let stat = rustix::fs::fstat(&target).at_item(Step::MaskPath, index)?;
-        let cover = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            if empty.is_none() {
-                empty = Some(empty_tmpfs().at_item(Step::MaskPath, index)?);
-            }
-            let tmpfs = empty.as_ref().map(AsFd::as_fd).ok_or(Errno::IO);
-            tmpfs.and_then(|tmpfs| sys::mount::clone_tree_of(tmpfs, Depth::One))
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            cover_directory(&mut empty, target.as_fd())
         } else {
-            sys::mount::clone_tree_of(null.as_fd(), Depth::One)
-        };
-        cover
-            .and_then(|cover| sys::mount::attach(cover.as_fd(), target.as_fd()))
-            .at_item(Step::MaskPath, index)?;
+            cover(null.as_fd(), target.as_fd())
+        }
+        .at_item(Step::MaskPath, index)?;
     }
     Ok(())
+}
+
+/// The first directory gets the tmpfs itself: before Linux 6.15 what is not attached cannot be
+/// copied. From then on `empty` is an attached mount, and the others get copies of it.
+fn cover_directory(
+    empty: &mut Option<OwnedFd>,
+    target: BorrowedFd<'_>,
+) -> std::result::Result<(), Errno> {
+    if let Some(attached) = empty {
+        return cover(attached.as_fd(), target);
+    }
+    let tmpfs = empty_tmpfs()?;
+    sys::mount::attach(tmpfs.as_fd(), target)?;
+    *empty = Some(tmpfs);
+    Ok(())
+}
+
+fn cover(with: BorrowedFd<'_>, target: BorrowedFd<'_>) -> std::result::Result<(), Errno> {
+    let copy = sys::mount::clone_tree_of(with, Depth::One)?;
+    sys::mount::attach(copy.as_fd(), target)
 }
 
 fn empty_tmpfs() -> std::result::Result<OwnedFd, Errno> {

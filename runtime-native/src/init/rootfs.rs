@@ -82,7 +82,14 @@ pub(super) fn mount(plan: &InitPlan, prepared: Option<BorrowedFd<'_>>) -> Result
                 }
                 Err(errno) => return Err(errno),
             }
-            Ok(mount)
+            if prepared.is_none() {
+                return Ok(mount);
+            }
+            // What comes from a namespace with more rights is locked where it is attached, and
+            // cannot be pivoted to; a copy that is made here is not.
+            let own = sys::mount::clone_tree_of(mount.as_fd(), Depth::Tree)?;
+            sys::mount::attach(own.as_fd(), mount.as_fd())?;
+            Ok(own)
         }
     }
 }

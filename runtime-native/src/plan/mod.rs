@@ -13,10 +13,13 @@ mod validate;
 use std::ffi::CString;
 
 use oci_spec::runtime::Spec;
-use runtime::{DevicePlan, InitPlan, RootChange, RootfsPlan, WasmPlan};
+use runtime::{
+    CgroupPlan, DevicePlan, HooksPlan, InitPlan, ProcessPlan, RootChange, RootfsPlan, WasmPlan,
+};
 use sys::clone::namespace as flag;
 
 pub use crate::cgroup::{Hierarchy, detect};
+pub(crate) use mount::OPTIONS as MOUNT_OPTIONS;
 
 /// Why a container cannot be described to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -223,6 +226,77 @@ fn links() -> Result<Vec<(CString, CString)>, PlanError> {
     .into_iter()
     .map(|(target, path)| Ok((c_string(target)?, c_string(path)?)))
     .collect()
+}
+
+/// Options for a specification of which only a part is planned again.
+pub(crate) fn bare_options<'a>(
+    id: &'a str,
+    hierarchy: &'a Hierarchy,
+    bundle: &'a str,
+) -> Options<'a> {
+    Options {
+        rootfs: RootfsPlan::Directory {
+            path: c"/".to_owned(),
+            readonly: false,
+        },
+        id,
+        hierarchy,
+        user_namespace: None,
+        wasm: None,
+        create_cwd: false,
+        seccomp: None,
+        bundle,
+        root_change: RootChange::Pivot,
+        preserve_descriptors: 0,
+    }
+}
+
+/// The control groups of a container, found again.
+pub(crate) fn cgroup_of(
+    spec: &Spec,
+    id: &str,
+    hierarchy: &Hierarchy,
+) -> Result<CgroupPlan, PlanError> {
+    crate::cgroup::plan(spec, &bare_options(id, hierarchy, ""))
+}
+
+/// The hooks of a container, found again.
+pub(crate) fn hooks_of(spec: &Spec, id: &str, bundle: &str) -> Result<HooksPlan, PlanError> {
+    hook::plan(spec, id, bundle)
+}
+
+/// A further program for a container of this specification.
+pub(crate) fn exec_process(
+    spec: &Spec,
+    process: &oci_spec::runtime::Process,
+    options: &Options<'_>,
+) -> Result<ProcessPlan, PlanError> {
+    let linux = spec.linux().as_ref().ok_or(PlanError::Missing("linux"))?;
+    validate::check_process(process)?;
+    let mut plan = process::plan(process, linux, options)?;
+    if let Some(affinity) = process.exec_cpu_affinity() {
+        plan.affinity = schedule::affinity(affinity)?;
+    }
+    Ok(plan)
+}
+
+/// `CLONE_NEW*` of all namespaces of a specification.
+pub(crate) fn namespace_flags(spec: &Spec) -> u64 {
+    namespaces_of(spec)
+        .iter()
+        .fold(0, |flags, n| flags | n.flag)
+}
+
+/// Whether a specification asks for a new namespace of this kind.
+pub(crate) fn has_new_namespace(spec: &Spec, kind: u64) -> bool {
+    namespace::is_new(&namespaces_of(spec), kind)
+}
+
+fn namespaces_of(spec: &Spec) -> Vec<runtime::Namespace> {
+    let linux = spec.linux().as_ref();
+    let specified = linux.and_then(|linux| linux.namespaces().as_deref());
+    // Those of a container that exists were planned before.
+    namespace::plan(specified.unwrap_or_default()).unwrap_or_default()
 }
 
 pub(crate) fn c_string(text: &str) -> Result<CString, PlanError> {

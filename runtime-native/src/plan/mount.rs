@@ -31,6 +31,74 @@ mod propagation {
     pub(super) const SHARED: u64 = 1 << 20;
 }
 
+/// The options that are understood here; all others are the file system's.
+pub(crate) const OPTIONS: [&str; 64] = [
+    "acl",
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "idmap",
+    "iversion",
+    "lazytime",
+    "loud",
+    "mand",
+    "noacl",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "noiversion",
+    "nolazytime",
+    "nomand",
+    "norelatime",
+    "nostrictatime",
+    "nosuid",
+    "nosymfollow",
+    "private",
+    "ratime",
+    "rbind",
+    "rdev",
+    "rdiratime",
+    "relatime",
+    "remount",
+    "rexec",
+    "ridmap",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "ro",
+    "rprivate",
+    "rrelatime",
+    "rro",
+    "rrw",
+    "rshared",
+    "rslave",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+    "runbindable",
+    "rw",
+    "shared",
+    "silent",
+    "slave",
+    "strictatime",
+    "suid",
+    "symfollow",
+    "sync",
+    "tmpcopyup",
+    "unbindable",
+];
+
 /// A mount's options, sorted.
 #[derive(Debug, Default)]
 struct Parsed {
@@ -271,7 +339,11 @@ fn is_recursive(option: &str) -> bool {
             | "rnoexec"
             | "rexec"
             | "rnoatime"
+            | "ratime"
+            | "rrelatime"
+            | "rnorelatime"
             | "rstrictatime"
+            | "rnostrictatime"
             | "rnodiratime"
             | "rdiratime"
             | "rnosymfollow"

@@ -1,6 +1,6 @@
 //! How a guest ended, and which exit code and message that is.
 
-use runtime::code;
+use runtime::{GuestReport, code};
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -82,6 +82,19 @@ impl Outcome {
             code: code::TRAP,
             ending: Ending::Trapped { name, backtrace },
         }
+    }
+
+    /// What the container's record says besides the exit code; nothing for a guest that exited.
+    #[must_use]
+    pub fn report(&self) -> Option<GuestReport> {
+        let message = self.message();
+        // The headline: a backtrace is for standard error alone.
+        let error = message.lines().next()?;
+        let error = error.strip_prefix("ketch: ").unwrap_or(error).to_owned();
+        Some(GuestReport {
+            out_of_memory: matches!(self.ending, Ending::OutOfMemory(_)),
+            error,
+        })
     }
 
     /// What is written to the container's standard error, line ends included; empty for a guest

@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-use runtime::code;
+use runtime::{GuestReport, code};
 use rustix::process::Signal;
 
 use crate::host::load::LoadError;
 use crate::host::{run, walls};
-use crate::spec::{ARTIFACT_FD, Entry, SPEC_FD, SpecError, WasmSpec};
+use crate::spec::{ARTIFACT_FD, Entry, REPORT_FD, SPEC_FD, SpecError, WasmSpec};
 
 /// The largest spec that is read: arguments and environment have the kernel's own limit below it.
 const MAX_SPEC: u64 = 16 << 20;
@@ -37,7 +37,21 @@ enum HostError {
 /// 0 to 2, the container's root at `/`. Ends the process with the guest's exit code.
 pub fn main() -> ! {
     let Err(error) = serve();
-    end(&format!("ketch: {}\n", chain(&error)), code::ENGINE)
+    let error = chain(&error);
+    report(&GuestReport {
+        out_of_memory: false,
+        error: error.clone(),
+    });
+    end(&format!("ketch: {error}\n"), code::ENGINE)
+}
+
+/// Tells the container's monitor, if it wants to know.
+fn report(report: &GuestReport) {
+    let pipe = sys::inherit::duplicate_inherited(REPORT_FD).map(File::from);
+    if let (Ok(mut pipe), Some(bytes)) = (pipe, report.encode()) {
+        // The exit code and standard error say it as well.
+        let _lost = pipe.write_all(&bytes);
+    }
 }
 
 /// `_exit`, because a thread may sit in a read of standard input, and because nothing that is still
@@ -63,6 +77,9 @@ fn serve() -> Result<Infallible, HostError> {
         }
     };
     let finished = run(&spec, artifact, confine, |outcome| {
+        if let Some(ending) = outcome.report() {
+            report(&ending);
+        }
         end(&outcome.message(), outcome.code)
     });
     Ok(finished?)

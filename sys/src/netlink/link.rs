@@ -81,7 +81,8 @@ impl Peer<'_> {
     }
 }
 
-/// Makes a veth pair, both ends up.
+/// Makes a veth pair. The end inside the other namespace is not up: while it is made it has no peer
+/// yet, and cannot be (`veth_open` in `drivers/net/veth.c`).
 pub fn create_veth(batch: &mut Batch, veth: &Veth<'_>) {
     let up = header(0, IFF_UP, IFF_UP);
     batch.push(RTM_NEWLINK, flag::CREATE | flag::EXCL, &up, |a| {
@@ -93,7 +94,8 @@ pub fn create_veth(batch: &mut Batch, veth: &Veth<'_>) {
         a.nested(IFLA_LINKINFO, |a| {
             a.bytes(IFLA_INFO_KIND, b"veth");
             a.nested(IFLA_INFO_DATA, |a| {
-                a.nested_after(VETH_INFO_PEER, &up, |a| veth.peer.write(a));
+                let down = header(0, 0, 0);
+                a.nested_after(VETH_INFO_PEER, &down, |a| veth.peer.write(a));
             });
         });
     });

@@ -128,6 +128,11 @@ impl Table {
                 a.be32(6, data.iter().fold(0, |id, kind| id << 6 | kind.id()));
                 a.be32(7, data.iter().map(|kind| kind.size()).sum());
             }
+            // Notes of `nft` to itself, without which it cannot show links' names: the key is in the
+            // machine's byte order (NFTNL_UDATA_SET_KEYBYTEORDER).
+            if set.key == [KeyType::LinkName] {
+                a.bytes(13, &[0, 4, 1, 0, 0, 0]);
+            }
             // The kernel wants a number for sets of one transaction; the names are what counts.
             a.be32(10, set.id);
         });

@@ -1,0 +1,332 @@
+//! The part of `create`, `run` and `exec` that runs in `ketch-init`: one thread, a static program
+//! that containers cannot write to, and soon the parent of a container.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use runtime::{Extent, OciContainer, OciExec, OciPlan, OciVerb, StartFailure, Terminal, code};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::process::{WaitId, WaitIdOptions, waitid};
+use sys::exec::CStringArray;
+
+use super::record::Record;
+use super::relay::{self, Signals};
+use super::{Log, OciError, pipe};
+use crate::hooks::{self, HookState};
+use crate::start::{Gate, Process, Stdio, Streams, launch};
+use crate::{cgroup, exec};
+
+/// Becomes `ketch-init` at `init`, which performs the plan in this process's place.
+///
+/// # Errors
+/// When that program cannot be executed. There is no other return.
+pub fn hand_over(init: &Path, plan: &OciPlan) -> OciError {
+    match prepare(init, plan) {
+        Ok((path, args, env)) => {
+            let errno = sys::exec::execve(&path, &args, &env);
+            OciError::io("execute", init)(errno.into())
+        }
+        Err(error) => OciError::io("prepare the start of", init)(error),
+    }
+}
+
+fn prepare(init: &Path, plan: &OciPlan) -> io::Result<(CString, CStringArray, CStringArray)> {
+    let bytes = plan.encode().map_err(io::Error::other)?;
+    let memory = sys::sealed::seal("ketch-plan", &bytes)?;
+    // Out of the way of the descriptors that the program keeps.
+    let lowest = i32::try_from(preserved(plan)).unwrap_or(0) + 3;
+    let memory = sys::exec::move_descriptor_above(memory.as_fd(), lowest)?;
+    rustix::io::fcntl_setfd(&memory, rustix::io::FdFlags::empty())?;
+    let number = CString::new(memory.as_raw_fd().to_string())?;
+    // It stays open for the program that takes over.
+    let _number = std::os::fd::IntoRawFd::into_raw_fd(memory);
+    let path = CString::new(init.as_os_str().as_bytes())?;
+    let args = vec![c"ketch-init".to_owned(), c"oci".to_owned(), number];
+    Ok((path, CStringArray::new(args), CStringArray::new(Vec::new())))
+}
+
+fn preserved(plan: &OciPlan) -> u32 {
+    match &plan.verb {
+        OciVerb::Create(container) => container.init.process.preserve_descriptors,
+        OciVerb::Exec(exec) => exec.plan.process.preserve_descriptors,
+    }
+}
+
+/// Performs the plan and gives the exit code. A failure is on standard error and in the log.
+#[must_use]
+pub fn perform(plan: &OciPlan) -> u8 {
+    let log = Log::open(&plan.log);
+    // Nothing that the caller had open by mistake reaches a hook or the container.
+    let first = preserved(plan).saturating_add(3);
+    let closed = sys::exec::close_on_exec_from(first).map_err(|errno| StartFailure {
+        code: code::ENGINE,
+        message: format!("cannot close the inherited descriptors: {errno}"),
+    });
+    let result = closed.and_then(|()| match &plan.verb {
+        OciVerb::Create(container) => perform_create(container, &log),
+        OciVerb::Exec(exec) => perform_exec(exec),
+    });
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            log.error(&failure.message);
+            // Nobody is told when even that is closed.
+            drop(writeln!(io::stderr(), "error: {}", failure.message));
+            match (&plan.verb, super::error::exit_code(&failure)) {
+                (OciVerb::Exec(_), 1) => super::EXEC_FAILED,
+                (_, code) => code,
+            }
+        }
+    }
+}
+
+fn path(path: &CStr) -> &Path {
+    Path::new(OsStr::from_bytes(path.to_bytes()))
+}
+
+fn failed(what: &str, error: &io::Error) -> StartFailure {
+    crate::start::StartError::engine(what, error).0
+}
+
+fn streams(terminal: &Terminal) -> Streams {
+    terminal.size().map_or(Streams::Inherited, Streams::Console)
+}
+
+fn perform_create(container: &OciContainer, log: &Log) -> Result<u8, StartFailure> {
+    let mut run = Run {
+        container,
+        log,
+        pid: None,
+    };
+    let result = run.perform();
+    if result.is_err() {
+        run.undo();
+    }
+    result.map_err(|failure| match container.extent {
+        // The code of a program is that of `run` alone.
+        Extent::Create => StartFailure { code: 1, ..failure },
+        Extent::Run | Extent::RunDetached => failure,
+    })
+}
+
+/// A container on its way.
+struct Run<'a> {
+    container: &'a OciContainer,
+    log: &'a Log,
+    /// Its init, once there is one.
+    pid: Option<i32>,
+}
+
+impl Run<'_> {
+    fn perform(&mut self) -> Result<u8, StartFailure> {
+        let container = self.container;
+        let dir = path(&container.state_dir);
+        let mut record: Record = serde_json::from_slice(&container.record)
+            .map_err(|e| failed("read the container's record", &e.into()))?;
+        let gate = self.gate()?;
+        let signals = match container.extent {
+            Extent::Run => Some(Signals::block().map_err(|e| failed("block signals", &e))?),
+            Extent::Create | Extent::RunDetached => None,
+        };
+        let pid = &mut self.pid;
+        let process = launch(
+            &container.init,
+            streams(&container.terminal),
+            gate.as_ref(),
+            &mut |number| {
+                *pid = Some(number);
+                record.pid = Some(number);
+                record.start_time = sys::process::start_time(number).ok();
+                record
+                    .write(dir)
+                    .map_err(|e| failed("write the container's state", &e))
+            },
+        )
+        .map_err(|error| error.0)?;
+        drop(gate);
+        self.go_on(&process, signals).inspect_err(|_| {
+            kill(process.pidfd.as_fd());
+        })
+    }
+
+    fn gate(&self) -> Result<Option<Gate>, StartFailure> {
+        match self.container.extent {
+            Extent::Create => pipe::gate(path(&self.container.state_dir))
+                .map(Some)
+                .map_err(|e| failed("open the container's pipes", &e)),
+            Extent::Run | Extent::RunDetached => Ok(None),
+        }
+    }
+
+    /// What comes after the container runs or waits.
+    fn go_on(&self, process: &Process, signals: Option<Signals>) -> Result<u8, StartFailure> {
+        let container = self.container;
+        let master = terminal(&container.terminal, &process.stdio)?;
+        if let Some(file) = &container.pid_file {
+            Late::open(file)
+                .and_then(|late| late.write(process.pid))
+                .map_err(|e| failed("write the pid file", &e))?;
+        }
+        if container.extent == Extent::Create {
+            return Ok(0);
+        }
+        let plan = &container.init.hooks;
+        let state = HookState::new(&plan.about, "running", Some(process.pid));
+        hooks::run_all(&plan.poststart, &state)?;
+        let Some(signals) = signals else { return Ok(0) };
+        let code = relay::until_end(process.pidfd.as_fd(), master, &signals)
+            .map_err(|e| failed("wait for the container", &e))?;
+        self.remove();
+        Ok(code)
+    }
+
+    /// Removes a container that has ended.
+    fn remove(&self) {
+        let plan = &self.container.init;
+        let mut failures = Vec::new();
+        let groups = cgroup::kill(&plan.cgroup).and_then(|()| cgroup::remove(&plan.cgroup));
+        if let Err(error) = groups {
+            failures.push(format!("cannot remove the container's cgroups: {error}"));
+        }
+        if !self.container.keep {
+            let removed = sys::durable::remove_tree(path(&self.container.state_dir));
+            if let Err(error) = removed {
+                failures.push(format!("cannot remove the container's directory: {error}"));
+            }
+            let state = HookState::new(&plan.hooks.about, "stopped", None);
+            failures.extend(hooks::run_each(&plan.hooks.poststop, &state));
+        }
+        for failure in failures {
+            self.log.warning(&failure);
+        }
+    }
+
+    /// Leaves nothing of a container that could not be made.
+    fn undo(&self) {
+        let plan = &self.container.init;
+        // The first error is reported; what stays is named in the log.
+        if let Err(error) = cgroup::kill(&plan.cgroup).and_then(|()| cgroup::remove(&plan.cgroup)) {
+            self.log
+                .warning(&format!("cannot remove the container's cgroups: {error}"));
+        }
+        if let Err(error) = sys::durable::remove_tree(path(&self.container.state_dir)) {
+            self.log
+                .warning(&format!("cannot remove the container's directory: {error}"));
+        }
+        if self.pid.is_some() {
+            let state = HookState::new(&plan.hooks.about, "stopped", None);
+            for failure in hooks::run_each(&plan.hooks.poststop, &state) {
+                self.log.warning(&failure);
+            }
+        }
+    }
+}
+
+fn kill(pidfd: BorrowedFd<'_>) {
+    // It may have ended by itself.
+    let _ended = sys::signals::send(pidfd, 9);
+    let _reaped = waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED);
+}
+
+/// Sends the master side to its socket, or keeps it to be relayed.
+fn terminal(terminal: &Terminal, stdio: &Stdio) -> Result<Option<OwnedFd>, StartFailure> {
+    let Stdio::Console(master) = stdio else {
+        return Ok(None);
+    };
+    match terminal {
+        Terminal::Socket { path: socket, .. } => {
+            let socket = sys::socket::connect_stream(path(socket));
+            socket
+                .and_then(|socket| {
+                    sys::socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
+                })
+                .map_err(|e| failed("send the terminal to the console socket", &e.into()))?;
+            Ok(None)
+        }
+        Terminal::Relay { .. } => master
+            .try_clone()
+            .map(Some)
+            .map_err(|e| failed("keep the terminal", &e)),
+        Terminal::None => Ok(None),
+    }
+}
+
+/// A file that is written once the number of a process is known, when its directory may be out of
+/// sight.
+struct Late {
+    dir: OwnedFd,
+    name: CString,
+}
+
+impl Late {
+    fn open(file: &CStr) -> io::Result<Self> {
+        let file = path(file);
+        let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(dir.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+        Ok(Self {
+            dir,
+            name: CString::new(name.as_bytes())?,
+        })
+    }
+
+    /// Writes the number under another name first: whoever waits for the file sees all of it.
+    fn write(&self, pid: i32) -> io::Result<()> {
+        let mut temporary = b".".to_vec();
+        temporary.extend_from_slice(self.name.as_bytes());
+        let temporary = CString::new(temporary)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o644);
+        let file = rustix::fs::openat(&self.dir, &*temporary, flags, mode)?;
+        File::from(file).write_all(pid.to_string().as_bytes())?;
+        let renamed = rustix::fs::renameat(&self.dir, &*temporary, &self.dir, &*self.name);
+        if renamed.is_err() {
+            let _left = rustix::fs::unlinkat(&self.dir, &*temporary, AtFlags::empty());
+        }
+        Ok(renamed?)
+    }
+}
+
+fn perform_exec(verb: &OciExec) -> Result<u8, StartFailure> {
+    let sockets = |what, error: rustix::io::Errno| failed(what, &error.into());
+    // The host's files are out of sight once the container's namespaces are entered.
+    let pid_file = verb.pid_file.as_deref().map(Late::open).transpose();
+    let pid_file = pid_file.map_err(|e| failed("write the pid file", &e))?;
+    let connect = |socket: &CString| sys::socket::connect_stream(path(socket));
+    let console = match &verb.terminal {
+        Terminal::Socket { path, .. } => {
+            Some(connect(path).map_err(|e| sockets("reach the console socket", e))?)
+        }
+        Terminal::None | Terminal::Relay { .. } => None,
+    };
+    let pidfd_socket = verb.pidfd_socket.as_ref().map(connect).transpose();
+    let pidfd_socket = pidfd_socket.map_err(|e| sockets("reach the pidfd socket", e))?;
+    let signals = match verb.detach {
+        false => Some(Signals::block().map_err(|e| failed("block signals", &e))?),
+        true => None,
+    };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let process = exec(&verb.plan, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+        .map_err(|error| error.0)?;
+    let told = pid_file.map_or(Ok(()), |file| file.write(process.pid));
+    told.map_err(|e| failed("write the pid file", &e))?;
+    if let Some(socket) = pidfd_socket {
+        sys::socket::send(socket.as_fd(), b"pidfd", &[process.pidfd.as_fd()])
+            .map_err(|e| sockets("send the pidfd", e))?;
+    }
+    let mut master = process.console;
+    if let Some(socket) = console
+        && let Some(master) = master.take()
+    {
+        sys::socket::send(socket.as_fd(), b"/dev/ptmx", &[master.as_fd()])
+            .map_err(|e| sockets("send the terminal to the console socket", e))?;
+    }
+    let Some(signals) = signals else { return Ok(0) };
+    relay::until_end(process.pidfd.as_fd(), master, &signals)
+        .map_err(|e| failed("wait for the program", &e))
+}
