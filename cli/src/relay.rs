@@ -200,7 +200,7 @@ impl<'a> Relay<'a> {
         }
         if let Some(rest) = &mut self.rest {
             *rest = rest.saturating_sub(read);
-            let is_idle = !(ready.output || ready.error) && !self.is_writing();
+            let is_idle = !(ready.output || ready.error || self.is_writing());
             if is_idle && !ready.signals {
                 return Ok(Turn::Finished);
             }

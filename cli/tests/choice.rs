@@ -186,6 +186,37 @@ fn image_of_a_container_stays_and_creating_beside_removing_leaves_no_half_contai
 }
 
 #[test]
+fn removing_one_platform_by_id_leaves_the_others_their_name() {
+    let Some(cx) = sandbox() else { return };
+    let id = |platform: &str| {
+        let args = [
+            "image",
+            "inspect",
+            "--platform",
+            platform,
+            "-f",
+            "{{.Id}}",
+            "hello",
+        ];
+        cx.ketch(args).stdout.trim().to_owned()
+    };
+    let (wasm, native) = (id("wasi/wasm"), id("linux/amd64"));
+    let removed = cx.ketch(["rmi", &wasm]);
+    assert_eq!(removed.code, 0, "{}", removed.stderr);
+    assert_eq!(removed.stdout, format!("Deleted: {wasm}\n"));
+    let images = cx.ketch(["images", "--no-trunc"]).stdout;
+    assert!(
+        images.contains(&native) && !images.contains(&wasm),
+        "{images}"
+    );
+    let gone = cx.ketch(["image", "inspect", "--platform", "wasi/wasm", "hello"]);
+    assert_eq!(gone.code, 1, "{}", gone.stdout);
+    assert_eq!(cx.ketch(["run", "--rm", "hello"]).code, 0);
+    let again = cx.ketch(["run", "--rm", "--platform", "wasi/wasm", "hello"]);
+    assert_eq!(again.code, 0, "{}", again.stderr);
+}
+
+#[test]
 fn leftovers_of_a_killed_process_are_cleared_away() {
     let Some(cx) = sandbox() else { return };
     assert_eq!(cx.ketch(["ps"]).code, 0);

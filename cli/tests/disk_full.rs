@@ -65,14 +65,14 @@ fn large_archive() -> Option<Vec<u8>> {
 #[track_caller]
 fn assert_no_space(run: &Run) {
     assert!([1, 125].contains(&run.code), "{}: {}", run.code, run.stderr);
-    let lines: Vec<&str> = run.stderr.lines().collect();
-    let first = lines.first().copied().unwrap_or_default();
-    assert!(first.starts_with("error: cannot"), "{}", run.stderr);
-    let says = run
+    let mut errors = run
         .stderr
-        .to_lowercase()
-        .contains("no space left on device");
-    assert!(says, "{}", run.stderr);
+        .lines()
+        .filter(|line| line.starts_with("error: "));
+    let error = errors.next().unwrap_or_default().to_lowercase();
+    assert!(error.starts_with("error: cannot"), "{}", run.stderr);
+    assert!(error.contains("no space left on device"), "{}", run.stderr);
+    assert_eq!(errors.next(), None, "{}", run.stderr);
 }
 
 /// Nothing is being made, nothing is being removed, and no image or layer is there.

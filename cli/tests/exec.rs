@@ -1,5 +1,7 @@
 //! Further programs in running containers, and streams that are joined later.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

@@ -1,6 +1,8 @@
 //! Bad input: one line that names the object and the cause, the right exit code, and nothing that
 //! was not there before.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 

@@ -42,6 +42,8 @@ pub struct Created {
     pub(crate) network: ContainerNetwork,
     /// What is mounted into it.
     pub(crate) mounts: Vec<ContainerMount>,
+    /// What will not work as its author may think, one line each.
+    pub warnings: Vec<String>,
 }
 
 /// What a start needs besides the specification: `launch.json` in the container's directory.
@@ -99,13 +101,19 @@ impl Engine {
             &exposed,
             hostname,
         )?;
+        let mut warnings = Vec::new();
         let wasm = match &subject.module {
-            Some(path) => Some(WasmModule {
-                network: network.mode != NetworkMode::None,
-                readonly: options.read_only,
-                memory_bytes: options.memory_bytes.map(guest_memory),
-                ..self.module_at(path, program)?
-            }),
+            Some(path) => {
+                let (module, info) = self.module_at(path, program, &subject.wasm)?;
+                warnings.extend(socket_warning(&info));
+                Some(WasmModule {
+                    port: subject.wasm.http_port.unwrap_or(subject.port),
+                    network: network.mode != NetworkMode::None,
+                    readonly: options.read_only,
+                    memory_bytes: options.memory_bytes.map(guest_memory),
+                    ..module
+                })
+            }
             None => None,
         };
         let user = options.user.as_deref().unwrap_or(&run.user);
@@ -128,6 +136,7 @@ impl Engine {
             mounts: &settled.mounts,
             files: &dir,
             user_namespace: self.user_namespace,
+            wasm: wasm.is_some(),
         })?;
         let launch = Launch {
             layers: subject.layers,
@@ -162,6 +171,7 @@ impl Engine {
             launch,
             network,
             mounts: settled.mounts.clone(),
+            warnings,
         })
     }
 
@@ -229,9 +239,19 @@ pub(crate) fn random_id() -> io::Result<String> {
     Ok(hex::encode(bytes))
 }
 
+/// Preview 1 has no way to make a socket: a module that imports socket calls may be meant for a host
+/// that hands it one.
+fn socket_warning(info: &runtime_wasm::WasmInfo) -> Option<String> {
+    let calls = info.preview1_sockets();
+    (!calls.is_empty()).then(|| {
+        let calls = calls.join(", ");
+        format!("the module imports {calls}; preview 1 has no sockets, so these calls fail")
+    })
+}
+
 /// What of a memory limit is the guest's: the wasm host itself needs some, and a guest that reaches
 /// its own bound fails with a message instead of being killed.
-fn guest_memory(limit: i64) -> u64 {
+pub(crate) fn guest_memory(limit: i64) -> u64 {
     const HOST_BYTES: u64 = 8 << 20;
     let limit = u64::try_from(limit).unwrap_or(0);
     limit.saturating_sub(HOST_BYTES).max(limit / 2)

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use image::{Digest, Force, Removed};
+use image::{Digest, Force, PruneOptions, Pruned, Removed};
 use sys::lock::{FileLock, Mode};
 
 use crate::{Engine, EngineError};
@@ -31,14 +31,32 @@ impl Engine {
     /// As [`image::Store::remove`].
     pub fn remove_image(&self, image: &str, force: Force) -> Result<Vec<Removed>, EngineError> {
         let _alone = self.image_lock(Mode::Exclusive)?;
+        let in_use = self.image_users()?;
+        Ok(self.store.remove(image, force, &in_use)?)
+    }
+
+    /// Removes images that no container needs, and all that only they needed.
+    ///
+    /// # Errors
+    /// As [`image::Store::prune`].
+    pub fn prune_images(&self, options: &PruneOptions) -> Result<Pruned, EngineError> {
+        let _alone = self.image_lock(Mode::Exclusive)?;
+        let in_use = self.image_users()?;
+        Ok(self.store.prune(options, &in_use)?)
+    }
+
+    /// Which container needs an image: its name.
+    ///
+    /// # Errors
+    /// When the containers cannot be listed.
+    pub fn image_users(&self) -> Result<impl Fn(&Digest) -> Option<String> + use<>, EngineError> {
         let containers = self.containers()?;
-        let in_use = |id: &Digest| {
+        Ok(move |id: &Digest| {
             let id = id.to_string();
             let user = containers
                 .iter()
                 .find(|container| container.config.image_id == id);
             user.map(|container| container.config.name.clone())
-        };
-        Ok(self.store.remove(image, force, &in_use)?)
+        })
     }
 }

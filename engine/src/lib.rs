@@ -23,6 +23,7 @@ mod subordinate;
 mod user;
 mod user_namespace;
 mod volume;
+mod wasm_only;
 
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
@@ -30,7 +31,7 @@ pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
-pub use options::{ContainerOptions, Join, Network, NetworkOptions};
+pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
 pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
 pub use start::{Force, signal_number};

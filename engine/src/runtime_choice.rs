@@ -10,10 +10,15 @@ use runtime::WasmPlan;
 use runtime::detect::{
     self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeOverride, WasmSource,
 };
-use runtime_wasm::worker::{self, WorkerError};
-use runtime_wasm::{NetworkGrant, RootAccess, WasmSpec};
+use runtime_wasm::engine::Serving;
+use runtime_wasm::worker::{self, CompileRequest, CompiledFile, WorkerError};
+use runtime_wasm::{
+    Entry, GuestRoot, HttpOptions, Interfaces, KeyValue, Metering, NetworkGrant, RootAccess,
+    WasmInfo, WasmSpec,
+};
 use sha2::{Digest, Sha256};
 
+use crate::options::WasmOptions;
 use crate::{Engine, EngineError};
 
 /// The module of a wasm container.
@@ -24,10 +29,71 @@ pub(crate) struct WasmModule {
     /// SHA-256 of its bytes, in hexadecimal.
     pub(crate) digest: String,
     pub(crate) kind: BinaryKind,
+    /// As what it is run.
+    pub(crate) serving: Serving,
+    /// The port of an HTTP world.
+    pub(crate) port: u16,
     pub(crate) network: bool,
     pub(crate) readonly: bool,
     /// What the guest's memories may take together.
     pub(crate) memory_bytes: Option<u64>,
+    pub(crate) options: WasmOptions,
+}
+
+impl WasmModule {
+    fn metering(&self) -> Metering {
+        Metering {
+            fuel: self.options.fuel,
+            deterministic: self.options.deterministic,
+        }
+    }
+
+    /// Tells the wasm host what it is and how it is run.
+    pub(crate) fn describe(&self, spec: &mut WasmSpec) {
+        spec.entry = self.entry();
+        spec.metering = self.metering();
+        spec.timeout_ms = self.options.timeout_ms;
+        spec.interfaces = interfaces(&self.options);
+    }
+
+    fn entry(&self) -> Entry {
+        let options = &self.options;
+        if let Some(export) = &options.invoke {
+            return Entry::Export(export.clone());
+        }
+        if self.serving == Serving::Command {
+            return Entry::Command;
+        }
+        let mut http = HttpOptions {
+            address: ([0, 0, 0, 0], self.port).into(),
+            ..HttpOptions::default()
+        };
+        if let Some(reuse) = options.http_reuse {
+            http.requests_per_instance = reuse;
+        }
+        if let Some(concurrency) = options.http_concurrency {
+            http.concurrent_requests = concurrency;
+        }
+        Entry::Http(http)
+    }
+}
+
+/// The port that an image's HTTP world listens at: the smallest one that the image exposes.
+pub(crate) fn exposed_port(image: &Image) -> u16 {
+    let exposed = image.config.config.exposed_ports.keys();
+    let ports = exposed.filter_map(|text| text.split('/').next()?.parse::<u16>().ok());
+    ports.min().unwrap_or(HttpOptions::PORT)
+}
+
+/// Splits `module.wasm#export`, when the root has no file of that whole name.
+pub(crate) fn split_export(
+    root: &LayeredRoot,
+    program: &str,
+    env: &[String],
+) -> Option<(String, String)> {
+    let (path, export) = program.split_once('#')?;
+    let is_other = find(root, program, env).is_none() && !export.is_empty();
+    is_other.then(|| (path.to_owned(), export.to_owned()))
 }
 
 /// Decides.
@@ -122,8 +188,27 @@ pub(crate) fn head(path: &Path) -> Result<Vec<u8>, EngineError> {
 }
 
 impl Engine {
+    /// Compiles a module into the cache, as its first run would.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn compile_module(
+        &self,
+        path: &Path,
+        name: &str,
+        options: &WasmOptions,
+    ) -> Result<CompiledFile, EngineError> {
+        let (module, _) = self.module_at(path, name, options)?;
+        self.compiled(&module)
+    }
+
     /// Checks and compiles a module by its path.
-    pub(crate) fn module_at(&self, path: &Path, name: &str) -> Result<WasmModule, EngineError> {
+    pub(crate) fn module_at(
+        &self,
+        path: &Path,
+        name: &str,
+        options: &WasmOptions,
+    ) -> Result<(WasmModule, WasmInfo), EngineError> {
         let failed = EngineError::io("read the module");
         let mut file = File::open(path).map_err(&failed)?;
         let mut head = Vec::new();
@@ -138,16 +223,24 @@ impl Engine {
         let mut hasher = Sha256::new();
         hasher.update(&head);
         io::copy(&mut file, &mut hasher).map_err(&failed)?;
-        let module = WasmModule {
+        let mut module = WasmModule {
             path: path.to_path_buf(),
             digest: hex::encode(hasher.finalize()),
             kind,
+            serving: Serving::Command,
+            port: HttpOptions::PORT,
             network: false,
             readonly: false,
             memory_bytes: None,
+            options: options.clone(),
         };
-        self.compiled(&module)?;
-        Ok(module)
+        let compiled = self.compiled(&module)?;
+        module.serving = compiled.serving;
+        compiled
+            .info
+            .check_interfaces(&interfaces(options))
+            .map_err(|error| cannot_start(error.to_string()))?;
+        Ok((module, compiled.info))
     }
 
     /// What the wasm host needs for the module at `path`, which is called `name` and is the program of
@@ -161,28 +254,40 @@ impl Engine {
         name: &str,
         process: &oci_spec::runtime::Process,
     ) -> Result<WasmPlan, EngineError> {
-        let mut module = self.module_at(path, name)?;
+        let (mut module, _) = self.module_at(path, name, &WasmOptions::default())?;
         // The bundle's namespaces say what its network is.
         module.network = true;
         self.wasm_host_plan(&module, process)
     }
 
     /// The compiled module, from the cache or by a worker.
-    pub(crate) fn compiled(&self, module: &WasmModule) -> Result<PathBuf, EngineError> {
-        worker::ensure_compiled(
-            &self.layout,
-            &self.ketch,
-            &module.path,
-            &module.digest,
-            None,
-        )
-        .map_err(|error| match error {
-            WorkerError::Refused(reason) => EngineError::Start {
-                code: runtime::code::NOT_EXECUTABLE,
-                message: reason,
-            },
+    pub(crate) fn compiled(&self, module: &WasmModule) -> Result<CompiledFile, EngineError> {
+        let request = CompileRequest {
+            ketch: &self.ketch,
+            module: &module.path,
+            digest: &module.digest,
+            variant: module.metering().into(),
+            invoke: module.options.invoke.as_deref(),
+        };
+        worker::ensure_compiled(&self.layout, request).map_err(|error| match error {
+            WorkerError::Refused(reason) => cannot_start(reason),
             other => EngineError::Compile(other),
         })
+    }
+}
+
+fn cannot_start(message: String) -> EngineError {
+    EngineError::Start {
+        code: runtime::code::NOT_EXECUTABLE,
+        message,
+    }
+}
+
+fn interfaces(options: &WasmOptions) -> Interfaces {
+    Interfaces {
+        config: (!options.config.is_empty()).then(|| options.config.clone()),
+        keyvalue: options.keyvalue.then_some(KeyValue::Memory),
+        logging: options.logging,
     }
 }
 
@@ -211,6 +316,11 @@ pub(crate) fn wasm_spec(
         RootAccess::ReadWrite
     };
     spec.limits.memory_bytes = module.memory_bytes;
+    module.describe(&mut spec);
+    spec.guest_root = match module.options.no_files {
+        true => GuestRoot::None,
+        false => GuestRoot::Descriptor,
+    };
     spec.encode().map_err(|error| {
         EngineError::io("encode the wasm host's specification")(io::Error::other(error))
     })

@@ -63,6 +63,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) files: &'a Path,
     /// Where the container's ids come from, for an ordinary user.
     pub(crate) user_namespace: Option<UserNamespace>,
+    /// The program is the wasm host, which needs no capability and little of a Linux system.
+    pub(crate) wasm: bool,
 }
 
 impl Parts<'_> {
@@ -109,9 +111,15 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
     };
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces)
-        .resources(resources(options)?)
-        .masked_paths(owned(&MASKED))
-        .readonly_paths(owned(&READONLY));
+        .resources(resources(options)?);
+    // The wasm host's procfs shows nothing but processes.
+    linux = if parts.wasm {
+        linux.masked_paths(Vec::new()).readonly_paths(Vec::new())
+    } else {
+        linux
+            .masked_paths(owned(&MASKED))
+            .readonly_paths(owned(&READONLY))
+    };
     if own_network {
         // Only in a network namespace of its own: these are the host's otherwise.
         linux = linux.sysctl(HashMap::from([
@@ -147,9 +155,9 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
         .additional_gids(parts.user.groups.clone())
         .build()?;
     // The program of another user has no capability in force, as after any change of user.
-    let set: std::collections::HashSet<Capability> = capability::to_spec(capability::DEFAULT)
-        .into_iter()
-        .collect();
+    let granted = if parts.wasm { 0 } else { capability::DEFAULT };
+    let set: std::collections::HashSet<Capability> =
+        capability::to_spec(granted).into_iter().collect();
     let in_force = if parts.user.uid == 0 {
         set.clone()
     } else {
@@ -176,20 +184,26 @@ fn process(parts: &Parts<'_>) -> Result<Process, OciSpecError> {
         .cwd(cwd)
         .capabilities(capabilities)
         .rlimits(Vec::new())
-        .no_new_privileges(parts.options.no_new_privileges)
+        .no_new_privileges(parts.wasm || parts.options.no_new_privileges)
         .build()
 }
 
 /// The environment, each key once: defaults, then the image's, then the user's.
 fn environment(parts: &Parts<'_>) -> Vec<String> {
-    let mut env: Vec<String> = vec![
-        DEFAULT_PATH.to_owned(),
-        format!("HOSTNAME={}", parts.hostname),
-    ];
+    // A wasm guest knows neither programs nor users.
+    let mut env: Vec<String> = match parts.wasm {
+        true => Vec::new(),
+        false => vec![
+            DEFAULT_PATH.to_owned(),
+            format!("HOSTNAME={}", parts.hostname),
+        ],
+    };
     if parts.options.console.is_some() {
         env.push("TERM=xterm".to_owned());
     }
-    env.push(format!("HOME={}", parts.user.home));
+    if !parts.wasm {
+        env.push(format!("HOME={}", parts.user.home));
+    }
     overlay_environment(&mut env, &parts.config.env);
     overlay_environment(&mut env, &parts.options.env);
     env
@@ -233,7 +247,67 @@ fn mount(
 }
 
 fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
-    let mut mounts = vec![
+    let mut mounts = if parts.wasm {
+        wasm_mounts()?
+    } else {
+        linux_mounts()?
+    };
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let source = parts.files.join(name);
+        mounts.push(bind(&source, Path::new(&format!("/etc/{name}")), false)?);
+    }
+    // A shared memory of its own size takes the place of the usual one.
+    let replaced = |mount: &Mount| {
+        parts
+            .mounts
+            .iter()
+            .any(|own| own.target == *mount.destination())
+    };
+    mounts.retain(|mount| !replaced(mount));
+    for mount in parts.mounts {
+        mounts.push(mount.to_spec()?);
+    }
+    Ok(mounts)
+}
+
+/// What a wasm guest knows of a Linux system: devices and a scratch directory. The procfs is the
+/// wasm host's own and not in the guest's tree.
+fn wasm_mounts() -> Result<Vec<Mount>, OciSpecError> {
+    Ok(vec![
+        mount(
+            "/proc",
+            "proc",
+            "proc",
+            &["nosuid", "noexec", "nodev", "subset=pid"],
+        )?,
+        mount(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "noexec", "strictatime", "mode=755", "size=65536k"],
+        )?,
+        pts()?,
+    ])
+}
+
+fn pts() -> Result<Mount, OciSpecError> {
+    mount(
+        "/dev/pts",
+        "devpts",
+        "devpts",
+        &[
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+        ],
+    )
+}
+
+fn linux_mounts() -> Result<Vec<Mount>, OciSpecError> {
+    Ok(vec![
         mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"])?,
         mount(
             "/dev",
@@ -241,19 +315,7 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
             "tmpfs",
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         )?,
-        mount(
-            "/dev/pts",
-            "devpts",
-            "devpts",
-            &[
-                "nosuid",
-                "noexec",
-                "newinstance",
-                "ptmxmode=0666",
-                "mode=0620",
-                "gid=5",
-            ],
-        )?,
+        pts()?,
         mount(
             "/sys",
             "sysfs",
@@ -278,23 +340,7 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
             "shm",
             &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"],
         )?,
-    ];
-    for name in ["resolv.conf", "hostname", "hosts"] {
-        let source = parts.files.join(name);
-        mounts.push(bind(&source, Path::new(&format!("/etc/{name}")), false)?);
-    }
-    // A shared memory of its own size takes the place of the usual one.
-    let replaced = |mount: &Mount| {
-        parts
-            .mounts
-            .iter()
-            .any(|own| own.target == *mount.destination())
-    };
-    mounts.retain(|mount| !replaced(mount));
-    for mount in parts.mounts {
-        mounts.push(mount.to_spec()?);
-    }
-    Ok(mounts)
+    ])
 }
 
 fn bind(source: &Path, target: &Path, readonly: bool) -> Result<Mount, OciSpecError> {

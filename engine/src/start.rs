@@ -243,7 +243,7 @@ impl Engine {
             .map_err(EngineError::io("put the wasm host in place"))?;
         Ok(WasmPlan {
             host: c_path(&host)?,
-            artifact: c_path(&self.compiled(module)?)?,
+            artifact: c_path(&self.compiled(module)?.path)?,
             spec: wasm_spec(module, process)?,
         })
     }

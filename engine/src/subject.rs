@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot, RunConfig};
 use runtime::detect::{self, BinaryKind, Choice, RuntimeKind, RuntimeOverride};
+use runtime_wasm::HttpOptions;
 
-use crate::options::ContainerOptions;
+use crate::options::{ContainerOptions, WasmOptions};
 use crate::runtime_choice::{self, head, module_path};
 use crate::{Engine, EngineError};
 
@@ -24,6 +25,10 @@ pub(crate) struct Subject {
     pub(crate) choice: Choice,
     /// The file with the module.
     pub(crate) module: Option<PathBuf>,
+    /// What was asked for, and what the command says (`module.wasm#export`).
+    pub(crate) wasm: WasmOptions,
+    /// Where an HTTP world listens unless it is told otherwise.
+    pub(crate) port: u16,
 }
 
 /// Which runtime an image or a file gets, and why.
@@ -71,15 +76,29 @@ impl Engine {
         let image = self
             .store
             .resolve(&options.image, options.platform.as_ref())?;
-        let layers = self.store.ensure_unpacked(&image, &())?;
+        let mut layers = self.store.ensure_unpacked(&image, &())?;
         let root = LayeredRoot::new(layers.clone());
-        let args = arguments(options, &image);
+        let mut args = arguments(options, &image);
+        let mut wasm = options.wasm.clone();
+        if let Some(first) = args.first_mut()
+            && let Some((path, export)) =
+                runtime_choice::split_export(&root, first, &image.config.config.env)
+        {
+            *first = path;
+            wasm.invoke.get_or_insert(export);
+        }
         let program = args.first().map(String::as_str).unwrap_or_default();
         let env = &image.config.config.env;
         let choice = runtime_choice::choose(&image, options.runtime, &root, program, env)?;
         let module = match choice.runtime {
-            RuntimeKind::Native => None,
+            RuntimeKind::Native => {
+                wasm.refuse(&choice)?;
+                None
+            }
             RuntimeKind::Wasm => {
+                if let Some(links) = self.store.relative_links(&image, &layers)? {
+                    layers.insert(0, links);
+                }
                 let content = self.layout.content();
                 Some(module_path(&content, &image, &choice, &root, program)?)
             }
@@ -87,10 +106,12 @@ impl Engine {
         Ok(Subject {
             id: image.id.to_string(),
             layers,
+            port: runtime_choice::exposed_port(&image),
             config: image.config.config,
             args,
             choice,
             module,
+            wasm,
         })
     }
 
@@ -123,6 +144,8 @@ impl Engine {
             args,
             choice,
             module: Some(path.to_path_buf()),
+            wasm: options.wasm.clone(),
+            port: HttpOptions::PORT,
         })
     }
 }

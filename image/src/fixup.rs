@@ -36,7 +36,7 @@ const RESOLVE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS);
 
 /// Where the content of a fix-up entry is: a layer (counted from the uppermost) and a path in it.
-type Source = (usize, EntryPath);
+pub(crate) type Source = (usize, EntryPath);
 
 /// The fix-up directory of an image whose layers are unpacked, made when it is missing. `None` for
 /// an image that needs none, which most are.
@@ -67,12 +67,12 @@ pub(crate) fn ensure(
     if plan.0.is_empty() {
         return Ok(None);
     }
-    plan.build(store, &dirs, &target)?;
+    plan.build(store, &dirs, &target, |_| ())?;
     Ok(Some(target))
 }
 
 /// What the fix-up layer holds, by path: parents before children.
-struct Plan(BTreeMap<EntryPath, Source>);
+pub(crate) struct Plan(pub(crate) BTreeMap<EntryPath, Source>);
 
 impl Plan {
     fn new(dirs: &[PathBuf], records: &[LayerRecord]) -> Result<Self, ImageError> {
@@ -103,7 +103,7 @@ impl Plan {
     }
 
     /// Adds the directories on the way, as they are now.
-    fn with_parents(mut self, root: &LayeredRoot) -> Result<Self, ImageError> {
+    pub(crate) fn with_parents(mut self, root: &LayeredRoot) -> Result<Self, ImageError> {
         let paths: Vec<_> = self.0.keys().cloned().collect();
         for path in paths {
             let mut next = path.split().map(|(parent, _)| parent);
@@ -122,7 +122,14 @@ impl Plan {
         Ok(self)
     }
 
-    fn build(&self, store: &Store, dirs: &[PathBuf], target: &Path) -> Result<(), ImageError> {
+    /// Writes the layer; `adapt` has its say about each entry.
+    pub(crate) fn build(
+        &self,
+        store: &Store,
+        dirs: &[PathBuf],
+        target: &Path,
+        adapt: impl Fn(&mut Entry),
+    ) -> Result<(), ImageError> {
         let tmp = store.layout.tmp();
         let failed = |path: &Path| {
             let path = path.to_path_buf();
@@ -136,11 +143,12 @@ impl Plan {
         let mut tree = LayerTree::new(dir.path(), store.layers.mode())?;
         for (path, (layer, source)) in &self.0 {
             let layer = dirs.get(*layer).cloned().unwrap_or_default();
-            let (entry, mut body) =
+            let (mut entry, mut body) =
                 read_entry(&layer, source, path).map_err(|error| ImageError::Lookup {
                     path: path.to_string().into(),
                     source: error.into(),
                 })?;
+            adapt(&mut entry);
             tree.put(&entry, &mut body)?;
         }
         tree.finish()?;

@@ -142,11 +142,28 @@ pub(crate) struct Reachable {
 impl Reachable {
     /// Adds everything below `top`. What is absent or unreadable leads nowhere, but stays named.
     pub(crate) fn add(&mut self, content: &ContentStore, top: &Descriptor) {
-        self.add_at(content, top, 0);
+        self.add_except(content, top, &BTreeSet::new());
     }
 
-    fn add_at(&mut self, content: &ContentStore, descriptor: &Descriptor, depth: u32) {
-        if !self.blobs.insert(descriptor.digest) || depth > MAX_DEPTH {
+    /// As [`Self::add`], without these manifests and what only they lead to.
+    pub(crate) fn add_except(
+        &mut self,
+        content: &ContentStore,
+        top: &Descriptor,
+        except: &BTreeSet<Digest>,
+    ) {
+        self.add_at(content, top, except, 0);
+    }
+
+    fn add_at(
+        &mut self,
+        content: &ContentStore,
+        descriptor: &Descriptor,
+        except: &BTreeSet<Digest>,
+        depth: u32,
+    ) {
+        let is_excepted = except.contains(&descriptor.digest);
+        if is_excepted || !self.blobs.insert(descriptor.digest) || depth > MAX_DEPTH {
             return;
         }
         match Document::read(content, descriptor) {
@@ -154,7 +171,7 @@ impl Reachable {
             Ok(Document::Index(index)) => {
                 for entry in index.manifests() {
                     if let Ok(child) = Descriptor::try_from(entry) {
-                        self.add_at(content, &child, depth + 1);
+                        self.add_at(content, &child, except, depth + 1);
                     }
                 }
             }

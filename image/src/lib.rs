@@ -19,6 +19,7 @@ mod graph;
 mod history;
 mod layers;
 mod lease;
+mod links;
 mod lookup;
 mod mounts;
 mod names;

@@ -82,15 +82,21 @@ impl Store {
         in_use: &dyn Fn(&Digest) -> Option<String>,
     ) -> Result<Vec<Removed>, ImageError> {
         let mut names = Vec::new();
+        let mut count = 0;
         for name in self.names.list()? {
-            if self.ids_below(&name.descriptor)?.contains(&record.id) {
-                names.push(name);
+            let led_to = self.ids_below(&name.descriptor)?;
+            if led_to.contains(&record.id) {
+                count += 1;
+                // A name that leads to images for other platforms too is theirs as well.
+                if led_to.len() == 1 {
+                    names.push(name);
+                }
             }
         }
-        if names.len() > 1 && force == Force::No {
+        if count > 1 && force == Force::No {
             return Err(ImageError::InUse {
                 image: text.to_owned(),
-                reason: format!("it has {} names", names.len()),
+                reason: format!("it has {count} names"),
                 force_helps: true,
             });
         }
@@ -125,14 +131,23 @@ impl Store {
             self.records.remove(id)?;
             removed.push(Removed::Deleted(*id));
         }
-        self.sweep(&candidates)?;
+        self.sweep_without(&candidates, ids)?;
         Ok(removed)
     }
 
     /// Removes those of `candidates` that no name, no image and no lease needs. The caller holds
     /// the images lock. Gives what it removed.
     pub(crate) fn sweep(&self, candidates: &Reachable) -> Result<Reachable, ImageError> {
-        let live = self.live()?;
+        self.sweep_without(candidates, &[])
+    }
+
+    /// As [`Self::sweep`]; of an index that leads to images in `gone` only the others count.
+    fn sweep_without(
+        &self,
+        candidates: &Reachable,
+        gone: &[Digest],
+    ) -> Result<Reachable, ImageError> {
+        let live = self.live_without(gone)?;
         let leased = self.leased()?;
         let mut removed = Reachable::default();
         for layer in candidates.layers.difference(&live.layers) {
@@ -152,9 +167,20 @@ impl Store {
 
     /// What names and images lead to.
     pub(crate) fn live(&self) -> Result<Reachable, ImageError> {
+        self.live_without(&[])
+    }
+
+    fn live_without(&self, gone: &[Digest]) -> Result<Reachable, ImageError> {
+        let names = self.names.list()?;
+        let mut except = BTreeSet::new();
+        for name in names.iter().filter(|_| !gone.is_empty()) {
+            let below = candidates(&self.content, &name.descriptor)?;
+            let below = below.iter().filter(|image| gone.contains(&image.id));
+            except.extend(below.map(|image| image.descriptor.digest));
+        }
         let mut live = Reachable::default();
-        for name in self.names.list()? {
-            live.add(&self.content, &name.descriptor);
+        for name in &names {
+            live.add_except(&self.content, &name.descriptor, &except);
         }
         for record in self.records.list()? {
             live.add(&self.content, &record.manifest);

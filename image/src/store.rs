@@ -21,6 +21,7 @@ use crate::error::ImageError;
 use crate::fixup;
 use crate::graph::{Candidate, candidates, choose};
 use crate::layers::LayerStore;
+use crate::links;
 use crate::names::{NameRecord, NameTable};
 use crate::platform::Platform;
 use crate::progress::Progress;
@@ -179,6 +180,19 @@ impl Store {
             dirs.insert(0, fixup);
         }
         Ok(dirs)
+    }
+
+    /// A layer to put above `dirs`, the image's unpacked layers, in which its absolute symbolic links
+    /// are relative: for guests that may not follow absolute ones. `None` when it has none.
+    ///
+    /// # Errors
+    /// When a layer cannot be read or the new one not be written.
+    pub fn relative_links(
+        &self,
+        image: &Image,
+        dirs: &[PathBuf],
+    ) -> Result<Option<PathBuf>, ImageError> {
+        links::ensure(self, &image.id, dirs)
     }
 
     /// The directory that stands for "no files": the root of what has none.

@@ -35,7 +35,7 @@ impl Prepared {
         }
         let root = match &plan.rootfs {
             RootfsPlan::Directory { path, .. } if foreign => {
-                let tree = sys::mount::clone_tree(path, Depth::Tree);
+                let tree = sys::mount::clone_tree(path, Depth::Tree).and_then(slave);
                 Some(tree.map_err(|errno| failed("open the root file system", path, errno))?)
             }
             _ => None,
@@ -77,6 +77,7 @@ fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError>
     }
     let depth = |deep: bool| if deep { Depth::Tree } else { Depth::One };
     let tree = sys::mount::clone_tree(path, depth(*recursive))
+        .and_then(slave)
         .map_err(|errno| failed("mount", path, errno))?;
     if let Some(id_map) = &mount.id_map {
         let namespace = user_namespace(&id_map.map)
@@ -85,6 +86,13 @@ fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError>
             .map_err(|errno| failed("map the ids of the mount of", path, errno))?;
     }
     Ok(Some(tree))
+}
+
+/// A copy of a shared mount is its peer, and would show the host what happens below it.
+fn slave(tree: OwnedFd) -> Result<OwnedFd, Errno> {
+    const MS_SLAVE: u64 = 1 << 19;
+    sys::mount::set_attributes(tree.as_fd(), 0, 0, MS_SLAVE, Depth::Tree)?;
+    Ok(tree)
 }
 
 /// A user namespace with these maps and nobody in it.

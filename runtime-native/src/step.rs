@@ -63,6 +63,8 @@ pub enum Step {
     CwdOutside,
     /// Opening the wasm host.
     WasmHost,
+    /// Making the wasm guest's own view of the mount tree.
+    GuestRoot,
     /// Opening the compiled module.
     WasmArtifact,
     /// Resource limit `index`.
@@ -102,7 +104,7 @@ pub enum Step {
 }
 
 /// All steps, to decode one from its number.
-const STEPS: [Step; 44] = [
+const STEPS: [Step; 45] = [
     Step::Sync,
     Step::JoinNamespace,
     Step::UserNamespace,
@@ -129,6 +131,7 @@ const STEPS: [Step; 44] = [
     Step::Chdir,
     Step::CwdOutside,
     Step::WasmHost,
+    Step::GuestRoot,
     Step::WasmArtifact,
     Step::Rlimit,
     Step::OomScoreAdj,
@@ -306,6 +309,7 @@ impl Step {
             Self::CgroupNamespace => "create the cgroup namespace",
             Self::PivotRoot => "change the root file system",
             Self::ReadonlyRoot => "make the root file system read-only",
+            Self::GuestRoot => "give the wasm guest its root file system",
             Self::Rlimit => "set a resource limit",
             Self::OomScoreAdj => "set the OOM score",
             Self::Capabilities => "drop capabilities",
@@ -332,7 +336,7 @@ pub fn exec_failure(name: Option<&CStr>, errno: Errno) -> StartFailure {
     let (code, why) = match errno {
         Errno::NOENT => (
             code::NOT_FOUND,
-            "no such file in the container, or its interpreter is missing",
+            "no such file or directory in the container, or its interpreter is missing",
         ),
         Errno::NOTDIR => (code::NOT_FOUND, "a part of its path is not a directory"),
         Errno::ACCESS => (
@@ -430,7 +434,7 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {
             format!(
-                "mount {} on `{target}` (a symbolic link in the image)",
+                "mount {} on `{target}`, which must be mounted on ordinary directory and is a symbolic link in the image",
                 kind.to_string_lossy()
             )
         }

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use state::Layout;
-use sys::durable::{Durability, replace_file};
+use sys::durable::{Durability, discard, remove_tree, replace_file};
 
-use crate::engine::PROFILE_REVISION;
+use crate::engine::{PROFILE_REVISION, Profile};
 use crate::info::WasmInfo;
 
 /// The version of [`ArtifactRecord`].
@@ -59,6 +59,24 @@ pub struct ArtifactRecord {
     pub profile: String,
     /// What the module is.
     pub info: WasmInfo,
+}
+
+#[cfg(test)]
+impl ArtifactRecord {
+    /// A record of a module of which nothing else is known.
+    pub(crate) fn for_tests(digest: &ModuleDigest, info: WasmInfo) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            module_digest: digest.hex().to_owned(),
+            module_bytes: 1,
+            artifact_bytes: 4,
+            artifact_sha256: String::new(),
+            compile_ms: 0,
+            wasmtime: String::new(),
+            profile: String::new(),
+            info,
+        }
+    }
 }
 
 /// The compiled modules of one engine.
@@ -169,8 +187,8 @@ impl ModuleDigest {
 /// Reads the key of this machine's engine, as the compile worker of this version of ketch found it
 /// since the machine was started. It lies in the run directory: another boot may have another CPU.
 #[must_use]
-pub fn remembered_engine_key(layout: &Layout) -> Option<String> {
-    let key = std::fs::read_to_string(engine_key_file(layout)).ok()?;
+pub fn remembered_engine_key(layout: &Layout, profile: Profile) -> Option<String> {
+    let key = std::fs::read_to_string(engine_key_file(layout, profile)).ok()?;
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
     let sound = !key.is_empty() && !key.starts_with('.') && key.bytes().all(is_name);
     sound.then_some(key)
@@ -180,17 +198,46 @@ pub fn remembered_engine_key(layout: &Layout) -> Option<String> {
 ///
 /// # Errors
 /// When the run directory cannot be written to.
-pub fn remember_engine_key(layout: &Layout, key: &str) -> Result<(), CacheError> {
-    let path = engine_key_file(layout);
+pub fn remember_engine_key(layout: &Layout, profile: Profile, key: &str) -> Result<(), CacheError> {
+    let path = engine_key_file(layout, profile);
     replace_file(&path, key.as_bytes(), Durability::Atomic)
         .map_err(|source| CacheError::Write { path, source })
 }
 
-fn engine_key_file(layout: &Layout) -> PathBuf {
+/// Removes what engines of this profile with other settings have compiled: after an update, or on
+/// another CPU. A container that runs keeps the file that it has mapped.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn prune(layout: &Layout, profile: Profile, key: &str) -> Result<(), CacheError> {
+    let failed = |path: &Path| {
+        let path = path.to_path_buf();
+        |source| CacheError::Write { path, source }
+    };
+    let dir = layout.compiled();
+    for entry in std::fs::read_dir(&dir).map_err(failed(&dir))? {
+        let entry = entry.map_err(failed(&dir))?;
+        let name = entry.file_name();
+        let other = name.to_str().is_some_and(|name| {
+            let profile_part = name.rsplit_once('-').map_or(name, |(part, _)| part);
+            name != key && profile_part.ends_with(&format!("-{profile}"))
+        });
+        if other {
+            let path = entry.path();
+            let discarded = discard(&path, &layout.trash()).map_err(failed(&path))?;
+            if let Some(trashed) = discarded {
+                remove_tree(&trashed).map_err(failed(&trashed))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn engine_key_file(layout: &Layout, profile: Profile) -> PathBuf {
     let version = env!("CARGO_PKG_VERSION");
-    layout
-        .run()
-        .join(format!("wasm-engine-key-{version}-{PROFILE_REVISION}"))
+    layout.run().join(format!(
+        "wasm-engine-key-{version}-{PROFILE_REVISION}-{profile}"
+    ))
 }
 
 #[cfg(test)]
@@ -205,22 +252,13 @@ mod tests {
     }
 
     fn record(digest: &ModuleDigest) -> ArtifactRecord {
-        ArtifactRecord {
-            version: RECORD_VERSION,
-            module_digest: digest.hex().to_owned(),
-            module_bytes: 1,
-            artifact_bytes: 4,
-            artifact_sha256: String::new(),
-            compile_ms: 0,
-            wasmtime: String::new(),
-            profile: String::new(),
-            info: WasmInfo {
-                kind: BinaryKind::CoreModule,
-                world: World::CommandP1,
-                imports: Vec::new(),
-                exports: Vec::new(),
-            },
-        }
+        let info = WasmInfo {
+            kind: BinaryKind::CoreModule,
+            world: World::CommandP1,
+            imports: Vec::new(),
+            exports: Vec::new(),
+        };
+        ArtifactRecord::for_tests(digest, info)
     }
 
     #[test]
@@ -238,17 +276,39 @@ mod tests {
     }
 
     #[test]
+    fn prune_removes_other_engines_of_the_same_profile_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = layout(dir.path());
+        let digest = ModuleDigest::of(b"module");
+        let keys = [
+            "48.0.8-command-00000000000000aa",
+            "47.0.1-command-00000000000000bb",
+            "48.0.8-command-fuel-00000000000000cc",
+            "48.0.8-http-00000000000000dd",
+        ];
+        for key in keys {
+            let cache = ModuleCache::new(&layout, key);
+            cache.store(&digest, b"code", &record(&digest)).unwrap();
+        }
+        prune(&layout, Profile::COMMAND, keys[0]).unwrap();
+        let left = |key: &&str| layout.compiled().join(key).exists();
+        let left: Vec<&str> = keys.into_iter().filter(left).collect();
+        assert_eq!(left, [keys[0], keys[2], keys[3]]);
+        assert_eq!(std::fs::read_dir(layout.trash()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn engine_key_that_is_no_file_name_is_forgotten() {
         let dir = tempfile::tempdir().unwrap();
         let layout = layout(dir.path());
-        assert_eq!(remembered_engine_key(&layout), None);
-        remember_engine_key(&layout, "48.0.8-command-00ff").unwrap();
+        assert_eq!(remembered_engine_key(&layout, Profile::COMMAND), None);
+        remember_engine_key(&layout, Profile::COMMAND, "48.0.8-command-00ff").unwrap();
         assert_eq!(
-            remembered_engine_key(&layout).unwrap(),
+            remembered_engine_key(&layout, Profile::COMMAND).unwrap(),
             "48.0.8-command-00ff"
         );
-        remember_engine_key(&layout, "../../etc").unwrap();
-        assert_eq!(remembered_engine_key(&layout), None);
+        remember_engine_key(&layout, Profile::COMMAND, "../../etc").unwrap();
+        assert_eq!(remembered_engine_key(&layout, Profile::COMMAND), None);
     }
 
     #[test]

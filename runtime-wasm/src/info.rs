@@ -5,6 +5,9 @@ use std::fmt;
 use runtime::detect::BinaryKind;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Serving;
+use crate::spec::Interfaces;
+
 /// What a module or component is, read from its bytes once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WasmInfo {
@@ -67,34 +70,75 @@ pub enum EntryError {
     /// Only types.
     #[error("the file is a WIT package: it has no code")]
     WitPackage,
-    /// An HTTP world.
-    #[error("the component implements {world}, which is not served yet")]
-    Http {
-        /// Which one.
-        world: String,
-    },
 }
 
+/// Host interfaces that a module imports and that nobody granted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the module imports what was not granted: {0}")]
+pub struct UngrantedImports(String);
+
 impl WasmInfo {
-    /// Checks that the module can be started: at its entry point, or at the export `invoke`.
+    /// Checks that the module can be started, at its entry point or at the export `invoke`, and
+    /// tells as what. An export of a component's instance is written `interface#function`.
     ///
     /// # Errors
     /// When there is nothing to call.
-    pub fn check_entry(&self, invoke: Option<&str>) -> Result<(), EntryError> {
+    pub fn check_entry(&self, invoke: Option<&str>) -> Result<Serving, EntryError> {
         if self.world == World::WitPackage {
             return Err(EntryError::WitPackage);
         }
         if let Some(name) = invoke {
-            let found = self.exports.iter().any(|export| export == name);
+            let exported = name.rsplit_once('#').map_or(name, |(instance, _)| instance);
+            let found = self.exports.iter().any(|export| export == exported);
             return found
-                .then_some(())
+                .then_some(Serving::Command)
                 .ok_or_else(|| EntryError::NoExport(name.to_owned()));
         }
-        let world = self.world.to_string();
         match self.world {
-            World::CommandP1 | World::Command(_) => Ok(()),
-            World::HttpProxy(_) | World::HttpService(_) => Err(EntryError::Http { world }),
-            _ => Err(EntryError::NoEntry { world }),
+            World::CommandP1 | World::Command(_) => Ok(Serving::Command),
+            World::HttpProxy(_) | World::HttpService(_) => Ok(Serving::Http),
+            _ => Err(EntryError::NoEntry {
+                world: self.world.to_string(),
+            }),
         }
+    }
+
+    /// Checks that every optional host interface that the module imports was asked for.
+    ///
+    /// # Errors
+    /// With all of those that were not, and how to ask for each.
+    pub fn check_interfaces(&self, granted: &Interfaces) -> Result<(), UngrantedImports> {
+        let options = [
+            ("wasi:config/", granted.config.is_some(), "--wasm-config"),
+            (
+                "wasi:keyvalue/",
+                granted.keyvalue.is_some(),
+                "--wasm-keyvalue",
+            ),
+            ("wasi:logging/", granted.logging, "--wasm-logging"),
+        ];
+        let mut ungranted = Vec::new();
+        for import in &self.imports {
+            let option = options
+                .iter()
+                .find(|(package, granted, _)| !granted && import.starts_with(package));
+            if let Some((_, _, option)) = option {
+                ungranted.push(format!("{import} (see {option})"));
+            }
+        }
+        match ungranted.is_empty() {
+            true => Ok(()),
+            false => Err(UngrantedImports(ungranted.join(", "))),
+        }
+    }
+
+    /// Functions of preview 1 sockets that the module imports. They are there and always fail:
+    /// preview 1 has no way to make a socket.
+    #[must_use]
+    pub fn preview1_sockets(&self) -> Vec<&str> {
+        let names = self.imports.iter().map(String::as_str);
+        names
+            .filter(|name| name.starts_with("wasi_snapshot_preview1.sock_"))
+            .collect()
     }
 }

@@ -85,6 +85,48 @@ pub fn validate(engine: &Engine, bytes: &[u8]) -> Result<(), InspectError> {
     Err(InspectError::Invalid(error))
 }
 
+/// Proposals beyond WebAssembly 1.0 that the module uses: those without which it is invalid. Empty
+/// for a module that is invalid anyway.
+#[must_use]
+pub fn proposals(engine: &Engine, bytes: &[u8]) -> Vec<&'static str> {
+    const PROPOSALS: [(&str, WasmFeatures); 17] = [
+        ("mutable-global", WasmFeatures::MUTABLE_GLOBAL),
+        (
+            "saturating-float-to-int",
+            WasmFeatures::SATURATING_FLOAT_TO_INT,
+        ),
+        ("sign-extension", WasmFeatures::SIGN_EXTENSION),
+        ("multi-value", WasmFeatures::MULTI_VALUE),
+        ("bulk-memory", WasmFeatures::BULK_MEMORY),
+        ("reference-types", WasmFeatures::REFERENCE_TYPES),
+        ("simd", WasmFeatures::SIMD),
+        ("relaxed-simd", WasmFeatures::RELAXED_SIMD),
+        ("tail-call", WasmFeatures::TAIL_CALL),
+        ("extended-const", WasmFeatures::EXTENDED_CONST),
+        ("multi-memory", WasmFeatures::MULTI_MEMORY),
+        ("memory64", WasmFeatures::MEMORY64),
+        ("function-references", WasmFeatures::FUNCTION_REFERENCES),
+        ("gc", WasmFeatures::GC),
+        ("exceptions", WasmFeatures::EXCEPTIONS),
+        ("component-model", WasmFeatures::COMPONENT_MODEL),
+        ("component-model-async", WasmFeatures::CM_ASYNC),
+    ];
+    let features = engine.get_wasm_features();
+    let valid = |features| {
+        Validator::new_with_features(features)
+            .validate_all(bytes)
+            .is_ok()
+    };
+    if !valid(features) {
+        return Vec::new();
+    }
+    PROPOSALS
+        .into_iter()
+        .filter(|(_, feature)| !valid(features.difference(*feature)))
+        .map(|(name, _)| name)
+        .collect()
+}
+
 /// What the outermost level holds.
 #[derive(Default)]
 struct Found {
@@ -177,12 +219,13 @@ impl Found {
                 .find_map(|name| name.strip_prefix(prefix));
             found.map(str::to_owned)
         };
-        if let Some(version) = version("wasi:cli/run@") {
-            World::Command(version)
-        } else if let Some(version) = version("wasi:http/incoming-handler@") {
+        // HTTP first: a program that serves may export a `run` as well, which its toolchain adds.
+        if let Some(version) = version("wasi:http/incoming-handler@") {
             World::HttpProxy(version)
         } else if let Some(version) = version("wasi:http/handler@") {
             World::HttpService(version)
+        } else if let Some(version) = version("wasi:cli/run@") {
+            World::Command(version)
         } else if self.has_code {
             World::Library
         } else {
@@ -245,6 +288,12 @@ mod tests {
             exporting("wasi:http/incoming-handler@0.2.0"),
             World::HttpProxy("0.2.0".into())
         );
+        let both = world(
+            r#"(component (core module) (instance $i)
+               (export "wasi:cli/run@0.3.0" (instance $i))
+               (export "wasi:http/handler@0.3.0" (instance $i)))"#,
+        );
+        assert_eq!(both, World::HttpService("0.3.0".into()));
         assert_eq!(
             exporting("wasi:http/handler@0.3.0"),
             World::HttpService("0.3.0".into())
@@ -292,7 +341,7 @@ mod tests {
     }
 
     fn check(bytes: &[u8]) -> Result<(), InspectError> {
-        let engine = crate::engine::engine(crate::engine::Profile::Command).unwrap();
+        let engine = crate::engine::engine(crate::engine::Profile::COMMAND).unwrap();
         validate(&engine, bytes)
     }
 
@@ -305,6 +354,23 @@ mod tests {
         ));
         let standard = wat("(module (func (export \"_start\") (block (try_table (catch_all 0)))))");
         check(&standard).unwrap();
+    }
+
+    #[test]
+    fn proposals_of_a_module_are_those_it_cannot_do_without() {
+        let engine = crate::engine::engine(crate::engine::Profile::COMMAND).unwrap();
+        let used = |text: &str| proposals(&engine, &wat(text));
+        assert_eq!(used("(module)"), Vec::<&str>::new());
+        let simd = "(module (func (drop (i8x16.popcnt (v128.const i64x2 1 2)))))";
+        assert_eq!(used(simd), ["simd"]);
+        assert_eq!(
+            used("(module (func $f) (func (return_call $f)))"),
+            ["tail-call"]
+        );
+        assert_eq!(
+            used("(module (memory i64 1) (memory 1))"),
+            ["multi-memory", "memory64"]
+        );
     }
 
     #[test]

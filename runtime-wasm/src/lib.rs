@@ -19,14 +19,18 @@ mod info;
 #[cfg(feature = "compiler")]
 pub mod inspect;
 #[cfg(any(feature = "compiler", feature = "host", test))]
+mod interfaces;
+#[cfg(any(feature = "compiler", feature = "host", test))]
 mod limits;
 #[cfg(any(feature = "compiler", feature = "host", test))]
 mod link;
+#[cfg(any(feature = "compiler", feature = "host", test))]
+mod outgoing;
 mod spec;
 pub mod worker;
 
-pub use info::{EntryError, WasmInfo, World};
+pub use info::{EntryError, UngrantedImports, WasmInfo, World};
 pub use spec::{
-    ARTIFACT_FD, NetworkGrant, REPORT_FD, ResourceLimits, RootAccess, SPEC_FD, SpecError, VERSION,
-    WasmSpec,
+    ARTIFACT_FD, Entry, GuestRoot, HttpOptions, Interfaces, KeyValue, Metering, NetworkGrant,
+    REPORT_FD, ROOT_FD, ResourceLimits, RootAccess, SPEC_FD, SpecError, VERSION, WasmSpec,
 };

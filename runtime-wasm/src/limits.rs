@@ -1,5 +1,8 @@
 //! What a guest may make the host allocate (security: a guest that grows without end ends alone).
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use wasmtime::ResourceLimiter;
 
 use crate::spec::ResourceLimits;
@@ -12,21 +15,33 @@ pub(crate) struct OutOfMemory {
     limit: u64,
 }
 
-/// Counts all linear memories of a store together. A growth over the limit is an error and no
+/// Counts all linear memories of a container together: those of its store, or of all stores of a
+/// server. A growth over the limit is an error and no
 /// failed `memory.grow`: most guests answer that one with an abort, which would look like a bug of
 /// theirs.
 #[derive(Debug)]
 pub(crate) struct Limits {
     limits: ResourceLimits,
+    /// This store's part.
     memory_used: u64,
+    /// All stores' together.
+    container_used: Arc<AtomicU64>,
 }
 
 impl Limits {
-    pub(crate) fn new(limits: ResourceLimits) -> Self {
+    pub(crate) fn new(limits: ResourceLimits, container_used: Arc<AtomicU64>) -> Self {
         Self {
             limits,
             memory_used: 0,
+            container_used,
         }
+    }
+}
+
+impl Drop for Limits {
+    fn drop(&mut self) {
+        self.container_used
+            .fetch_sub(self.memory_used, Ordering::Relaxed);
     }
 }
 
@@ -41,11 +56,15 @@ impl ResourceLimiter for Limits {
             return Ok(false);
         }
         let added = u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX);
-        let wanted = self.memory_used.saturating_add(added);
+        let before = self.container_used.fetch_add(added, Ordering::Relaxed);
+        let wanted = before.saturating_add(added);
         match self.limits.memory_bytes {
-            Some(limit) if wanted > limit => Err(OutOfMemory { wanted, limit }.into()),
+            Some(limit) if wanted > limit => {
+                self.container_used.fetch_sub(added, Ordering::Relaxed);
+                Err(OutOfMemory { wanted, limit }.into())
+            }
             _ => {
-                self.memory_used = wanted;
+                self.memory_used += added;
                 Ok(true)
             }
         }
@@ -83,11 +102,29 @@ fn count(limit: u32) -> usize {
 mod tests {
     use super::*;
 
-    fn limited(bytes: u64) -> Limits {
-        Limits::new(ResourceLimits {
+    fn sharing(bytes: u64, used: &Arc<AtomicU64>) -> Limits {
+        let limits = ResourceLimits {
             memory_bytes: Some(bytes),
             ..ResourceLimits::default()
-        })
+        };
+        Limits::new(limits, Arc::clone(used))
+    }
+
+    fn limited(bytes: u64) -> Limits {
+        sharing(bytes, &Arc::default())
+    }
+
+    #[test]
+    fn stores_of_a_server_share_the_limit_and_give_back() {
+        let used = Arc::default();
+        let (mut one, mut other) = (sharing(3 << 16, &used), sharing(3 << 16, &used));
+        assert!(one.memory_growing(0, 2 << 16, None).unwrap());
+        assert!(other.memory_growing(0, 2 << 16, None).is_err());
+        assert!(other.memory_growing(0, 1 << 16, None).unwrap());
+        drop(one);
+        assert!(other.memory_growing(1 << 16, 3 << 16, None).unwrap());
+        drop(other);
+        assert_eq!(used.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -4,8 +4,11 @@
 use wasmtime::{Engine, component, error::Context as _};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{I32Exit, WasiCtxView, WasiView, p1, p2, p3};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::interfaces::{self, Interfaces};
 use crate::limits::Limits;
+use crate::outgoing::Outgoing;
 
 /// The import namespace of WASI preview 1.
 pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
@@ -14,6 +17,12 @@ pub(crate) const PREVIEW1: &str = "wasi_snapshot_preview1";
 pub(crate) struct Guest {
     /// The WASI context, which serves modules and components.
     pub(crate) wasi: WasiP1Ctx,
+    /// The limits of `wasi:http`.
+    pub(crate) http: WasiHttpCtx,
+    /// What becomes of requests that the guest sends.
+    pub(crate) outgoing: Outgoing,
+    /// What `wasi:config` and `wasi:keyvalue` show.
+    pub(crate) interfaces: Interfaces,
     /// What the guest may allocate.
     #[cfg_attr(
         not(any(feature = "host", test)),
@@ -25,6 +34,16 @@ pub(crate) struct Guest {
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.wasi.ctx()
+    }
+}
+
+impl WasiHttpView for Guest {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.outgoing,
+            table: self.wasi.ctx().table,
+            ctx: &mut self.http,
+        }
     }
 }
 
@@ -50,20 +69,50 @@ pub(crate) fn component_linker(
     engine: &Engine,
     component: &component::Component,
 ) -> wasmtime::Result<component::Linker<Guest>> {
-    let imports_version = |version: &str| {
-        component
-            .component_type()
-            .imports(engine)
-            .any(|(name, _)| name.contains(version))
-    };
     let mut linker = component::Linker::new(engine);
-    if imports_version("@0.2.") {
+    let mut imports = Imports::default();
+    for (name, _) in component.component_type().imports(engine) {
+        imports.note(name);
+        interfaces::define(&mut linker, name)?;
+    }
+    if imports.p2 {
         p2::add_to_linker_async(&mut linker)?;
     }
-    if imports_version("@0.3.") {
+    if imports.p3 {
         p3::add_to_linker(&mut linker)?;
     }
+    if imports.http_p2 {
+        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    }
+    if imports.http_p3 {
+        wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    }
     Ok(linker)
+}
+
+/// What a component needs.
+#[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one package at one version"
+)]
+struct Imports {
+    p2: bool,
+    p3: bool,
+    http_p2: bool,
+    http_p3: bool,
+}
+
+impl Imports {
+    fn note(&mut self, name: &str) {
+        let (p2, p3) = (name.contains("@0.2."), name.contains("@0.3."));
+        self.p2 |= p2;
+        self.p3 |= p3;
+        if name.starts_with("wasi:http/") {
+            self.http_p2 |= p2;
+            self.http_p3 |= p3;
+        }
+    }
 }
 
 /// Names what [`module_linker`] defines, as `module.name`.
@@ -72,9 +121,18 @@ pub(crate) fn module_imports(
     engine: &Engine,
     linker: &wasmtime::Linker<Guest>,
 ) -> std::collections::BTreeSet<String> {
-    let limits = Limits::new(crate::spec::ResourceLimits::default());
-    let wasi = wasmtime_wasi::WasiCtxBuilder::new().build_p1();
-    let mut store = wasmtime::Store::new(engine, Guest { wasi, limits });
+    let limits = Limits::new(
+        crate::spec::ResourceLimits::default(),
+        std::sync::Arc::default(),
+    );
+    let guest = Guest {
+        wasi: wasmtime_wasi::WasiCtxBuilder::new().build_p1(),
+        http: WasiHttpCtx::new(),
+        outgoing: Outgoing::new(crate::spec::NetworkGrant::None),
+        interfaces: Interfaces::default(),
+        limits,
+    };
+    let mut store = wasmtime::Store::new(engine, guest);
     linker
         .iter(&mut store)
         .map(|(module, name, _)| format!("{module}.{name}"))
@@ -83,7 +141,7 @@ pub(crate) fn module_imports(
 
 /// The interfaces of `wasi:cli/imports` that [`component_linker`] defines.
 #[cfg(feature = "compiler")]
-const INTERFACES: [(&str, &[&str]); 6] = [
+const INTERFACES: [(&str, &[&str]); 7] = [
     (
         "wasi:cli",
         &[
@@ -105,6 +163,7 @@ const INTERFACES: [(&str, &[&str]); 6] = [
         &["monotonic-clock", "wall-clock", "system-clock", "types"],
     ),
     ("wasi:filesystem", &["preopens", "types"]),
+    ("wasi:http", &["types", "outgoing-handler", "client"]),
     ("wasi:io", &["error", "poll", "streams"]),
     ("wasi:random", &["random", "insecure", "insecure-seed"]),
     (
@@ -126,6 +185,9 @@ const INTERFACES: [(&str, &[&str]); 6] = [
 /// The linker has the last word on its functions.
 #[cfg(feature = "compiler")]
 pub(crate) fn provides_interface(import: &str) -> bool {
+    if interfaces::provides(import) {
+        return true;
+    }
     let Some((path, version)) = import.split_once('@') else {
         return false;
     };

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of this format. Front end and wasm host are built together; a mismatch means that
 /// an old wasm host is still in the run directory.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The wasm host's descriptor with the encoded [`WasmSpec`].
 pub const SPEC_FD: i32 = 3;
@@ -16,6 +16,10 @@ pub const ARTIFACT_FD: i32 = 4;
 /// The wasm host's descriptor for the one [`runtime::GuestReport`] of an end that an exit code does
 /// not tell. A host that was started without it reports nothing.
 pub const REPORT_FD: i32 = 5;
+
+/// The wasm host's descriptor with the directory that the guest sees as `/`
+/// ([`GuestRoot::Descriptor`]).
+pub const ROOT_FD: i32 = 6;
 
 /// Why a spec could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +52,22 @@ pub struct WasmSpec {
     pub env: Vec<(String, String)>,
     /// The initial working directory. Preview 1 has no such notion: there it is `$PWD` only.
     pub cwd: String,
-    /// The export to call instead of the command's entry point.
-    pub invoke: Option<String>,
+    /// What is run.
+    pub entry: Entry,
+    /// How the compiled file was made, besides [`Entry`].
+    pub metering: Metering,
+    /// The guest, or one request of an HTTP world, is ended after so many milliseconds.
+    pub timeout_ms: Option<u64>,
     /// What of the container's network the guest may use.
     pub network: NetworkGrant,
     /// Bounds on what the guest makes the host allocate.
     pub limits: ResourceLimits,
-    /// What the guest may do below `/`, its only preopened directory.
+    /// Where `/` is, the guest's only preopened directory.
+    pub guest_root: GuestRoot,
+    /// What the guest may do below it.
     pub root: RootAccess,
+    /// Host interfaces that were asked for.
+    pub interfaces: Interfaces,
 }
 
 impl WasmSpec {
@@ -69,10 +81,14 @@ impl WasmSpec {
             args,
             env: Vec::new(),
             cwd: "/".to_owned(),
-            invoke: None,
+            entry: Entry::Command,
+            metering: Metering::default(),
+            timeout_ms: None,
             network: NetworkGrant::None,
             limits: ResourceLimits::default(),
+            guest_root: GuestRoot::Path("/".to_owned()),
             root: RootAccess::ReadWrite,
+            interfaces: Interfaces::default(),
         }
     }
 
@@ -95,6 +111,91 @@ impl WasmSpec {
         }
         postcard::from_bytes(bytes).map_err(SpecError::Decode)
     }
+}
+
+/// What is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// The command's entry point.
+    Command,
+    /// This export.
+    Export(String),
+    /// The component answers HTTP requests.
+    Http(HttpOptions),
+}
+
+/// How an HTTP world is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpOptions {
+    /// The address to listen at: the container's own network.
+    pub address: std::net::SocketAddr,
+    /// Requests that one instance answers, one after the other (WASI 0.3: also at once) before it is
+    /// thrown away; 1 gives each request a fresh instance.
+    pub requests_per_instance: u32,
+    /// Requests that are answered at once; more wait.
+    pub concurrent_requests: u32,
+    /// Connections that are open at once; more wait in the kernel's queue.
+    pub connections: u32,
+    /// How long requests may go on after the signal to stop, in milliseconds.
+    pub drain_ms: u64,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            address: std::net::SocketAddr::from(([0, 0, 0, 0], HttpOptions::PORT)),
+            requests_per_instance: 1,
+            concurrent_requests: 128,
+            connections: 1024,
+            drain_ms: 8_000,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// The port when nothing says otherwise.
+    pub const PORT: u16 = 8080;
+    /// How long one request may take when nothing says otherwise, in milliseconds.
+    pub const TIMEOUT_MS: u64 = 30_000;
+}
+
+/// What is compiled into the guest's code besides the guest. Both cost speed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metering {
+    /// How many units of work the guest may do, about one an instruction; unmeasured when absent.
+    pub fuel: Option<u64>,
+    /// The same input gives the same output: NaNs are canonical, clocks count how often they are
+    /// read, random numbers come from one seed.
+    pub deterministic: bool,
+}
+
+/// Where the directory is that the guest sees as `/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GuestRoot {
+    /// Inherited at [`ROOT_FD`]: the container's mount tree without the kernel's file systems.
+    Descriptor,
+    /// This path.
+    Path(String),
+    /// Nowhere: the guest has no directory.
+    None,
+}
+
+/// Host interfaces besides WASI's own. Each is there only when it was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interfaces {
+    /// `wasi:config/store` with these values.
+    pub config: Option<Vec<(String, String)>>,
+    /// `wasi:keyvalue`.
+    pub keyvalue: Option<KeyValue>,
+    /// `wasi:logging/logging`, to standard error.
+    pub logging: bool,
+}
+
+/// Where `wasi:keyvalue` keeps what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyValue {
+    /// In memory, until the container ends.
+    Memory,
 }
 
 /// What of the container's network the guest may use. The network itself is the container's
@@ -139,6 +240,8 @@ pub struct ResourceLimits {
     pub resources: u64,
     /// Random bytes that one call may ask for.
     pub random_bytes: u64,
+    /// Bytes of the header fields of one message.
+    pub http_fields_bytes: u64,
 }
 
 impl Default for ResourceLimits {
@@ -152,6 +255,7 @@ impl Default for ResourceLimits {
             hostcall_bytes: 128 << 20,
             resources: 100_000,
             random_bytes: 64 << 20,
+            http_fields_bytes: 128 << 10,
         }
     }
 }
@@ -164,7 +268,7 @@ mod tests {
     fn spec_encoded_and_decoded_is_the_same() {
         let mut spec = WasmSpec::new(BinaryKind::Component, vec!["/app.wasm".to_owned()]);
         spec.env.push(("NAME".to_owned(), "ketch".to_owned()));
-        spec.invoke = Some("greet".to_owned());
+        spec.entry = Entry::Export("greet".to_owned());
         let bytes = spec.encode().unwrap();
         assert_eq!(WasmSpec::decode(&bytes).unwrap(), spec);
     }

@@ -19,7 +19,7 @@ const INIT: &str = r#"exec "$0" 3<"$1" 4<"$2""#;
 /// A host that is about to run; the directory goes when the test has ended.
 fn host(text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> (Command, TempDir) {
     let bytes = wat::parse_str(text).unwrap();
-    let engine = engine(Profile::Command).unwrap();
+    let engine = engine(Profile::COMMAND).unwrap();
     let compiled = compile(&engine, &bytes, None).unwrap();
     let mut spec = WasmSpec::new(BinaryKind::CoreModule, vec!["/app.wasm".to_owned()]);
     spec.root = RootAccess::ReadOnly;

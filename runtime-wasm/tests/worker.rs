@@ -11,7 +11,8 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use runtime_wasm::cache::{ModuleCache, ModuleDigest, remembered_engine_key};
-use runtime_wasm::worker::{self, WorkerError, ensure_compiled};
+use runtime_wasm::engine::Profile;
+use runtime_wasm::worker::{self, CompileRequest, Variant, WorkerError, ensure_compiled};
 use runtime_wasm::{WasmInfo, World};
 use state::Layout;
 
@@ -65,7 +66,14 @@ impl Store {
 
     fn ensure(&self, module: &Path, digest: &ModuleDigest) -> Result<PathBuf, WorkerError> {
         let this = std::env::current_exe().unwrap();
-        ensure_compiled(&self.layout, &this, module, digest.hex(), None)
+        let request = CompileRequest {
+            ketch: &this,
+            module,
+            digest: digest.hex(),
+            variant: Variant::default(),
+            invoke: None,
+        };
+        Ok(ensure_compiled(&self.layout, request)?.path)
     }
 
     fn compiled_files(&self) -> Vec<PathBuf> {
@@ -87,7 +95,7 @@ fn module_is_compiled_once(store: &Store) {
     assert_eq!(store.ensure(&module, &digest).unwrap(), path);
     assert_eq!(path.metadata().unwrap().modified().unwrap(), made);
 
-    let key = remembered_engine_key(&store.layout).unwrap();
+    let key = remembered_engine_key(&store.layout, Profile::COMMAND).unwrap();
     let record = ModuleCache::new(&store.layout, &key)
         .record(&digest)
         .unwrap();

@@ -407,6 +407,8 @@ pub struct ProcessPlan {
     pub io_priority: Option<u16>,
     /// Execution domain (personality(2)).
     pub personality: Option<u64>,
+    /// Where its memory comes from.
+    pub memory_policy: Option<MemoryPolicy>,
     /// The CPUs it may run on.
     pub affinity: CpuAffinity,
     /// What is written to `/proc/thread-self/attr/…/exec`: the file below `attr`, the label.
@@ -442,6 +444,15 @@ pub struct Scheduler {
     pub deadline: u64,
     /// For `SCHED_DEADLINE`, in nanoseconds.
     pub period: u64,
+}
+
+/// A NUMA memory policy (set_mempolicy(2)).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryPolicy {
+    /// `MPOL_*` with its `MPOL_F_*`.
+    pub mode: u32,
+    /// The nodes, bit n of word n / 64 being node n.
+    pub nodes: Vec<u64>,
 }
 
 /// The CPUs of a further program, bit n of byte n / 8 being CPU n (runtime-spec v1.2

@@ -9,6 +9,7 @@ pub mod clone;
 pub mod durable;
 pub mod exec;
 pub mod inherit;
+pub mod landlock;
 pub mod lock;
 pub mod mount;
 pub mod net;

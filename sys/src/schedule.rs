@@ -97,6 +97,26 @@ pub fn set_cpu_affinity(mask: &[u8]) -> Result<(), Errno> {
     check(result)
 }
 
+/// Where the memory of this thread, and of what it executes, comes from: `MPOL_*` with its flags, and
+/// nodes, bit n of word n / 64 being node n (set_mempolicy(2)).
+///
+/// # Errors
+/// `EINVAL` for a mode and nodes that do not go together, or nodes that are not there.
+pub fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    // The kernel reads one bit less than it is told.
+    let bits = match nodes.len() {
+        0 => 0,
+        words => words * 64 + 1,
+    };
+    let mask = match nodes {
+        [] => std::ptr::null(),
+        nodes => nodes.as_ptr(),
+    };
+    // SAFETY: the kernel reads `bits` - 1 bits of `mask`, which lives over the call, or nothing.
+    let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
+    check(result)
+}
+
 fn check(result: libc::c_long) -> Result<(), Errno> {
     if result == -1 {
         Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))

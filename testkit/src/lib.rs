@@ -20,6 +20,9 @@ pub use user::{Subordinate, UserNamespaces};
 
 pub use vm::{Vm, VmRun};
 
+/// Where [`Need::Busybox`] is.
+pub const BUSYBOX: &str = "/usr/bin/busybox";
+
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -29,6 +32,8 @@ pub enum Need {
     MemoryCgroup,
     /// `newuidmap` and `newgidmap`.
     IdMapPrograms,
+    /// A statically linked busybox, for containers that need a shell.
+    Busybox,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
 }
@@ -37,6 +42,7 @@ impl Need {
     fn is_met(self) -> bool {
         match self {
             Self::Vm => vm::is_possible(),
+            Self::Busybox => Path::new(BUSYBOX).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
                 .iter()

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::Engine;
 use image::{Digest, PruneOptions, Removed};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
@@ -49,8 +48,7 @@ pub(crate) fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8
     if !args.force && !confirmed(args.all)? {
         return Ok(1);
     }
-    let users = users(&engine)?;
-    let pruned = engine.store().prune(&options, &|id| users(id))?;
+    let pruned = engine.prune_images(&options)?;
     if !pruned.removed.is_empty() {
         render::print("Deleted Images:")?;
     }
@@ -63,17 +61,6 @@ pub(crate) fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8
     render::print(&format!("Total reclaimed space: {}", size(pruned.freed)))?;
     empty_trash_later(context);
     Ok(0)
-}
-
-/// Which container needs an image.
-fn users(engine: &Engine) -> anyhow::Result<impl Fn(&Digest) -> Option<String> + use<>> {
-    let containers = engine.containers()?;
-    Ok(move |id: &Digest| {
-        let id = id.to_string();
-        let mut all = containers.iter();
-        all.find(|container| container.config.image_id == id)
-            .map(|container| container.config.name.clone())
-    })
 }
 
 fn confirmed(all: bool) -> anyhow::Result<bool> {
@@ -169,7 +156,7 @@ fn duration(text: &str) -> Option<Duration> {
 pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let usage = engine.store().usage()?;
-    let users = users(&engine)?;
+    let users = engine.image_users()?;
     let active = usage
         .images
         .iter()

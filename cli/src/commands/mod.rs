@@ -28,6 +28,8 @@ mod registry_options;
 mod run;
 mod search;
 mod volume;
+mod wasm;
+mod wasm_options;
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
@@ -84,6 +86,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
+    ("wasm", "Look at modules, compile them, make images of them"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
     (
@@ -188,13 +191,13 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     if command == "oci" {
         return oci::dispatch(&rest);
     }
-    let (command, rest) = ungroup(command, rest)?;
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
+    let (command, rest) = ungroup(command, rest)?;
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
@@ -221,6 +224,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
+        "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
         "info" => info::info(&context),
         "version" => info::version(),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
@@ -263,21 +267,16 @@ fn ungroup<'a>(command: &'a str, mut rest: Vec<&'a str>) -> Result<(&'a str, Vec
     if !["image", "container", "system"].contains(&command) {
         return Ok((command, rest));
     }
-    let verbs = || {
-        let verbs = GROUPED.iter().filter(|(group, ..)| *group == command);
-        let verbs: Vec<&str> = verbs.map(|(_, verb, _)| *verb).collect();
-        verbs.join(", ")
-    };
     let Some(verb) = rest.first().copied() else {
-        return Err(Usage(format!("`{command}` needs one of: {}", verbs())));
+        let text = format!("`{command}` needs a command, such as `{command} ls`");
+        return Err(Usage(text));
     };
     let plain = GROUPED
         .iter()
         .find(|(group, name, _)| *group == command && *name == verb)
         .ok_or_else(|| {
             Usage(format!(
-                "`{command} {verb}` is not a command: there are {}",
-                verbs()
+                "`{command} {verb}` is not a command (see `ketch --help`)"
             ))
         })?;
     rest.remove(0);

@@ -10,6 +10,7 @@ use runtime::detect::RuntimeOverride;
 
 use super::mount_options::MountArgs;
 use super::network_options::NetworkArgs;
+use super::wasm_options::WasmArgs;
 use crate::render::Usage;
 use crate::settings::{self, Settings};
 
@@ -71,6 +72,8 @@ pub(crate) struct CreateArgs {
     /// Which image of an index: os/arch[/variant]
     #[arg(long)]
     platform: Option<String>,
+    #[command(flatten)]
+    wasm: WasmArgs,
     /// Get the image first: always, missing or never
     #[arg(long, default_value = "missing", value_name = "WHEN")]
     pull: String,
@@ -173,6 +176,7 @@ impl CreateArgs {
             console: self.tty.then(crate::attach::console),
             interactive: self.interactive,
             auto_remove: self.rm,
+            wasm: self.wasm.resolve()?,
         })
     }
 }

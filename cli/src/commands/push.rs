@@ -107,7 +107,8 @@ fn is_module(path: &Path) -> bool {
         .is_ok_and(|()| magic == *b"\0asm")
 }
 
-fn wrap_file(
+/// Makes a wasm artifact of a module.
+pub(crate) fn wrap_file(
     engine: &engine::Engine,
     path: &Path,
     name: &Reference,

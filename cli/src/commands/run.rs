@@ -1,14 +1,14 @@
 //! `ketch run` and `ketch create`.
 
 use clap::Args;
-use engine::{ContainerOptions, Engine, EngineError, Explanation};
-use image::{PlatformChoice, Reference};
+use engine::{ContainerOptions, Created, Engine, EngineError, Explanation};
+use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
 use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
-use crate::render;
+use crate::render::{self, Usage};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -19,6 +19,9 @@ pub(crate) struct RunArgs {
     /// Print which runtime is chosen and why, and run nothing
     #[arg(long)]
     explain: bool,
+    /// What stands around a wasm guest: container, or wasm-only (no namespaces, no control group)
+    #[arg(long, default_value = "container", value_name = "WALLS")]
+    isolation: String,
     #[command(flatten)]
     create: CreateArgs,
 }
@@ -37,7 +40,22 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         let explanation = with_image().get(pull, Engine::explain)?;
         return explain(&explanation);
     }
+    match args.isolation.as_str() {
+        "container" => {}
+        "wasm-only" if args.detach => {
+            return Err(Usage("cannot use --detach with --isolation wasm-only".to_owned()).into());
+        }
+        "wasm-only" => {
+            render::line("ketch: no container: the wasm sandbox is the only wall");
+            match with_image().get(pull, Engine::run_wasm_only)? {}
+        }
+        other => {
+            let text = format!("cannot use --isolation `{other}`: it is container or wasm-only");
+            return Err(Usage(text).into());
+        }
+    }
     let created = with_image().get(pull, Engine::create)?;
+    warn(&created);
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
         session.wait_started()?;
@@ -84,8 +102,16 @@ pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<
         options: &options,
     };
     let created = with_image.get(args.pull()?, Engine::create)?;
+    warn(&created);
     render::print(&created.config.id)?;
     Ok(0)
+}
+
+/// Says what will not work as its author may think.
+fn warn(created: &Created) {
+    for warning in &created.warnings {
+        render::line(&format!("ketch: warning: {}", render::clean(warning)));
+    }
 }
 
 /// Prints what `run` would do, one fact a line.
@@ -119,12 +145,18 @@ impl WithImage<'_> {
             self.fetch()?;
         }
         match operation(self.engine, self.options) {
-            Err(EngineError::Image(error)) if pull == Pull::Missing && pull::is_missing(&error) => {
+            Err(EngineError::Image(error)) if pull == Pull::Missing && self.is_missing(&error) => {
                 self.fetch()?;
                 Ok(operation(self.engine, self.options)?)
             }
             other => Ok(other?),
         }
+    }
+
+    /// Whether fetching may help. Of `hello` each part is here, also one that was removed.
+    fn is_missing(&self, error: &ImageError) -> bool {
+        let is_part = matches!(error, ImageError::NoPlatform { .. });
+        pull::is_missing(error) || (is_part && self.options.image == "hello")
     }
 
     fn fetch(&self) -> anyhow::Result<()> {

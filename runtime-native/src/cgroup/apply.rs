@@ -2,7 +2,7 @@
 //! killed and removed as the plan says. Runs in `ketch-init`.
 
 use std::ffi::{CStr, OsStr};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -176,10 +176,36 @@ pub(super) fn attach_device_filter(dir: &Path, program: &[u8]) -> io::Result<()>
 /// The group that could not be entered.
 pub fn enter(plan: &CgroupPlan, pid: i32) -> Result<(), StartFailure> {
     for procs in &plan.enter {
-        write_value(path(procs), &pid.to_string())
-            .map_err(|e| failure("enter the cgroup", procs, &e))?;
+        let mut entered = write_value(path(procs), &pid.to_string());
+        let full = entered.as_ref().err().and_then(io::Error::raw_os_error);
+        if full == Some(Errno::NOSPC.raw_os_error()) {
+            // A v1 cpuset without processors: one whose parent is not ours, and does not hand its
+            // own down.
+            inherit_cpuset(path(procs).parent().unwrap_or(path(procs)), 0);
+            entered = write_value(path(procs), &pid.to_string());
+        }
+        entered.map_err(|e| failure("enter the cgroup", procs, &e))?;
     }
     Ok(())
+}
+
+/// Groups below each other are no deeper than paths are long.
+const MAX_DEPTH: usize = 256;
+
+/// Gives a v1 cpuset that has none the processors and memory nodes of its parent, which gets them
+/// the same way. What cannot be written is seen when the group is entered.
+fn inherit_cpuset(dir: &Path, depth: usize) {
+    let Some(parent) = dir.parent().filter(|_| depth < MAX_DEPTH) else {
+        return;
+    };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        let own = fs::read_to_string(dir.join(file));
+        if own.is_ok_and(|text| text.trim().is_empty()) {
+            inherit_cpuset(parent, depth + 1);
+            let inherited = fs::read_to_string(parent.join(file)).unwrap_or_default();
+            drop(write_value(&dir.join(file), inherited.trim()));
+        }
+    }
 }
 
 /// How often the kernel killed a process of the group for want of memory: `oom_kill` of v1

@@ -70,6 +70,9 @@ fn set_scheduling(process: &ProcessPlan) -> std::result::Result<(), Errno> {
     if let Some(priority) = process.io_priority {
         sys::schedule::set_io_priority(priority)?;
     }
+    if let Some(policy) = &process.memory_policy {
+        sys::schedule::set_memory_policy(policy.mode, &policy.nodes)?;
+    }
     if let Some(mask) = &process.affinity.last {
         sys::schedule::set_cpu_affinity(mask)?;
     }
@@ -200,7 +203,7 @@ fn load_seccomp(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     }
     let loaded = sys::exec::load_seccomp(&process.seccomp, process.seccomp_flags);
     match loaded.at(Step::Seccomp)? {
-        Some(notifications) => announce.listener(notifications),
+        Some(notifications) => announce.listener(&notifications),
         None => Ok(()),
     }
 }

@@ -60,7 +60,7 @@ pub(crate) struct Announce<'a> {
 
 impl Announce<'_> {
     /// Tells the parent the number, and waits until it has taken the descriptor.
-    fn listener(&self, notifications: OwnedFd) -> Result<()> {
+    fn listener(&self, notifications: &OwnedFd) -> Result<()> {
         use std::os::fd::AsRawFd;
         let message = Message::Listener(notifications.as_raw_fd());
         rustix::io::write(self.report, &message.encode()).at(Step::SeccompListener)?;
@@ -177,8 +177,11 @@ impl Child<'_> {
         if cgroup_namespace {
             identity::unshare_cgroup().at(Step::CgroupNamespace)?;
         }
+        let is_wasm = wasm.is_some();
         for (index, mount) in plan.mounts.iter().enumerate() {
-            mounts::mount(root.as_fd(), mount, index, self.prepared.mount(index))?;
+            if !(is_wasm && mounts::shows_the_kernel(mount)) {
+                mounts::mount(root.as_fd(), mount, index, self.prepared.mount(index))?;
+            }
         }
         devices::make(root.as_fd(), &plan.devices)?;
         devices::link(root.as_fd(), &plan.symlinks)?;
@@ -203,10 +206,6 @@ impl Child<'_> {
                     .at_item(Step::Sysctl, index)?;
             }
         }
-        if !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
-            paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
-            paths::mask(root.as_fd(), &plan.masked_paths)?;
-        }
         if plan.process.create_cwd {
             sys::path::make_in_root(
                 root.as_fd(),
@@ -214,6 +213,14 @@ impl Child<'_> {
                 sys::path::Missing::Directory,
             )
             .at(Step::MakeCwd)?;
+        }
+        let guest_root = match is_wasm {
+            true => Some(self.guest_root(root.as_fd())?),
+            false => None,
+        };
+        if !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
+            paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
+            paths::mask(root.as_fd(), &plan.masked_paths)?;
         }
         if hooks {
             self.tell(Message::Mounted)?;
@@ -243,11 +250,27 @@ impl Child<'_> {
             Some(terminal) => console::take_over(terminal.as_fd()).at(Step::Console)?,
             None => self.place_stdio()?,
         }
-        self.finish(wasm)
+        self.finish(wasm, guest_root)
+    }
+
+    /// What a wasm guest sees as `/`: the mount tree without the kernel's own file systems, which
+    /// are mounted for the wasm host alone. `/proc/1/mem` would be a door to the host's memory.
+    fn guest_root(&self, root: BorrowedFd<'_>) -> Result<OwnedFd> {
+        let tree = rootfs::guest_tree(root, &self.plan.rootfs).at(Step::GuestRoot)?;
+        for (index, mount) in self.plan.mounts.iter().enumerate() {
+            if mounts::shows_the_kernel(mount) {
+                mounts::mount(root, mount, index, self.prepared.mount(index))?;
+            }
+        }
+        sys::exec::move_descriptor_above(tree.as_fd(), 10).at(Step::GuestRoot)
     }
 
     /// The last part, which an exec into a running container shares.
-    fn finish(&self, wasm: Option<[OwnedFd; 4]>) -> Result<std::convert::Infallible> {
+    fn finish(
+        &self,
+        wasm: Option<[OwnedFd; 4]>,
+        guest_root: Option<OwnedFd>,
+    ) -> Result<std::convert::Infallible> {
         let process = &self.plan.process;
         let announce = Announce {
             report: self.report,
@@ -268,12 +291,13 @@ impl Child<'_> {
         if let Some([_, state]) = self.hook_states {
             self.hooks.start(&self.plan.hooks, state)?;
         }
-        match (&process.program, wasm) {
-            (Program::Wasm(_), Some([host, spec, artifact, report])) => {
+        match (&process.program, wasm.zip(guest_root)) {
+            (Program::Wasm(_), Some(([host, spec, artifact, report], guest_root))) => {
                 sys::exec::place_descriptor(spec.as_fd(), 3).at(Step::Stdio)?;
                 sys::exec::place_descriptor(artifact.as_fd(), 4).at(Step::Stdio)?;
                 sys::exec::place_descriptor(report.as_fd(), 5).at(Step::Stdio)?;
-                sys::exec::close_on_exec_from(6).at(Step::CloseDescriptors)?;
+                sys::exec::place_descriptor(guest_root.as_fd(), 6).at(Step::Stdio)?;
+                sys::exec::close_on_exec_from(7).at(Step::CloseDescriptors)?;
                 Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
             }
             (Program::Path(candidates), _) => {

@@ -63,6 +63,22 @@ pub(super) fn mount(
     sys::mount::attach(mount.as_fd(), target.as_fd()).at_item(Step::MountAttach, index)
 }
 
+/// Whether a mount shows the kernel's view of processes and devices, or lies where one does.
+pub(super) fn shows_the_kernel(plan: &MountPlan) -> bool {
+    let target = plan.target.to_bytes();
+    let below = |dir: &[u8]| {
+        let rest = target.strip_prefix(dir);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    };
+    let kernels = match &plan.source {
+        MountSource::FileSystem { kind, .. } => {
+            [c"proc", c"sysfs", c"cgroup", c"cgroup2"].contains(&kind.as_c_str())
+        }
+        MountSource::Bind { .. } => false,
+    };
+    kernels || below(b"/proc") || below(b"/sys")
+}
+
 fn set_flags(mount: &OwnedFd, plan: &MountPlan, depth: Depth) -> std::result::Result<(), Errno> {
     if plan.set_flags != 0 || plan.clear_flags != 0 {
         sys::mount::set_attributes(mount.as_fd(), plan.set_flags, plan.clear_flags, 0, depth)?;

@@ -82,7 +82,14 @@ pub(super) fn mount(plan: &InitPlan, prepared: Option<BorrowedFd<'_>>) -> Result
                 }
                 Err(errno) => return Err(errno),
             }
-            Ok(mount)
+            if prepared.is_none() {
+                return Ok(mount);
+            }
+            // What comes from a namespace with more rights is locked where it is attached, and
+            // cannot be pivoted to; a copy that is made here is not.
+            let own = sys::mount::clone_tree_of(mount.as_fd(), Depth::Tree)?;
+            sys::mount::attach(own.as_fd(), mount.as_fd())?;
+            Ok(own)
         }
     }
 }
@@ -160,6 +167,16 @@ pub(super) fn enter(root: BorrowedFd<'_>, how: RootChange) -> Result<(), Errno> 
         RootChange::Chroot => rustix::process::chroot(c".")?,
     }
     rustix::process::chdir(c"/")
+}
+
+/// A detached copy of the mount tree as it is now, its root read-only where the container's will be.
+pub(super) fn guest_tree(root: BorrowedFd<'_>, plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
+    let (RootfsPlan::Overlay { readonly, .. } | RootfsPlan::Directory { readonly, .. }) = plan;
+    let tree = sys::mount::clone_tree_of(root, Depth::Tree)?;
+    if *readonly {
+        sys::mount::set_attributes(tree.as_fd(), RDONLY, 0, 0, Depth::One)?;
+    }
+    Ok(tree)
 }
 
 /// Gives the new root its propagation and makes it read-only, the mounts below it not.

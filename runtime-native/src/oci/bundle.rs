@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Spec};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Process, Spec};
 use serde_json::Value;
 
-use super::OciError;
 use super::record::CONFIG;
+use super::{OciError, home};
 
 /// No specification is longer.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -69,6 +70,7 @@ impl Bundle {
             return Err(broken("`root.path` must not be the host's root"));
         }
         make_absolute(&mut spec, &dir);
+        set_home(&mut spec, &rootfs)?;
         Ok(Self {
             dir,
             config,
@@ -77,6 +79,46 @@ impl Bundle {
             warnings,
         })
     }
+}
+
+fn set_home(spec: &mut Spec, rootfs: &Path) -> Result<(), OciError> {
+    let root = sys::path::open_root(rootfs).map_err(OciError::io("open", rootfs))?;
+    if let Some(process) = spec.process_mut() {
+        home::set(process, root.as_fd());
+    }
+    Ok(())
+}
+
+/// Parses a process object: that of `exec --process`.
+///
+/// # Errors
+/// The field that is wrong.
+pub fn parse_process(path: &Path, bytes: &[u8]) -> Result<Process, OciError> {
+    let mut value: Value = serde_json::from_slice(bytes).map_err(|source| OciError::Json {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    complete(&mut value, &mut Warnings::new());
+    from_value(path, value)
+}
+
+/// Fills in what callers leave out and this runtime's types want, in their spelling.
+fn complete(process: &mut Value, warnings: &mut Warnings) {
+    drop_unknown_capabilities(process, warnings);
+    respell_scheduler(process);
+    if let Some(fields) = process.as_object_mut() {
+        fields
+            .entry("user")
+            .or_insert_with(|| serde_json::json!({"uid": 0, "gid": 0}));
+    }
+}
+
+fn from_value<T: serde::de::DeserializeOwned>(path: &Path, value: Value) -> Result<T, OciError> {
+    serde_path_to_error::deserialize(value).map_err(|error| OciError::Field {
+        path: path.to_path_buf(),
+        field: error.path().to_string(),
+        rule: error.inner().to_string(),
+    })
 }
 
 /// Sources of bind mounts are relative to the bundle (runtime-spec v1.2 `config.md#mounts`), and
@@ -122,16 +164,9 @@ fn parse_document(path: &Path, bytes: &[u8]) -> Result<(Spec, Warnings), OciErro
     })?;
     let mut warnings = Warnings::new();
     if let Some(process) = value.get_mut("process") {
-        drop_unknown_capabilities(process, &mut warnings);
-        respell_scheduler(process);
+        complete(process, &mut warnings);
     }
-    serde_path_to_error::deserialize(value)
-        .map(|spec| (spec, warnings))
-        .map_err(|error| OciError::Field {
-            path: path.to_path_buf(),
-            field: error.path().to_string(),
-            rule: error.inner().to_string(),
-        })
+    Ok((from_value(path, value)?, warnings))
 }
 
 /// Every container has some devices (runtime-spec v1.2 `config-linux.md#default-devices`), and may

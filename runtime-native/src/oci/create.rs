@@ -14,7 +14,8 @@ use sys::durable::{self, Durability};
 
 use super::record::{CONFIG, Record};
 use super::{Bundle, OciError, Root, pipe};
-use crate::plan::{self, Options};
+use crate::cgroup::Group;
+use crate::plan::{self, Hierarchy, Options};
 
 /// Makes what the wasm host needs, when a bundle holds WebAssembly.
 pub type Wasm<'a> = &'a dyn Fn(&Bundle) -> Result<Option<WasmPlan>, OciError>;
@@ -96,6 +97,7 @@ fn fill(
             preserve_descriptors: options.preserve_fds,
         },
     )?;
+    refuse_foreign_processes(spec, id, &hierarchy)?;
     let config = dir.join(CONFIG);
     durable::replace_file(&config, &bundle.config, Durability::Atomic)
         .map_err(OciError::io("write", config))?;
@@ -112,6 +114,23 @@ fn fill(
         terminal,
         pid_file: options.pid_file.as_deref().map(c_path).transpose()?,
         keep: options.keep,
+    })
+}
+
+/// A control group with processes is somebody else's: a kill of this container would be theirs.
+fn refuse_foreign_processes(spec: &Spec, id: &str, hierarchy: &Hierarchy) -> Result<(), OciError> {
+    let path = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.cgroups_path().as_deref());
+    let path = path.filter(|path| !path.as_os_str().is_empty());
+    let group = Group::new(hierarchy, path, id)?;
+    if group.processes()?.is_empty() {
+        return Ok(());
+    }
+    Err(OciError::Unsupported {
+        what: format!("use the control group `{}`", group.path()),
+        why: "container's cgroup is not empty: its processes are not of this container".to_owned(),
     })
 }
 

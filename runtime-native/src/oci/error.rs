@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use runtime::StartFailure;
+use runtime::{StartFailure, code};
 
 use super::Status;
 use crate::cgroup::CgroupError;
@@ -32,6 +32,9 @@ pub enum OciError {
         /// Its state.
         status: Status,
     },
+    /// A program for a paused container. Callers know this wording.
+    #[error("cannot exec in a paused container: `{0}` (see `--ignore-paused`)")]
+    Paused(String),
     /// A signal to a container that has ended. Callers know this wording.
     #[error("container not running: `{0}`")]
     NotRunning(String),
@@ -106,7 +109,7 @@ impl OciError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Start(failure) => failure.code,
+            Self::Start(failure) => exit_code(failure),
             _ => 1,
         }
     }
@@ -117,5 +120,14 @@ impl OciError {
     ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { what, path, source }
+    }
+}
+
+/// A program that is missing or not executable has its code; all else is 1 for callers of an OCI
+/// runtime.
+pub(super) fn exit_code(failure: &StartFailure) -> u8 {
+    match failure.code {
+        code::NOT_EXECUTABLE | code::NOT_FOUND => failure.code,
+        _ => 1,
     }
 }

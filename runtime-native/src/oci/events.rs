@@ -1,7 +1,5 @@
 //! `events`: what a container uses, in the words of runc's command line, which callers parse.
 
-use std::path::PathBuf;
-
 use serde_json::{Value, json};
 
 use super::{Container, OciError, Status};
@@ -11,28 +9,32 @@ use crate::cgroup::Stats;
 ///
 /// # Errors
 /// [`OciError::NotRunning`] for a stopped one; when a counter cannot be read.
-pub fn stats(container: &Container) -> Result<Value, OciError> {
+pub fn stats(container: &Container) -> Result<String, OciError> {
     if container.status() == Status::Stopped {
         return Err(OciError::NotRunning(container.id().to_owned()));
     }
     let stats = container.group(&container.spec()?)?.stats()?;
-    Ok(json!({"type": "stats", "id": container.id(), "data": data(&stats)}))
+    Ok(event("stats", container.id(), &data(&stats)))
 }
 
-/// Where the kernel counts what it has killed for want of memory: a change of it is an event.
-///
-/// # Errors
-/// As [`stats`].
-pub fn oom_file(container: &Container) -> Result<Option<PathBuf>, OciError> {
-    Ok(container.group(&container.spec()?)?.oom_file())
-}
-
-/// How often that was.
+/// How often the kernel has killed a process for want of memory.
 ///
 /// # Errors
 /// As [`stats`].
 pub fn oom_kills(container: &Container) -> Result<u64, OciError> {
     Ok(container.group(&container.spec()?)?.oom_kills())
+}
+
+/// One event as a line of JSON. Callers compare its beginning, so the order of the fields is fixed;
+/// an id needs no escaping.
+fn event(kind: &str, id: &str, data: &Value) -> String {
+    format!(r#"{{"type":"{kind}","id":"{id}","data":{data}}}"#)
+}
+
+/// That the kernel has killed a process for want of memory, as a line of JSON.
+#[must_use]
+pub fn oom_event(container: &Container) -> String {
+    format!(r#"{{"type":"oom","id":"{}"}}"#, container.id())
 }
 
 /// What runc shows for "no limit".

@@ -1,12 +1,13 @@
 //! `exec`: a further program in a running container.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec, User};
 use runtime::{ExecPlan, LogTarget, OciExec, OciPlan, OciVerb, VERSION};
 
 use super::create::{c_path, choose_terminal, console_size};
-use super::{Container, OciError, Status};
+use super::{Container, OciError, Status, home};
 use crate::capability;
 use crate::plan::{self, Options};
 
@@ -65,12 +66,18 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<OciPlan, Oci
         id: container.id().to_owned(),
         status,
     };
+    if status == Status::Paused && !fits {
+        return Err(OciError::Paused(container.id().to_owned()));
+    }
     if !fits {
         return Err(refuse());
     }
     let pid = container.pid().ok_or_else(refuse)?;
     let spec = container.spec()?;
-    let process = process(&spec, options)?;
+    let mut process = process(&spec, options)?;
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let root = sys::path::open_root(&root).map_err(OciError::io("open", root))?;
+    home::set(&mut process, root.as_fd());
     let terminal = choose_terminal(
         process.terminal().unwrap_or(false),
         options.console_socket.as_deref(),

@@ -24,7 +24,8 @@ pub enum Reach {
     All,
 }
 
-/// The number of a signal that is given as `TERM`, `SIGTERM`, `RTMIN+1` or `15` (signal(7)).
+/// The number of a signal that is given as `TERM`, `SIGTERM`, `RTMIN+1` or `15` (signal(7)); 0 only
+/// asks whether there is somebody.
 #[must_use]
 pub fn signal_number(text: &str) -> Option<i32> {
     const NAMES: [&str; 31] = [
@@ -35,7 +36,7 @@ pub fn signal_number(text: &str) -> Option<i32> {
     const RTMIN: i32 = 34;
     const RTMAX: i32 = 64;
     if let Ok(number) = text.parse::<i32>() {
-        return (1..=RTMAX).contains(&number).then_some(number);
+        return (0..=RTMAX).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -146,7 +147,7 @@ mod tests {
         assert_eq!(signal_number("28"), Some(28));
         assert_eq!(signal_number("SIGRTMIN+1"), Some(35));
         assert_eq!(signal_number("RTMAX"), Some(64));
-        for bad in ["0", "65", "SIGFOO", "RTMIN+99", ""] {
+        for bad in ["-1", "65", "SIGFOO", "RTMIN+99", ""] {
             assert_eq!(signal_number(bad), None, "{bad}");
         }
     }

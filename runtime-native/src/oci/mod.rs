@@ -18,6 +18,9 @@
 //!
 //! `create`, `run` and `exec` end in `ketch-init` ([`hand_over`]), which does the rest ([`perform`]).
 
+/// The exit code of an `exec` that failed itself: 1 would be the program's.
+pub const EXEC_FAILED: u8 = 255;
+
 mod bundle;
 mod create;
 mod delete;
@@ -26,6 +29,7 @@ mod events;
 mod exec;
 mod features;
 mod freeze;
+mod home;
 mod kill;
 mod list;
 mod log;
@@ -39,11 +43,11 @@ mod start;
 mod state;
 mod update;
 
-pub use bundle::{Bundle, Warnings};
+pub use bundle::{Bundle, Warnings, parse_process};
 pub use create::{CreateOptions, Wasm, create};
 pub use delete::delete;
 pub use error::OciError;
-pub use events::{oom_file, oom_kills, stats};
+pub use events::{oom_event, oom_kills, stats};
 pub use exec::{ExecOptions, exec};
 pub use features::features;
 pub use freeze::{pause, resume};

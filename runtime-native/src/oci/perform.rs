@@ -76,7 +76,10 @@ pub fn perform(plan: &OciPlan) -> u8 {
             log.error(&failure.message);
             // Nobody is told when even that is closed.
             drop(writeln!(io::stderr(), "error: {}", failure.message));
-            failure.code
+            match (&plan.verb, super::error::exit_code(&failure)) {
+                (OciVerb::Exec(_), 1) => super::EXEC_FAILED,
+                (_, code) => code,
+            }
         }
     }
 }

@@ -19,10 +19,26 @@ pub(super) fn plan(spec: &Spec, id: &str, bundle: &str) -> Result<HooksPlan, Pla
         about: about(spec, id, bundle),
         create_runtime,
         create_container: list("createContainer", hooks.create_container())?,
-        start_container: list("startContainer", hooks.start_container())?,
+        start_container: start_container(spec, hooks.start_container())?,
         poststart: list("poststart", hooks.poststart())?,
         poststop: list("poststop", hooks.poststop())?,
     })
+}
+
+/// Hooks inside the container have its program's environment where they name none.
+fn start_container(spec: &Spec, hooks: &Option<Vec<Hook>>) -> Result<Vec<HookPlan>, PlanError> {
+    let mut plans = list("startContainer", hooks)?;
+    let env = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.env().as_deref());
+    let env = super::process::environment(env.unwrap_or_default())?;
+    for (plan, hook) in plans.iter_mut().zip(hooks.iter().flatten()) {
+        if hook.env().is_none() {
+            plan.env.clone_from(&env);
+        }
+    }
+    Ok(plans)
 }
 
 fn about(spec: &Spec, id: &str, bundle: &str) -> ContainerFacts {

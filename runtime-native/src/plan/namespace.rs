@@ -136,7 +136,7 @@ pub(super) fn propagation(linux: &Linux, root: &RootfsPlan) -> Result<RootPropag
         return Ok(RootPropagation::default());
     };
     // `MS_*` of `linux/mount.h`.
-    let (kind, recursive) = match wanted.strip_prefix('r').filter(|rest| *rest != "") {
+    let (kind, recursive) = match wanted.strip_prefix('r').filter(|rest| !rest.is_empty()) {
         Some(rest) => (rest, 1 << 14),
         None => (wanted, 0),
     };

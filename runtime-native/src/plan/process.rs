@@ -1,5 +1,7 @@
 //! The program: arguments, user, capabilities, limits, filter.
 
+use std::collections::HashMap;
+
 use oci_spec::runtime::{Capabilities, Linux, PosixRlimit, PosixRlimitType, Process};
 use runtime::{CapabilitySets, CpuAffinity, ProcessPlan, Program, Rlimit, SeccompListener};
 
@@ -36,10 +38,7 @@ pub(super) fn plan(
             .iter()
             .map(|arg| c_string(arg))
             .collect::<Result<_, _>>()?,
-        env: env
-            .iter()
-            .map(|pair| c_string(pair))
-            .collect::<Result<_, _>>()?,
+        env: environment(env)?,
         cwd: c_string(&cwd)?,
         create_cwd: options.create_cwd,
         uid: user.uid(),
@@ -58,11 +57,26 @@ pub(super) fn plan(
         scheduler: optional(process.scheduler(), schedule::scheduler)?,
         io_priority: optional(process.io_priority(), schedule::io_priority)?,
         personality: optional(linux.personality(), schedule::personality)?,
+        memory_policy: optional(linux.memory_policy(), schedule::memory_policy)?,
         // It is for further programs only.
         affinity: CpuAffinity::default(),
         exec_label: label::plan(process, linux)?,
         preserve_descriptors: options.preserve_descriptors,
     })
+}
+
+/// Of two variables with one name the later one counts: `getenv` would find the earlier.
+pub(super) fn environment(env: &[String]) -> Result<Vec<std::ffi::CString>, PlanError> {
+    let name = |pair: &str| pair.split('=').next().unwrap_or_default().to_owned();
+    let mut last = HashMap::with_capacity(env.len());
+    for (index, pair) in env.iter().enumerate() {
+        last.insert(name(pair), index);
+    }
+    let kept = env
+        .iter()
+        .enumerate()
+        .filter(|(index, pair)| last.get(&name(pair)) == Some(index));
+    kept.map(|(_, pair)| c_string(pair)).collect()
 }
 
 fn optional<T, U>(
@@ -166,6 +180,13 @@ fn resource(kind: PosixRlimitType) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn environment_keeps_the_later_of_two() {
+        let env = ["A=1", "B=2", "A=3"].map(str::to_owned);
+        let kept = environment(&env).unwrap();
+        assert_eq!(kept, [c"B=2".to_owned(), c"A=3".to_owned()]);
+    }
 
     #[test]
     fn candidates_follow_the_path_of_the_environment() {

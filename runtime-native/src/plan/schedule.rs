@@ -2,10 +2,11 @@
 //! (runtime-spec v1.2 `config.md#linux-process`, `config-linux.md#personality`).
 
 use oci_spec::runtime::{
-    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxPersonality, LinuxPersonalityDomain,
-    LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler as Specified,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxMemoryPolicy, LinuxPersonality,
+    LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, MemoryPolicyFlagType,
+    MemoryPolicyModeType, Scheduler as Specified,
 };
-use runtime::{CpuAffinity, Scheduler};
+use runtime::{CpuAffinity, MemoryPolicy, Scheduler};
 
 use super::PlanError;
 
@@ -74,6 +75,45 @@ pub(super) fn personality(specified: &LinuxPersonality) -> Result<u64, PlanError
     Ok(match specified.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
+    })
+}
+
+/// Plans a NUMA memory policy (runtime-spec v1.3 `config-linux.md#memory-policy`).
+pub(super) fn memory_policy(specified: &LinuxMemoryPolicy) -> Result<MemoryPolicy, PlanError> {
+    // `linux/mempolicy.h`.
+    let mode: u32 = match specified.mode() {
+        MemoryPolicyModeType::MpolDefault => 0,
+        MemoryPolicyModeType::MpolPreferred => 1,
+        MemoryPolicyModeType::MpolBind => 2,
+        MemoryPolicyModeType::MpolInterleave => 3,
+        MemoryPolicyModeType::MpolLocal => 4,
+        MemoryPolicyModeType::MpolPreferredMany => 5,
+        MemoryPolicyModeType::MpolWeightedInterleave => 6,
+    };
+    let flag = |flag: &MemoryPolicyFlagType| match flag {
+        MemoryPolicyFlagType::MpolFNumaBalancing => 1 << 13,
+        MemoryPolicyFlagType::MpolFRelativeNodes => 1 << 14,
+        MemoryPolicyFlagType::MpolFStaticNodes => 1 << 15,
+    };
+    let flags = specified.flags().iter().flatten().map(flag);
+    let list = specified.nodes().as_deref().unwrap_or_default().trim();
+    let mask = match list {
+        "" => Vec::new(),
+        list => cpu_mask(list).ok_or_else(|| PlanError::Unknown {
+            field: "linux.memoryPolicy.nodes",
+            value: list.to_owned(),
+        })?,
+    };
+    let word = |bytes: &[u8]| {
+        let mut word = [0; 8];
+        for (to, from) in word.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        u64::from_le_bytes(word)
+    };
+    Ok(MemoryPolicy {
+        mode: flags.fold(mode, |mode, flag| mode | flag),
+        nodes: mask.chunks(8).map(word).collect(),
     })
 }
 

@@ -3,9 +3,12 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::{Linux, Process, Spec};
+use oci_spec::runtime::{
+    Capabilities, Linux, LinuxCapabilities, LinuxNamespace, PosixRlimit, Process, Spec,
+};
 
 use super::PlanError;
+use crate::capability;
 
 /// Checks a specification.
 pub(super) fn check(spec: &Spec, linux: &Linux, process: &Process) -> Result<(), PlanError> {
@@ -15,9 +18,13 @@ pub(super) fn check(spec: &Spec, linux: &Linux, process: &Process) -> Result<(),
             rule,
         })
     };
+    check_version(spec.version())?;
     check_process(process)?;
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-    unique(namespaces.iter().map(|n| n.typ()), "linux.namespaces")?;
+    unique(
+        namespaces.iter().map(LinuxNamespace::typ),
+        "linux.namespaces",
+    )?;
     let has = |kind| namespaces.iter().any(|n| n.typ() == kind);
     let uts = has(oci_spec::runtime::LinuxNamespaceType::Uts);
     if !uts && spec.hostname().as_ref().is_some_and(|h| !h.is_empty()) {
@@ -61,7 +68,45 @@ pub(super) fn check_process(process: &Process) -> Result<(), PlanError> {
         return rule("process.args", "must have at least one entry");
     }
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
-    unique(rlimits.iter().map(|limit| limit.typ()), "process.rlimits")
+    unique(rlimits.iter().map(PosixRlimit::typ), "process.rlimits")?;
+    process
+        .capabilities()
+        .as_ref()
+        .map_or(Ok(()), check_capabilities)
+}
+
+/// What capset(2) would refuse, with the field's name.
+fn check_capabilities(sets: &LinuxCapabilities) -> Result<(), PlanError> {
+    let mask = |set: &Option<Capabilities>| capability::from_spec(set.iter().flatten());
+    let rule = |set: &str, rule| {
+        Err(PlanError::Rule {
+            path: format!("process.capabilities.{set}"),
+            rule,
+        })
+    };
+    if mask(sets.inheritable()) & !mask(sets.bounding()) != 0 {
+        return rule(
+            "inheritable",
+            "must not hold what the bounding set lacks (EPERM of capset(2))",
+        );
+    }
+    if mask(sets.effective()) & !mask(sets.permitted()) != 0 {
+        return rule("effective", "must not hold what the permitted set lacks");
+    }
+    Ok(())
+}
+
+/// The versions that this runtime reads: all of the first major one.
+fn check_version(version: &str) -> Result<(), PlanError> {
+    let mut parts = version.split(['.', '-', '+']);
+    let numbers: Vec<_> = parts.by_ref().take(3).map(str::parse::<u32>).collect();
+    match numbers.as_slice() {
+        [Ok(1), Ok(_), Ok(_)] => Ok(()),
+        _ => Err(PlanError::Unknown {
+            field: "`ociVersion`",
+            value: version.to_owned(),
+        }),
+    }
 }
 
 /// Parts that no kernel feature here can honour yet: named, never passed over.
@@ -79,12 +124,6 @@ fn unsupported(linux: &Linux) -> Result<(), PlanError> {
         return refuse(
             "linux.netDevices",
             "moving network devices is not supported",
-        );
-    }
-    if linux.memory_policy().is_some() {
-        return refuse(
-            "linux.memoryPolicy",
-            "NUMA memory policies are not supported",
         );
     }
     Ok(())

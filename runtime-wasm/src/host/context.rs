@@ -1,49 +1,102 @@
 //! Turns a spec into a WASI context: what the guest can see and reach.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+use wasmtime_wasi_http::WasiHttpCtx;
 
+use crate::host::determinism;
+use crate::interfaces::Interfaces;
 use crate::limits::Limits;
 use crate::link::Guest;
-use crate::spec::{NetworkGrant, ResourceLimits, RootAccess, WasmSpec};
+use crate::outgoing::Outgoing;
+use crate::spec::{Entry, GuestRoot, NetworkGrant, ROOT_FD, ResourceLimits, RootAccess, WasmSpec};
 
-/// Makes the store. `root` is the directory that the guest sees as `/`, its only preopen: volumes,
-/// tmpfs and read-only mounts below it are the kernel's, so `..` and nested mounts mean what they
-/// mean to a native program.
-pub(super) fn store(
-    engine: &Engine,
-    spec: &WasmSpec,
-    root: &Path,
-) -> wasmtime::Result<Store<Guest>> {
-    let mut builder = WasiCtxBuilder::new();
-    builder
-        .inherit_stdio()
-        // File calls run on the guest's own thread: it is the only one, and it has nothing to do
-        // meanwhile.
-        .allow_blocking_current_thread(true)
-        .args(&spec.args)
-        .envs(&environment(spec))
-        .initial_cwd(&spec.cwd)
-        .max_random_size(spec.limits.random_bytes)
-        .preopened_dir(root, "/", permissions(spec.root))?;
-    if spec.network == NetworkGrant::Inherit {
-        builder
-            .allow_tcp(true)
-            .allow_udp(true)
-            .allow_ip_name_lookup(true)
-            .inherit_network();
+/// What every store of a container is made of.
+pub(super) struct Context {
+    spec: WasmSpec,
+    environment: Vec<(String, String)>,
+    root: Option<String>,
+    interfaces: Interfaces,
+    /// Linear memory of all stores together.
+    memory_used: Arc<AtomicU64>,
+    /// One of many guests in this process: none of them reads standard input or blocks a thread.
+    is_server: bool,
+}
+
+impl Context {
+    /// Reads it from the spec.
+    pub(super) fn new(spec: &WasmSpec) -> Self {
+        Self {
+            spec: spec.clone(),
+            environment: environment(spec),
+            root: match &spec.guest_root {
+                GuestRoot::Descriptor => Some(format!("/proc/self/fd/{ROOT_FD}")),
+                GuestRoot::Path(path) => Some(path.clone()),
+                GuestRoot::None => None,
+            },
+            interfaces: Interfaces::new(&spec.interfaces),
+            memory_used: Arc::default(),
+            is_server: matches!(spec.entry, Entry::Http(_)),
+        }
     }
-    let mut wasi = builder.build_p1();
-    let resources = host_size(spec.limits.resources);
-    wasmtime_wasi::WasiView::ctx(&mut wasi)
-        .table
-        .set_max_capacity(resources);
-    let limits = Limits::new(spec.limits.clone());
-    let mut store = Store::new(engine, Guest { wasi, limits });
-    bound(&mut store, &spec.limits);
-    Ok(store)
+
+    /// Makes a store. The root is the guest's only preopened directory: volumes, tmpfs and read-only
+    /// mounts below it are the kernel's, so `..` and nested mounts mean what they mean to a native
+    /// program.
+    pub(super) fn store(&self, engine: &Engine) -> wasmtime::Result<Store<Guest>> {
+        let spec = &self.spec;
+        let mut builder = WasiCtxBuilder::new();
+        builder
+            .inherit_stdout()
+            .inherit_stderr()
+            // File calls of a command run on its own thread: it is the only one, and it has nothing
+            // to do meanwhile.
+            .allow_blocking_current_thread(!self.is_server)
+            .args(&spec.args)
+            .envs(&self.environment)
+            .initial_cwd(&spec.cwd)
+            .max_random_size(spec.limits.random_bytes);
+        if let Some(root) = &self.root {
+            builder.preopened_dir(Path::new(root), "/", permissions(spec.root))?;
+        }
+        if !self.is_server {
+            builder.inherit_stdin();
+        }
+        if spec.network == NetworkGrant::Inherit {
+            builder
+                .allow_tcp(true)
+                .allow_udp(true)
+                .allow_ip_name_lookup(true)
+                .inherit_network();
+        }
+        if spec.metering.deterministic {
+            determinism::apply(&mut builder);
+        }
+        let mut wasi = builder.build_p1();
+        let resources = host_size(spec.limits.resources);
+        wasmtime_wasi::WasiView::ctx(&mut wasi)
+            .table
+            .set_max_capacity(resources);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(host_size(spec.limits.http_fields_bytes));
+        let guest = Guest {
+            wasi,
+            http,
+            outgoing: Outgoing::new(spec.network),
+            interfaces: self.interfaces.clone(),
+            limits: Limits::new(spec.limits.clone(), Arc::clone(&self.memory_used)),
+        };
+        let mut store = Store::new(engine, guest);
+        bound(&mut store, &spec.limits);
+        if let Some(fuel) = spec.metering.fuel {
+            store.set_fuel(fuel)?;
+        }
+        Ok(store)
+    }
 }
 
 fn bound(store: &mut Store<Guest>, limits: &ResourceLimits) {

@@ -24,6 +24,12 @@ pub enum LoadError {
     /// The event loop cannot be made.
     #[error("cannot make the event loop")]
     Runtime(#[source] std::io::Error),
+    /// The process could not be confined to what the guest needs.
+    #[error("cannot confine the wasm host")]
+    Confine(#[source] std::io::Error),
+    /// The signals that ask for the end cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
     /// It could not be read.
     #[error("cannot read the compiled module")]
     Read(#[source] std::io::Error),

@@ -5,10 +5,13 @@
 //! a name.
 
 mod context;
+mod determinism;
+mod http;
 mod load;
 mod outcome;
 mod process;
 mod run;
+pub mod walls;
 
 pub use load::LoadError;
 pub use outcome::{Ending, Outcome};

@@ -30,6 +30,8 @@ pub enum Ending {
     },
     /// It wanted more memory than it may have.
     OutOfMemory(String),
+    /// It has done as much work as it may.
+    OutOfFuel,
     /// It could not be started.
     NotStarted(String),
 }
@@ -60,6 +62,12 @@ impl Outcome {
             return Self {
                 code: code::KILLED,
                 ending: Ending::OutOfMemory(out_of_memory.to_string()),
+            };
+        }
+        if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) {
+            return Self {
+                code: code::KILLED,
+                ending: Ending::OutOfFuel,
             };
         }
         let name = match error.downcast_ref::<Trap>() {
@@ -102,6 +110,7 @@ impl Outcome {
                 format!("ketch: {name}\nwasm backtrace:\n{backtrace}")
             }
             Ending::OutOfMemory(reason) => format!("ketch: out of memory: {reason}\n"),
+            Ending::OutOfFuel => "ketch: the guest has used up its fuel (--wasm-fuel)\n".to_owned(),
             Ending::NotStarted(reason) => format!("ketch: cannot start the guest: {reason}\n"),
         }
     }

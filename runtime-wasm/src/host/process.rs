@@ -3,20 +3,20 @@
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::time::Duration;
 
 use runtime::{GuestReport, code};
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::Signal;
 
 use crate::host::load::LoadError;
-use crate::host::run;
-use crate::spec::{ARTIFACT_FD, REPORT_FD, SPEC_FD, SpecError, WasmSpec};
+use crate::host::{run, walls};
+use crate::spec::{ARTIFACT_FD, Entry, REPORT_FD, SPEC_FD, SpecError, WasmSpec};
 
 /// The largest spec that is read: arguments and environment have the kernel's own limit below it.
 const MAX_SPEC: u64 = 16 << 20;
 
 /// What asks a container to end. Nothing can be delivered to the guest, so it ends at once.
-const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+pub(super) const SIGNALS: [Signal; 4] = [Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
 
 /// Why the host did not come to run anything.
 #[derive(Debug, thiserror::Error)]
@@ -65,12 +65,18 @@ fn end(message: &str, code: u8) -> ! {
 fn serve() -> Result<Infallible, HostError> {
     let signals = SIGNALS.map(Signal::as_raw);
     sys::signal::end_process_on(&signals).map_err(HostError::Prepare)?;
-    no_core_dumps().map_err(HostError::Prepare)?;
     let spec = read_spec().map_err(HostError::ReadSpec)?;
     let spec = WasmSpec::decode(&spec)?;
     let artifact = sys::inherit::duplicate_inherited(ARTIFACT_FD);
     let artifact = File::from(artifact.map_err(HostError::ReadArtifact)?);
-    let finished = run(&spec, artifact, Path::new("/"), |outcome| {
+    let confine = || {
+        walls::put_up(&spec)?;
+        match (spec.timeout_ms, &spec.entry) {
+            (Some(limit), Entry::Command | Entry::Export(_)) => end_after(limit),
+            _ => Ok(()),
+        }
+    };
+    let finished = run(&spec, artifact, confine, |outcome| {
         if let Some(ending) = outcome.report() {
             report(&ending);
         }
@@ -79,13 +85,17 @@ fn serve() -> Result<Infallible, HostError> {
     Ok(finished?)
 }
 
-/// A core file would hold the guest's memory and environment, and 4 GiB of reserved addresses.
-fn no_core_dumps() -> io::Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    setrlimit(Resource::Core, none).map_err(io::Error::from)
+/// Ends the process when the guest has had its time.
+fn end_after(limit_ms: u64) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("timeout".to_owned())
+        .stack_size(64 << 10)
+        .spawn(move || {
+            std::thread::sleep(Duration::from_millis(limit_ms));
+            let text = format!("ketch: the guest ran longer than {limit_ms} ms (--wasm-timeout)\n");
+            end(&text, code::KILLED)
+        })
+        .map(drop)
 }
 
 fn read_spec() -> io::Result<Vec<u8>> {

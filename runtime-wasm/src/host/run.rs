@@ -1,44 +1,51 @@
 //! Loads, links and runs.
 
 use std::fs::File;
-use std::path::Path;
+use std::io;
 
 use wasmtime::component::{Component, Val as ComponentVal};
 use wasmtime::{Engine, Module, Store, Val};
 use wasmtime_wasi::{p2, p3};
 
-use crate::engine::{Profile, engine};
-use crate::host::context;
+use crate::engine::{Profile, Serving, engine};
+use crate::host::context::Context;
+use crate::host::http;
 use crate::host::load::{Code, LoadError, load};
 use crate::host::outcome::Outcome;
 use crate::link::{self, Guest};
-use crate::spec::WasmSpec;
+use crate::spec::{Entry, WasmSpec};
 
 /// The prefix of the export that a WASI 0.3 command has.
 const RUN_P3: &str = "wasi:cli/run@0.3.";
 
-/// Runs a guest to its end. `artifact` is its compiled code from the store's cache, `root` the
-/// directory that it sees as `/`; standard input and output are this process's.
+/// Runs a guest to its end. `artifact` is its compiled code from the store's cache; standard input
+/// and output are this process's.
 ///
-/// `finish` gets the outcome while everything is still mapped: a process that ends there does not
-/// pay for taking it down.
+/// `loaded` is called when the code is in memory and nothing of it has run: from there on nothing
+/// needs executable memory, and this is still the only thread. `finish` gets the outcome while everything is still mapped: a process
+/// that ends there does not pay for taking it down.
 ///
 /// # Errors
 /// When the code cannot be loaded. Whatever happens from there on is in the [`Outcome`].
 pub fn run<T>(
     spec: &WasmSpec,
     artifact: File,
-    root: &Path,
+    loaded: impl FnOnce() -> io::Result<()>,
     finish: impl FnOnce(Outcome) -> T,
 ) -> Result<T, LoadError> {
-    let engine = engine(Profile::Command).map_err(LoadError::Engine)?;
+    if let Entry::Http(options) = &spec.entry {
+        return http::run(spec, options, artifact, loaded).map(finish);
+    }
+    let profile = Profile::new(Serving::Command, spec.metering);
+    let engine = engine(profile).map_err(LoadError::Engine)?;
     let code = load(&engine, spec.kind, artifact)?;
+    loaded().map_err(LoadError::Confine)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LoadError::Runtime)?;
     let finished = runtime.block_on(async {
-        let mut store = match context::store(&engine, spec, root) {
+        let mut store = match Context::new(spec).store(&engine) {
             Ok(store) => store,
             Err(error) => return finish(Outcome::not_started(&error)),
         };
@@ -75,7 +82,11 @@ async fn call_module(
     module: &Module,
     spec: &WasmSpec,
 ) -> Result<i32, Failure> {
-    let entry = spec.invoke.as_deref().unwrap_or("_start");
+    let invoked = match &spec.entry {
+        Entry::Export(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let entry = invoked.unwrap_or("_start");
     check_export(module, entry).map_err(Failure::Start)?;
     let pre = link::module_linker(engine)
         .and_then(|linker| linker.instantiate_pre(module))
@@ -85,7 +96,7 @@ async fn call_module(
         .instantiate_async(&mut *store)
         .await
         .map_err(Failure::Run)?;
-    if spec.invoke.is_some()
+    if invoked.is_some()
         && let Ok(initialize) = instance.get_typed_func::<(), ()>(&mut *store, "_initialize")
     {
         initialize
@@ -123,9 +134,9 @@ async fn call_component(
     component: &Component,
     spec: &WasmSpec,
 ) -> Result<i32, Failure> {
-    match &spec.invoke {
-        Some(name) => call_export(engine, store, component, name).await,
-        None => call_command(engine, store, component).await,
+    match &spec.entry {
+        Entry::Export(name) => call_export(engine, store, component, name).await,
+        _ => call_command(engine, store, component).await,
     }
 }
 
@@ -174,7 +185,14 @@ async fn call_export(
         .map_err(Failure::Start)?;
     let instance = pre.instantiate_async(&mut *store).await;
     let instance = instance.map_err(Failure::Run)?;
-    let Some(function) = instance.get_func(&mut *store, name) else {
+    let index = match name.rsplit_once('#') {
+        Some((interface, function)) => instance
+            .get_export_index(&mut *store, None, interface)
+            .and_then(|parent| instance.get_export_index(&mut *store, Some(&parent), function)),
+        None => instance.get_export_index(&mut *store, None, name),
+    };
+    let function = index.and_then(|index| instance.get_func(&mut *store, index));
+    let Some(function) = function else {
         let text = format!("the component exports no function `{name}`");
         return Err(Failure::Start(wasmtime::Error::msg(text)));
     };

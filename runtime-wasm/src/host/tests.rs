@@ -8,9 +8,9 @@ use std::path::Path;
 use runtime::detect::BinaryKind;
 
 use crate::compile::compile;
-use crate::engine::{Profile, engine};
+use crate::engine::{Profile, Serving, engine};
 use crate::host::{Ending, Outcome, run};
-use crate::spec::{RootAccess, WasmSpec};
+use crate::spec::{Entry, GuestRoot, RootAccess, WasmSpec};
 
 const PAGE: u64 = 64 << 10;
 
@@ -19,14 +19,20 @@ fn run_in(root: &Path, text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> Outcome
     let bytes = wat::parse_str(text).unwrap();
     let mut spec = WasmSpec::new(BinaryKind::CoreModule, vec!["/app.wasm".to_owned()]);
     adapt(&mut spec);
-    let engine = engine(Profile::Command).unwrap();
-    let compiled = compile(&engine, &bytes, spec.invoke.as_deref()).unwrap();
+    let invoke = match &spec.entry {
+        Entry::Export(name) => Some(name.as_str()),
+        _ => None,
+    };
+    let engine = engine(Profile::new(Serving::Command, spec.metering)).unwrap();
+    let compiled = compile(&engine, &bytes, invoke).unwrap();
+    spec.guest_root = GuestRoot::Path(root.to_str().unwrap().to_owned());
     spec.kind = compiled.info.kind;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("artifact");
     let mut artifact = File::create(&path).unwrap();
     artifact.write_all(&compiled.artifact).unwrap();
-    run(&spec, File::open(&path).unwrap(), root, |outcome| outcome).unwrap()
+    let file = File::open(&path).unwrap();
+    run(&spec, file, || Ok(()), |outcome| outcome).unwrap()
 }
 
 fn outcome(text: &str, adapt: impl FnOnce(&mut WasmSpec)) -> Outcome {
@@ -315,14 +321,14 @@ fn invoke_calls_the_named_export_after_initialising() {
         (global $ready (mut i32) (i32.const 1))
         (func (export "_initialize") (global.set $ready (i32.const 7)))
         (func (export "greet") (call $exit (global.get $ready))))"#;
-    let result = outcome(text, |spec| spec.invoke = Some("greet".to_owned()));
+    let result = outcome(text, |spec| spec.entry = Entry::Export("greet".to_owned()));
     assert_eq!(result.code, 7);
 }
 
 #[test]
 fn export_with_parameters_cannot_be_started() {
     let text = r#"(module (func (export "add") (param i32)))"#;
-    let result = outcome(text, |spec| spec.invoke = Some("add".to_owned()));
+    let result = outcome(text, |spec| spec.entry = Entry::Export("add".to_owned()));
     assert_eq!(result.code, 126);
     assert_eq!(
         result.message(),
@@ -399,7 +405,83 @@ fn artifact_that_is_no_compiled_code_is_refused() {
         File::create(&path).unwrap().write_all(bytes).unwrap();
         for kind in [BinaryKind::CoreModule, BinaryKind::Component] {
             let spec = WasmSpec::new(kind, Vec::new());
-            assert!(run(&spec, File::open(&path).unwrap(), root.path(), drop).is_err());
+            assert!(run(&spec, File::open(&path).unwrap(), || Ok(()), drop).is_err());
         }
     }
+}
+
+/// A component whose `run` logs the message of two bytes at 0 of its memory.
+fn logging(message: &str, length: u32) -> String {
+    format!(
+        r#"(component
+          (import "wasi:logging/logging" (instance $log
+            (type $l (enum "trace" "debug" "info" "warn" "error" "critical"))
+            (export "level" (type $level (eq $l)))
+            (export "log" (func (param "level" $level) (param "context" string)
+              (param "message" string)))))
+          (core module $libc (memory (export "memory") 1) (data (i32.const 0) "{message}"))
+          (core instance $libc (instantiate $libc))
+          (core func $log (canon lower (func $log "log") (memory $libc "memory")))
+          (core module $m
+            (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+            (func (export "run") (result i32)
+              (call $log (i32.const 2) (i32.const 0) (i32.const 0)
+                (i32.const 0) (i32.const {length}))
+              (i32.const 0)))
+          (core instance $i (instantiate $m
+            (with "host" (instance (export "log" (func $log))))))
+          (func $run (result (result)) (canon lift (core func $i "run")))
+          (instance $out (export "run" (func $run)))
+          (export "wasi:cli/run@0.2.0" (instance $out)))"#
+    )
+}
+
+/// S51: strings that are none, or lie outside of the guest's memory, end the guest alone.
+#[test]
+fn hostile_strings_are_traps() {
+    assert_eq!(code(&logging("hi", 2)), 0);
+    for (message, length) in [("\\ff\\fe", 2), ("hi", 0x7fff_ffff), ("hi", 0x1_0001)] {
+        assert_eq!(code(&logging(message, length)), 134, "{message} {length}");
+    }
+}
+
+#[test]
+fn guest_without_fuel_is_stopped_and_a_frugal_one_is_not() {
+    let fuel = |units| move |spec: &mut WasmSpec| spec.metering.fuel = Some(units);
+    let spin = outcome(&module("(loop $l (br $l))"), fuel(100_000));
+    assert_eq!((spin.code, &spin.ending), (137, &Ending::OutOfFuel));
+    assert_eq!(outcome(&module("nop"), fuel(100_000)).code, 0);
+}
+
+/// The low byte of random numbers and of the wall clock, added.
+#[test]
+fn deterministic_guest_gives_the_same_answer_again() {
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "clock_time_get"
+          (func $clock (param i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+          (drop (call $random (i32.const 0) (i32.const 8)))
+          (drop (call $clock (i32.const 0) (i64.const 1) (i32.const 8)))
+          (call $exit (i32.and (i32.const 255) (i32.wrap_i64 (i64.add
+            (i64.load (i32.const 0)) (i64.load (i32.const 8))))))))"#;
+    let fixed = |spec: &mut WasmSpec| spec.metering.deterministic = true;
+    let first = outcome(text, fixed).code;
+    assert!((0..3).all(|_| outcome(text, fixed).code == first));
+}
+
+#[test]
+fn export_of_an_interface_is_called_by_both_names() {
+    let text = r#"(component
+        (core module $m (func (export "greet") unreachable))
+        (core instance $i (instantiate $m))
+        (func $greet (canon lift (core func $i "greet")))
+        (instance $out (export "greet" (func $greet)))
+        (export "demo:words/api@0.1.0" (instance $out)))"#;
+    let invoke = |spec: &mut WasmSpec| {
+        spec.entry = Entry::Export("demo:words/api@0.1.0#greet".to_owned());
+    };
+    assert_eq!(outcome(text, invoke).code, 134);
 }

@@ -13,11 +13,12 @@ use sha2::Digest as _;
 use state::Layout;
 
 use crate::cache::{
-    ArtifactRecord, ModuleCache, ModuleDigest, RECORD_VERSION, remember_engine_key,
+    ArtifactRecord, ModuleCache, ModuleDigest, RECORD_VERSION, prune, remember_engine_key,
 };
 use crate::compile::{CompileError, Compiled, MAX_MODULE_BYTES, compile};
 use crate::engine::{Profile, WASMTIME_VERSION, engine, engine_key};
-use crate::worker::Report;
+use crate::inspect::inspect;
+use crate::worker::{Report, Variant};
 
 /// Seconds of CPU time: the largest program known (Clang, 75 MB of wasm) takes 71.
 const CPU_SECONDS: u64 = 900;
@@ -37,7 +38,7 @@ enum MainError {
     Step(&'static str, #[source] Box<dyn Error + Send + Sync>),
     #[error("the module's digest is {found}, not the one that was asked for")]
     Digest { found: String },
-    #[error("usage: ROOT RUN DIGEST [EXPORT]")]
+    #[error("usage: ROOT RUN VARIANT DIGEST [EXPORT]")]
     Usage,
 }
 
@@ -60,7 +61,7 @@ pub fn main(
     mut output: impl Write,
 ) -> std::io::Result<()> {
     let report = match answer(args, input) {
-        Ok(engine_key) => Report::Compiled { engine_key },
+        Ok(report) => report,
         Err(MainError::Compile(error)) => Report::Refused {
             reason: chain(&error),
         },
@@ -72,31 +73,43 @@ pub fn main(
     output.flush()
 }
 
-fn answer(mut args: impl Iterator<Item = OsString>, input: File) -> Result<String, MainError> {
+fn answer(mut args: impl Iterator<Item = OsString>, input: File) -> Result<Report, MainError> {
     limit_process().map_err(MainError::step("limit the compiler"))?;
     let mut next = || args.next().ok_or(MainError::Usage);
     let (root, run) = (PathBuf::from(next()?), PathBuf::from(next()?));
+    let variant = next()?.into_string().map_err(|_| MainError::Usage)?;
+    let variant = Variant::parse(&variant).ok_or(MainError::Usage)?;
     let digest = next()?.into_string().map_err(|_| MainError::Usage)?;
     let digest = ModuleDigest::parse(&digest).map_err(MainError::step("read the digest"))?;
     let invoke = args.next().map(OsString::into_string).transpose();
     let invoke = invoke.map_err(|_| MainError::Usage)?;
     let layout = Layout::open(root, run).map_err(MainError::step("open the store"))?;
 
-    let engine = engine(Profile::Command).map_err(CompileError::Engine)?;
-    let key = engine_key(&engine, Profile::Command);
+    let bytes = read_module(input, &digest)?;
+    let info = inspect(&bytes).map_err(CompileError::from)?;
+    let serving = info
+        .check_entry(invoke.as_deref())
+        .map_err(CompileError::from)?;
+    let profile = variant.profile(serving);
+    let engine = engine(profile).map_err(CompileError::Engine)?;
+    let key = engine_key(&engine, profile);
     let cache = ModuleCache::new(&layout, &key);
     // After a reboot the key was forgotten and the file is still there.
-    if cache.lookup(&digest).is_none() {
-        let bytes = read_module(input, &digest)?;
+    if cache.lookup(&digest).is_none() || cache.record(&digest).is_none() {
         let start = Instant::now();
         let compiled = compile(&engine, &bytes, invoke.as_deref())?;
-        let record = record(&digest, &bytes, &compiled, start);
+        let record = record(&digest, &bytes, &compiled, profile, start);
         cache
             .store(&digest, &compiled.artifact, &record)
             .map_err(MainError::step("store the compiled module"))?;
     }
-    remember_engine_key(&layout, &key).map_err(MainError::step("remember the engine"))?;
-    Ok(key)
+    remember_engine_key(&layout, profile, &key).map_err(MainError::step("remember the engine"))?;
+    // What cannot be removed now is tried again by the next worker.
+    drop(prune(&layout, profile, &key));
+    Ok(Report::Compiled {
+        engine_key: key,
+        serving,
+    })
 }
 
 /// Compiling untrusted code costs what the code wants it to cost: these are the bounds.
@@ -144,6 +157,7 @@ fn record(
     digest: &ModuleDigest,
     bytes: &[u8],
     compiled: &Compiled,
+    profile: Profile,
     start: Instant,
 ) -> ArtifactRecord {
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -155,7 +169,7 @@ fn record(
         artifact_sha256: hex::encode(sha2::Sha256::digest(&compiled.artifact)),
         compile_ms: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
         wasmtime: WASMTIME_VERSION.to_owned(),
-        profile: Profile::Command.to_string(),
+        profile: profile.to_string(),
         info: compiled.info.clone(),
     }
 }

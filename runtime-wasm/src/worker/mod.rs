@@ -10,12 +10,14 @@
 mod compile;
 mod report;
 mod request;
+mod variant;
 
 #[cfg(feature = "compiler")]
 pub use compile::main;
 pub use report::Report;
-pub use request::{WorkerError, ensure_compiled};
+pub use request::{CompileRequest, CompiledFile, WorkerError, ensure_compiled};
+pub use variant::Variant;
 
 /// The hidden subcommand of `ketch` that is the worker:
-/// `ketch wasm-compile-worker ROOT RUN DIGEST [EXPORT]`.
+/// `ketch wasm-compile-worker ROOT RUN VARIANT DIGEST [EXPORT]`.
 pub const SUBCOMMAND: &str = "wasm-compile-worker";

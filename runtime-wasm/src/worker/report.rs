@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Serving;
+
 /// The worker's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
@@ -9,6 +11,8 @@ pub enum Report {
     Compiled {
         /// The key.
         engine_key: String,
+        /// Command or HTTP.
+        serving: Serving,
     },
     /// The module cannot be run; the reason in one line, causes after colons.
     Refused {

@@ -11,7 +11,7 @@ mod verbs;
 mod wasm;
 mod watch;
 
-use runtime_native::oci::{Log, OciError};
+use runtime_native::oci::{EXEC_FAILED, Log, OciError};
 
 use global::Global;
 
@@ -43,5 +43,8 @@ pub(crate) fn dispatch(args: &[&str]) -> anyhow::Result<u8> {
     log.error(&chain.join(": "));
     render::report(&error);
     let code = error.downcast_ref::<OciError>().map(OciError::exit_code);
-    Ok(code.unwrap_or(1))
+    Ok(match (*verb, code.unwrap_or(1)) {
+        ("exec", 1) => EXEC_FAILED,
+        (_, code) => code,
+    })
 }

@@ -189,7 +189,7 @@ fn exec(global: &Global, args: ExecArgs) -> anyhow::Result<u8> {
 
 fn read_process(path: &Path) -> anyhow::Result<oci_spec::runtime::Process> {
     let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    serde_json::from_slice(&bytes).with_context(|| format!("cannot use `{}`", path.display()))
+    Ok(oci::parse_process(path, &bytes)?)
 }
 
 /// `UID[:GID]`: numbers alone, which no file of the container turns into others (S11).

@@ -57,7 +57,7 @@ fn table(pids: &[i32], args: &[String]) -> anyhow::Result<()> {
 pub(super) fn events(global: &Global, args: &EventsArgs) -> anyhow::Result<u8> {
     let container = global.root.open(&args.id)?;
     if args.stats {
-        render::print(&oci::stats(&container)?.to_string())?;
+        render::print(&oci::stats(&container)?)?;
         return Ok(0);
     }
     let interval = duration(&args.interval)?;
@@ -67,7 +67,7 @@ pub(super) fn events(global: &Global, args: &EventsArgs) -> anyhow::Result<u8> {
         kills = report_kills(&container, kills)?;
         if Instant::now() >= next {
             match oci::stats(&container) {
-                Ok(stats) => render::print(&stats.to_string())?,
+                Ok(stats) => render::print(&stats)?,
                 Err(OciError::NotRunning(_)) => break,
                 Err(error) => return Err(error.into()),
             }
@@ -81,8 +81,7 @@ pub(super) fn events(global: &Global, args: &EventsArgs) -> anyhow::Result<u8> {
 fn report_kills(container: &Container, before: u64) -> anyhow::Result<u64> {
     let now = oci::oom_kills(container)?;
     if now > before {
-        let event = serde_json::json!({"type": "oom", "id": container.id()});
-        render::print(&event.to_string())?;
+        render::print(&oci::oom_event(container))?;
     }
     Ok(now.max(before))
 }
