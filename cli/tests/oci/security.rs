@@ -1,10 +1,6 @@
 //! The security checklist on the OCI runtime command line. Each test is called after the row that
 //! it covers; "untouched" means a tree of the host's that is the same afterwards.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code")]
-
-mod oci_support;
-
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::symlink;
@@ -12,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_support::Bundle;
+use crate::bundle::Bundle;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
 
