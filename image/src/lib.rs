@@ -57,7 +57,7 @@ pub use registry::{
     check_credentials, fetch_manifest, pull, search, tags,
 };
 pub use remove::{Force, Removed};
-pub use store::{Image, ImageSummary, Store};
+pub use store::{Image, ImageSummary, NamedImages, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
 pub use tree::{ChangeKind, PathChange};
 pub use unpack::UnpackMode;
