@@ -97,7 +97,7 @@ impl Hosts {
     /// Starts a server of TCP that says `hello` to everybody.
     fn serve(&self, options: &str) -> String {
         self.done(&format!(
-            "run -d {options} box tcpsvd -E :: 80 /busybox echo hello"
+            "run -d {options} box nc -ll -p 80 -e /busybox echo hello"
         ))
     }
 
@@ -145,6 +145,15 @@ impl Hosts {
             .as_str()
             .unwrap()
             .to_owned()
+    }
+}
+
+impl Hosts {
+    /// The number of a container's init.
+    fn pid(&self, container: &str) -> i64 {
+        let text = self.done(&format!("inspect {container}"));
+        let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json[0]["State"]["Pid"].as_i64().unwrap()
     }
 }
 
@@ -211,7 +220,17 @@ fn published_port_is_reached_from_everywhere_and_leaves_nothing() {
 #[test]
 fn published_udp_port_answers_from_outside_and_from_loopback() {
     let Some(hosts) = Hosts::new() else { return };
-    hosts.done("run -d --network bridge -p 5300:53/udp box udpsvd -E 0.0.0.0 53 /busybox cat");
+    hosts.done("run -d --name names --network bridge -p 5300:53/udp box sleep 60");
+    // A server in the container's network that sends back what it gets.
+    let netns = File::open(format!("/proc/{}/ns/net", hosts.pid("names"))).unwrap();
+    let server =
+        sys::net::within(netns.as_fd(), || UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 16];
+        while let Ok((length, peer)) = server.recv_from(&mut buffer) {
+            drop(server.send_to(&buffer[..length], peer));
+        }
+    });
     for (from, own, address) in [
         (&hosts.host, "127.0.0.1:0", "127.0.0.1:5300"),
         (&hosts.outside, "0.0.0.0:0", "10.99.0.1:5300"),
@@ -225,7 +244,6 @@ fn published_udp_port_answers_from_outside_and_from_loopback() {
             let deadline = Instant::now() + PATIENCE;
             let mut buffer = [0; 16];
             loop {
-                // Refused until the server listens.
                 drop(socket.send(b"ping"));
                 if socket
                     .recv(&mut buffer)
@@ -347,9 +365,7 @@ fn address_and_port_of_a_killed_monitor_are_free_again() {
     let Some(hosts) = Hosts::new() else { return };
     hosts.done("network create --subnet 10.50.0.0/24 net");
     hosts.serve("--name web --network net --ip 10.50.0.9 -p 8080:80");
-    let inspect = hosts.done("inspect web");
-    let json: serde_json::Value = serde_json::from_str(&inspect).unwrap();
-    let pid = json[0]["State"]["Pid"].as_i64().unwrap();
+    let pid = hosts.pid("web");
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let monitor = stat
         .rsplit(") ")
@@ -404,7 +420,9 @@ fn three_hundred_networks_beside_a_vpn() {
 #[test]
 fn ten_thousand_ports_are_published_at_once() {
     let Some(hosts) = Hosts::new() else { return };
-    hosts.done("run -d --name many --network bridge -p 20000-29999:20000-29999/udp box sleep 60");
+    hosts.done(
+        "run -d --name many --network bridge -p 0.0.0.0:20000-29999:20000-29999/udp box sleep 60",
+    );
     assert!(
         hosts
             .done("ps")
@@ -449,7 +467,7 @@ fn proxy_mode_obeys_rules_for_the_hosts_own_ports() {
         let mut command = hosts.cx.command();
         command.env("KETCH_PUBLISH", "proxy");
         command.args(
-            "run -d --network bridge -p 8080:80 box tcpsvd -E :: 80 /busybox echo hello".split(' '),
+            "run -d --network bridge -p 8080:80 box nc -ll -p 80 -e /busybox echo hello".split(' '),
         );
         command.output().unwrap()
     });

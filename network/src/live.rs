@@ -8,6 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
@@ -34,6 +35,9 @@ use crate::{NetworkError, STATE_FILE, child, restore};
 const WATCH: u64 = 1;
 /// Events of proxies begin here.
 const FIRST_PROXY: u64 = 1 << 32;
+
+/// How long a monitor takes at most to give back the addresses of a container that has ended.
+const RETURN_TIME: Duration = Duration::from_millis(200);
 
 /// How many events are taken at once.
 const EVENTS: usize = 32;
@@ -91,6 +95,8 @@ pub struct Live {
     proxies: Option<Proxies>,
     responder: Option<Responder>,
     watch: Option<Netlink>,
+    /// It had published ports of another protocol than TCP.
+    had_datagrams: bool,
     buffer: Vec<u8>,
 }
 
@@ -116,6 +122,7 @@ impl Live {
             proxies: None,
             responder: None,
             watch: None,
+            had_datagrams: false,
             buffer: proxy::buffer(),
             plan,
         };
@@ -212,6 +219,7 @@ impl Live {
                     netns,
                     mac,
                     bridge,
+                    reflects: !self.plan.ports.is_empty(),
                 };
                 bridge::attach(&self.host, &config, &pair)?;
             }
@@ -222,12 +230,11 @@ impl Live {
 
     /// Leases addresses and writes the endpoint down.
     fn lease(&self, plan: EndpointPlan, config: NetworkConfig) -> Result<Attached, NetworkError> {
-        let leases = Leases::lock(&self.layout, &config.id)?;
         let wanted = Wanted {
             ipv4: plan.ipv4,
             ipv6: plan.ipv6,
         };
-        let [ipv4, ipv6] = leases.lease(&config, wanted)?;
+        let (leases, [ipv4, ipv6]) = self.lease_addresses(&config, wanted)?;
         let mac = plan.mac.unwrap_or_else(|| {
             ipv4.or(ipv6)
                 .map_or([2, 0x42, 0, 0, 0, 1], bridge::address_mac)
@@ -274,6 +281,26 @@ impl Live {
             endpoint,
             lease,
         })
+    }
+
+    /// Leases addresses. One that was asked for may still be a container's that has just ended: its
+    /// monitor gives it back in a moment.
+    fn lease_addresses(
+        &self,
+        config: &NetworkConfig,
+        wanted: Wanted,
+    ) -> Result<(Leases<'_>, [Option<IpAddr>; 2]), NetworkError> {
+        let deadline = Instant::now() + RETURN_TIME;
+        loop {
+            let leases = Leases::lock(&self.layout, &config.id)?;
+            match leases.lease(config, wanted) {
+                Err(NetworkError::AddressInUse { .. }) if Instant::now() < deadline => {}
+                Err(error) => return Err(error),
+                Ok(addresses) => return Ok((leases, addresses)),
+            }
+            drop(leases);
+            std::thread::sleep(RETURN_TIME / 20);
+        }
     }
 
     /// The first number that no link of the container has.
@@ -643,6 +670,7 @@ impl Live {
             return;
         };
         let mappings: Vec<Mapping> = proxies.ports().iter().map(|b| b.mapping).collect();
+        self.had_datagrams = mappings.iter().any(|m| m.transport != Transport::Tcp);
         // What stays is found by the next owner of the port.
         drop(self.firewall.unpublish(&mappings));
         drop(remove_tree(&self.state_path()));
@@ -659,13 +687,11 @@ impl Live {
         // A link that is gone is on no bridge.
         drop(self.host.execute(batch));
         for attached in self.attached.drain(..) {
-            for (address, _) in [attached.endpoint.ipv4, attached.endpoint.ipv6]
-                .into_iter()
-                .flatten()
-            {
-                if attached.config.driver == Driver::Bridge {
-                    forget(&self.firewall, address);
-                }
+            let endpoint = &attached.endpoint;
+            let addresses = [endpoint.ipv4, endpoint.ipv6].into_iter().flatten();
+            // Each walks the whole table of connections; those of TCP end by themselves.
+            for (address, _) in addresses.filter(|_| self.had_datagrams) {
+                forget(&self.firewall, address);
             }
             // A lease without a live container is given back by whoever needs it.
             drop(remove_tree(&attached.lease));

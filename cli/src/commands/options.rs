@@ -1,6 +1,6 @@
 //! The options of `run` and `create`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;

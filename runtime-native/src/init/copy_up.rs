@@ -76,7 +76,11 @@ fn copy_entry(
             copy_directory(below.as_fd(), made.as_fd(), depth + 1)?;
         }
         FileType::RegularFile => {
-            let source = open(from, name, OFlags::RDONLY)?;
+            let source = match open(from, name, OFlags::RDONLY) {
+                // Another mount, as `hosts` in `/etc`: hidden, not copied.
+                Err(Errno::XDEV) => return Ok(()),
+                other => other?,
+            };
             copy_file(source.as_fd(), to, name)?;
         }
         FileType::Symlink => {

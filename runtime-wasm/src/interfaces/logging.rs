@@ -7,7 +7,9 @@ use wasmtime::component::{ComponentType, Lift, Linker, Lower};
 
 use crate::link::Guest;
 
+/// A message's level.
 #[derive(Clone, Copy, ComponentType, Lift, Lower)]
+#[expect(dead_code, reason = "a guest's levels are made by `Lift`")]
 #[component(enum)]
 #[repr(u8)]
 enum Level {

@@ -18,9 +18,9 @@ use crate::spec::{Entry, GuestRoot, NetworkGrant, ROOT_FD, WasmSpec};
 
 pub use filter::{Sockets, program};
 
-/// Files outside of the guest's tree that the host itself reads later: name look-up, and the guest's
-/// root by its descriptor.
-const HOST_READS: [&str; 2] = ["/etc", "/proc"];
+/// What lies outside of the guest's tree and is read by the host itself later: name look-up, the
+/// guest's root by its descriptor, and random numbers, where the C library asks a device for them.
+const HOST_READS: [&str; 4] = ["/etc", "/proc", "/dev/urandom", "/dev/random"];
 
 /// `SECCOMP_FILTER_FLAG_TSYNC`: all threads.
 const ALL_THREADS: u32 = 1;
@@ -69,7 +69,10 @@ fn restrict_files(root: &GuestRoot) -> io::Result<()> {
     }
     for path in HOST_READS {
         match File::open(path) {
-            Ok(dir) => rules.allow(dir.as_fd(), access::READ_FILE | access::READ_DIR)?,
+            Ok(file) if file.metadata()?.is_dir() => {
+                rules.allow(file.as_fd(), access::READ_FILE | access::READ_DIR)?;
+            }
+            Ok(file) => rules.allow(file.as_fd(), access::READ_FILE)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
