@@ -106,6 +106,10 @@ impl Firewall {
         create_filter(&mut batch);
         match self.netlink.execute(batch) {
             Err(refused) if refused.errno == Errno::EXIST => Ok(()),
+            // Everything that it names is in the same batch: what is not found is a part of the kernel.
+            Err(refused) if refused.errno == Errno::NOENT => Err(NetworkError::Missing {
+                what: "nftables with address translation".to_owned(),
+            }),
             other => other.map_err(failed("make the table `inet ketch`")),
         }
     }
