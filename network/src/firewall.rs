@@ -274,7 +274,8 @@ fn network_elements(
 fn create_sets(batch: &mut Batch) {
     use KeyType::{Ipv4, Ipv6, LinkName, Port, Protocol};
     let (value4, value6): (&[KeyType], &[KeyType]) = (&[Ipv4, Port], &[Ipv6, Port]);
-    let sets: [(&str, &[KeyType], Option<&[KeyType]>, bool); 9] = [
+    type Row<'a> = (&'a str, &'a [KeyType], Option<&'a [KeyType]>, bool);
+    let sets: [Row<'_>; 9] = [
         (BRIDGES, &[LinkName], None, false),
         (SAME_BRIDGE, &[LinkName, LinkName], None, false),
         (INTERNAL, &[LinkName], None, false),
