@@ -85,6 +85,7 @@ impl Engine {
         subject: Subject,
         settled: &Settled,
     ) -> Result<Created, EngineError> {
+        let http_port = subject.http_port(&options.network_options.ports);
         let args = subject.args;
         let Some(program) = args.first() else {
             return Err(EngineError::NoCommand(options.image.clone()));
@@ -107,7 +108,7 @@ impl Engine {
                 let (module, info) = self.module_at(path, program, &subject.wasm)?;
                 warnings.extend(socket_warning(&info));
                 Some(WasmModule {
-                    port: subject.wasm.http_port.unwrap_or(subject.port),
+                    port: http_port,
                     network: network.mode != NetworkMode::None,
                     readonly: options.read_only,
                     memory_bytes: options.memory_bytes.map(guest_memory),

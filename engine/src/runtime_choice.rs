@@ -79,10 +79,10 @@ impl WasmModule {
 }
 
 /// The port that an image's HTTP world listens at: the smallest one that the image exposes.
-pub(crate) fn exposed_port(image: &Image) -> u16 {
+pub(crate) fn exposed_port(image: &Image) -> Option<u16> {
     let exposed = image.config.config.exposed_ports.keys();
     let ports = exposed.filter_map(|text| text.split('/').next()?.parse::<u16>().ok());
-    ports.min().unwrap_or(HttpOptions::PORT)
+    ports.min()
 }
 
 /// Splits `module.wasm#export`, when the root has no file of that whole name.

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot, RunConfig};
+use network::{PortRequest, Transport};
 use runtime::detect::{self, BinaryKind, Choice, RuntimeKind, RuntimeOverride};
 use runtime_wasm::HttpOptions;
 
@@ -27,8 +28,25 @@ pub(crate) struct Subject {
     pub(crate) module: Option<PathBuf>,
     /// What was asked for, and what the command says (`module.wasm#export`).
     pub(crate) wasm: WasmOptions,
-    /// Where an HTTP world listens unless it is told otherwise.
-    pub(crate) port: u16,
+    /// Where an HTTP world listens unless it is told otherwise: the port that the image exposes.
+    pub(crate) port: Option<u16>,
+}
+
+impl Subject {
+    /// Where an HTTP world listens: where it is told to, else at the port that is exposed, else at
+    /// the one that is published. One that is exposed and not among those published would serve nobody.
+    pub(crate) fn http_port(&self, published: &[PortRequest]) -> u16 {
+        let tcp = |request: &&PortRequest| request.transport == Transport::Tcp;
+        let published = || published.iter().filter(tcp).map(|r| r.container_port);
+        let exposed = self
+            .port
+            .filter(|port| published().next().is_none() || published().any(|other| other == *port));
+        self.wasm
+            .http_port
+            .or(exposed)
+            .or_else(|| published().next())
+            .unwrap_or(HttpOptions::PORT)
+    }
 }
 
 /// Which runtime an image or a file gets, and why.
@@ -145,7 +163,7 @@ impl Engine {
             choice,
             module: Some(path.to_path_buf()),
             wasm: options.wasm.clone(),
-            port: HttpOptions::PORT,
+            port: None,
         })
     }
 }

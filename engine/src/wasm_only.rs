@@ -38,7 +38,7 @@ impl Engine {
             return Err(EngineError::Unsupported(text));
         };
         let (mut module, _) = self.module_at(path, program, &subject.wasm)?;
-        module.port = subject.wasm.http_port.unwrap_or(subject.port);
+        module.port = subject.http_port(&[]);
         let mut spec = WasmSpec::new(module.kind, subject.args.clone());
         module.describe(&mut spec);
         spec.env = subject

@@ -421,7 +421,7 @@ fn logging(message: &str, length: u32) -> String {
               (param "message" string)))))
           (core module $libc (memory (export "memory") 1) (data (i32.const 0) "{message}"))
           (core instance $libc (instantiate $libc))
-          (core func $log (canon lower (func $log "log") (memory $libc "memory")))
+          (core func $log (canon lower (func $log "log") (memory (core memory $libc "memory"))))
           (core module $m
             (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
             (func (export "run") (result i32)
