@@ -70,21 +70,20 @@ pub(crate) fn run(program: &Path) -> anyhow::Result<()> {
 
     let run = ["run", "--rm", "--network", "none", "small", "/true", "0"];
     let mut starts = vec![ketch.case("`ketch run`", &run)];
-    ketch.output(&["run", "-d", "--name", "stays", "small", "/sleep", "6000"])?;
+    let stays = [
+        "--network",
+        "none",
+        "--name",
+        "stays",
+        "small",
+        "/sleep",
+        "6000",
+    ];
+    ketch.output(&[&["run", "-d"], &stays[..]].concat())?;
     let mut execs = vec![ketch.case("`ketch exec`", &["exec", "stays", "/true", "0"])];
     let docker = Docker::start(dir.path()).and_then(|docker| {
         docker.run(&["import", &tar, "small"])?;
-        docker.run(&[
-            "run",
-            "-d",
-            "--network",
-            "none",
-            "--name",
-            "stays",
-            "small",
-            "/sleep",
-            "6000",
-        ])?;
+        docker.run(&[&["run", "-d"], &stays[..]].concat())?;
         Ok(docker)
     });
     match &docker {
