@@ -14,12 +14,14 @@ BUSYBOX = "/usr/bin/busybox"
 def main():
     if os.environ.get("KETCH_BENCH_INSIDE") != "1":
         env = dict(os.environ, KETCH_BENCH_INSIDE="1")
-        sys.exit(subprocess.call(["unshare", "-n", sys.executable, *sys.argv], env=env))
+        os.execvpe("unshare", ["unshare", "-n", sys.executable, *sys.argv], env)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     ketch = os.path.abspath(sys.argv[1])
     work = tempfile.mkdtemp(prefix="ketch-bench-")
     os.environ.update(KETCH_ROOT=f"{work}/root", KETCH_RUN=f"{work}/run")
     docker = None
+    # Ended by a signal it clears up as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         archive = image(work)
         quiet([ketch, "import", "--change", 'ENTRYPOINT ["/busybox"]', archive, "box"])

@@ -54,8 +54,14 @@ pub(crate) const MIRRORS: Setting = Setting {
     variable: "KETCH_REGISTRY_MIRRORS",
 };
 
+/// What layers are on disk: `directory`, or `erofs` for one file each (root, Linux 6.12).
+pub(crate) const LAYERS: Setting = Setting {
+    key: "layers",
+    variable: "KETCH_LAYERS",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 7] = [
+const ALL: [&Setting; 8] = [
     &ROOT,
     &RUN,
     &NETWORK,
@@ -63,6 +69,7 @@ const ALL: [&Setting; 7] = [
     &PUBLISH_DEFAULT,
     &INSECURE,
     &MIRRORS,
+    &LAYERS,
 ];
 
 /// Where the config file is, unless the variable says otherwise.
@@ -189,6 +196,7 @@ fn default(key: &str) -> anyhow::Result<String> {
         }
         "network" if is_root => network::DEFAULT_NETWORK.to_owned(),
         "network" => "none".to_owned(),
+        "layers" => "directory".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),
         _ => String::new(),

@@ -223,7 +223,8 @@ fn published_udp_port_answers_from_outside_and_from_loopback() {
     hosts.done("run -d --name names --network bridge -p 5300:53/udp box sleep 60");
     // A server in the container's network that sends back what it gets.
     let netns = File::open(format!("/proc/{}/ns/net", hosts.pid("names"))).unwrap();
-    let server = sys::net::within(netns.as_fd(), || UdpSocket::bind("0.0.0.0:53").unwrap());
+    let server =
+        sys::net::within(netns.as_fd(), || UdpSocket::bind("0.0.0.0:53").unwrap()).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 16];
         while let Ok((length, peer)) = server.recv_from(&mut buffer) {

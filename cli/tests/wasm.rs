@@ -1,5 +1,7 @@
 //! Wasm containers through the real processes: what is not the same as for Linux programs.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, Ordering};

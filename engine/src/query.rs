@@ -17,6 +17,9 @@ pub struct Container {
     pub state: ContainerState,
 }
 
+/// How long a monitor that answers no more may take to end.
+const MONITOR_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
+
 impl Container {
     /// Whether its program runs.
     #[must_use]
@@ -122,6 +125,36 @@ impl Engine {
             }
         }
         self.read(&found.ok_or_else(missing)?)
+    }
+
+    /// Waits until a container has ended and gives its exit code; 0 for one that never ran.
+    ///
+    /// # Errors
+    /// When the container is unknown or its monitor says nothing.
+    pub fn wait(&self, container: &Container) -> Result<u8, EngineError> {
+        let told = self.connect(container).and_then(|session| {
+            session.watch()?;
+            session.wait_exited()
+        });
+        match told {
+            Ok(status) => Ok(status.code),
+            // Its monitor is ending or has ended: what it wrote down holds once it lets go of its lock.
+            Err(error) => {
+                let lock = self.layout.container_run(&container.config.id).join("lock");
+                if lock.exists() {
+                    drop(lock::FileLock::acquire(
+                        &lock,
+                        lock::Mode::Shared,
+                        MONITOR_ENDS,
+                    ));
+                }
+                let now = self.container(&container.config.id)?;
+                match now.is_running() {
+                    true => Err(error),
+                    false => Ok(now.state.exit_code.unwrap_or(0)),
+                }
+            }
+        }
     }
 
     /// Connects to the container's monitor.

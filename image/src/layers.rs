@@ -262,7 +262,7 @@ impl LayerStore {
         let advance = |bytes| progress.advance(Task::Unpack, &layer.blob, bytes);
         let staged = self.stage(blob, Some(layer.diff_id), &advance)?;
         staged.sync()?;
-        self.publish(staged).map(drop)
+        self.publish(&staged).map(drop)
     }
 
     /// Unpacks a blob below `tmp/`. It is neither durable nor named.
@@ -319,7 +319,7 @@ impl LayerStore {
     }
 
     /// Gives a durable layer its name. Says whether it was not there before.
-    pub(crate) fn publish(&self, staged: StagedLayer) -> Result<bool, ImageError> {
+    pub(crate) fn publish(&self, staged: &StagedLayer) -> Result<bool, ImageError> {
         let target = self.dir(&staged.diff_id);
         let failed = |path: &Path| {
             let path = path.to_path_buf();

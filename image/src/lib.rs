@@ -1,8 +1,9 @@
 //! Images: references, the registry client, the content store, the layer store, names, archives.
 //!
 //! It owns `content/`, `layers/` and `images/` below the root (DESIGN section 4). It never starts
-//! anything and knows no container: the engine tells it which images are in
-//! use. What has its final name here was verified while it was written.
+//! anything and knows no container: the engine tells it which images are in use. It mounts only
+//! what it is asked to mount, and layers that are file systems themselves. What has its final name
+//! here was verified while it was written.
 #![forbid(unsafe_code)]
 
 mod archive;
@@ -57,7 +58,7 @@ pub use registry::{
     check_credentials, fetch_manifest, pull, search, tags,
 };
 pub use remove::{Force, Removed};
-pub use store::{Image, ImageSummary, Store};
+pub use store::{Image, ImageSummary, NamedImages, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
 pub use tree::{ChangeKind, PathChange};
 pub use unpack::UnpackMode;

@@ -37,14 +37,14 @@ impl Platform {
         };
         let variant = variant
             .filter(|variant| !variant.is_empty())
+            .map(str::to_lowercase)
             // Every arm64 and every amd64 has these.
             .filter(|variant| {
                 !matches!(
-                    (architecture.as_str(), *variant),
+                    (architecture.as_str(), variant.as_str()),
                     ("arm64", "v8" | "8") | ("amd64", "v1")
                 )
-            })
-            .map(str::to_lowercase);
+            });
         Self {
             os,
             architecture,
@@ -158,6 +158,7 @@ mod tests {
             ("linux/amd64", "linux/amd64"),
             ("linux/x86_64", "linux/amd64"),
             ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm64/V8", "linux/arm64"),
             ("linux/arm/v7", "linux/arm/v7"),
             ("arm64", "linux/arm64"),
             ("wasi/wasm", "wasi/wasm"),

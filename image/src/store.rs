@@ -82,6 +82,9 @@ pub struct ImageSummary {
     pub size: u64,
 }
 
+/// A name, if they have one, and the images that it leads to.
+pub type NamedImages = (Option<Reference>, Vec<ImageSummary>);
+
 /// What a text given by a user means.
 pub(crate) enum Target {
     Name(NameRecord),
@@ -252,7 +255,7 @@ impl Store {
     ///
     /// # Errors
     /// When a record cannot be read.
-    pub fn list_by_name(&self) -> Result<Vec<(Option<Reference>, Vec<ImageSummary>)>, ImageError> {
+    pub fn list_by_name(&self) -> Result<Vec<NamedImages>, ImageError> {
         let images = self.list()?;
         let mut groups: BTreeMap<Reference, Vec<ImageSummary>> = BTreeMap::new();
         for image in &images {

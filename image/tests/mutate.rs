@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 #[path = "../../fuzz/src/lib.rs"]
+#[expect(unreachable_pub, reason = "it is a library for the fuzzer")]
 mod targets;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

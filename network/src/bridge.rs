@@ -225,6 +225,8 @@ pub(crate) struct Pair<'a> {
     pub(crate) netns: BorrowedFd<'a>,
     pub(crate) mac: Mac,
     pub(crate) bridge: u32,
+    /// The container publishes ports, and may ask for its own.
+    pub(crate) reflects: bool,
 }
 
 /// Makes a container's veth pair. A link of its name that an earlier monitor left behind is replaced.
@@ -263,15 +265,20 @@ pub(crate) fn attach(
         },
         errno => NetworkError::kernel(format!("make the link `{}`", pair.host))(errno),
     })?;
-    if !bridge.icc {
-        let what = format!("isolate the link `{}`", pair.host);
-        let index = netlink.link_index(pair.host);
-        let index = index.map_err(NetworkError::kernel(what.as_str()))?;
-        let mut batch = Batch::route();
-        link::isolate_port(&mut batch, index);
-        netlink.execute(batch).map_err(NetworkError::kernel(what))?;
+    if bridge.icc && !pair.reflects {
+        return Ok(());
     }
-    Ok(())
+    let what = format!("set up the bridge's port `{}`", pair.host);
+    let index = netlink.link_index(pair.host);
+    let index = index.map_err(NetworkError::kernel(what.as_str()))?;
+    let mut batch = Batch::route();
+    if !bridge.icc {
+        link::isolate_port(&mut batch, index);
+    }
+    if pair.reflects {
+        link::reflect_port(&mut batch, index);
+    }
+    netlink.execute(batch).map_err(NetworkError::kernel(what))
 }
 
 /// Deletes a link by its name; one that is gone is no error.

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use crate::NetworkError;
@@ -20,7 +20,7 @@ const HOSTS: &str = "127.0.0.1\tlocalhost\n\
     ff02::2\tip6-allrouters\n";
 
 /// Where the resolver inside a container listens.
-pub const RESOLVER: &str = "127.0.0.11";
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
 /// Where the host's resolvers are.
 pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -147,7 +147,7 @@ pub fn resolv_conf(host: Resolv, dns: &DnsOptions, resolver: Resolver) -> String
         }
         Resolver::Shared => {}
         Resolver::Responder => {
-            resolv.servers = vec![RESOLVER.parse().expect("RESOLVER is an address")];
+            resolv.servers = vec![IpAddr::V4(RESOLVER)];
             // Names of containers have no dots: they are asked as they are, before any domain.
             if !resolv
                 .options

@@ -106,6 +106,10 @@ impl Firewall {
         create_filter(&mut batch);
         match self.netlink.execute(batch) {
             Err(refused) if refused.errno == Errno::EXIST => Ok(()),
+            // Everything that it names is in the same batch: what is not found is a part of the kernel.
+            Err(refused) if refused.errno == Errno::NOENT => Err(NetworkError::Missing {
+                what: "nftables with address translation".to_owned(),
+            }),
             other => other.map_err(failed("make the table `inet ketch`")),
         }
     }
@@ -270,7 +274,8 @@ fn network_elements(
 fn create_sets(batch: &mut Batch) {
     use KeyType::{Ipv4, Ipv6, LinkName, Port, Protocol};
     let (value4, value6): (&[KeyType], &[KeyType]) = (&[Ipv4, Port], &[Ipv6, Port]);
-    let sets: [(&str, &[KeyType], Option<&[KeyType]>, bool); 9] = [
+    type Row<'a> = (&'a str, &'a [KeyType], Option<&'a [KeyType]>, bool);
+    let sets: [Row<'_>; 9] = [
         (BRIDGES, &[LinkName], None, false),
         (SAME_BRIDGE, &[LinkName, LinkName], None, false),
         (INTERNAL, &[LinkName], None, false),

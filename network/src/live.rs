@@ -219,6 +219,7 @@ impl Live {
                     netns,
                     mac,
                     bridge,
+                    reflects: !self.plan.ports.is_empty(),
                 };
                 bridge::attach(&self.host, &config, &pair)?;
             }
@@ -535,10 +536,11 @@ impl Live {
             .and_then(|()| self.set_default_routes())
             .and_then(|()| self.serve_names())
             .and_then(|()| self.write_files());
-        if joined.is_err() && self.attached.len() > before {
-            if let Some(attached) = self.attached.pop() {
-                self.detach(&attached);
-            }
+        if joined.is_err()
+            && self.attached.len() > before
+            && let Some(attached) = self.attached.pop()
+        {
+            self.detach(&attached);
         }
         joined?;
         self.record()

@@ -133,10 +133,10 @@ fn all_used(options: &CreateNetwork, pools: &[Option<Pool>; 2]) -> Result<(), Ne
         pools.any(|pool| pool.subnet.contains(address))
     };
     let outside = |option: String| Err(bad(&option, "it is outside the subnet"));
-    for gateway in options.gateways.iter().filter(|g| !inside(**g)) {
+    if let Some(gateway) = options.gateways.iter().find(|g| !inside(**g)) {
         return outside(format!("--gateway {gateway}"));
     }
-    for (name, address) in options.reserved.iter().filter(|(_, a)| !inside(**a)) {
+    if let Some((name, address)) = options.reserved.iter().find(|(_, a)| !inside(**a)) {
         return outside(format!("--aux-address {name}={address}"));
     }
     for range in &options.ranges {

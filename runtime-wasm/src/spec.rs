@@ -143,7 +143,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
-            address: std::net::SocketAddr::from(([0, 0, 0, 0], HttpOptions::PORT)),
+            address: std::net::SocketAddr::from(([0, 0, 0, 0], Self::PORT)),
             requests_per_instance: 1,
             concurrent_requests: 128,
             connections: 1024,

@@ -185,7 +185,7 @@ mod tests {
             rules.allow(dir.as_fd(), access::READ_FILE).unwrap();
             rustix::thread::set_no_new_privs(true).unwrap();
             rules.restrict_thread().unwrap();
-            let denied = std::io::ErrorKind::PermissionDenied;
+            let denied = io::ErrorKind::PermissionDenied;
             std::fs::File::open(inside.path().join("file")).unwrap();
             let error = std::fs::File::open(outside.path().join("file")).unwrap_err();
             assert_eq!(error.kind(), denied);

@@ -142,14 +142,7 @@ pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     for name in &args.containers {
         let container = engine.container(name)?;
-        let code = match engine.connect(&container) {
-            Ok(session) => {
-                session.watch()?;
-                session.wait_exited()?.code
-            }
-            Err(EngineError::NotRunning(_)) => engine.container(name)?.state.exit_code.unwrap_or(0),
-            Err(error) => return Err(error.into()),
-        };
+        let code = engine.wait(&container)?;
         render::print(&code.to_string())?;
     }
     Ok(0)

@@ -35,7 +35,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use ::image::{Store, UnpackMode};
+use ::image::{LayerForm, Store, UnpackMode};
 use anyhow::Context;
 use clap::Args;
 use engine::{Engine, EngineError, Executables, UserNamespace, UserNamespaceError};
@@ -130,6 +130,7 @@ impl Invocation {
         let (layout, ketch) = self.places()?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
+            let store = store.with_layer_form(self.layer_form()?);
             return Ok(Engine::new(layout, store, EXECUTABLES, ketch)?);
         }
         let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
@@ -139,6 +140,16 @@ impl Invocation {
         };
         let store = Store::open(&layout, mode)?;
         Ok(Engine::new(layout, store, EXECUTABLES, ketch)?.in_user_namespace(namespace))
+    }
+
+    fn layer_form(&self) -> Result<LayerForm, Usage> {
+        match self.settings.get(&crate::settings::LAYERS) {
+            "directory" => Ok(LayerForm::Directory),
+            "erofs" => Ok(LayerForm::Erofs),
+            other => Err(Usage(format!(
+                "`{other}` is not a form of layers: there are directory and erofs"
+            ))),
+        }
     }
 
     fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {

@@ -30,13 +30,13 @@ pub(crate) struct NetworkArgs {
     /// Address that is valid on the link only (can be repeated)
     #[arg(long, value_name = "ADDRESS")]
     link_local_ip: Vec<IpAddr>,
-    /// Publish ports: [ADDRESS:][HOST[-HOST]:]CONTAINER[-CONTAINER][/tcp|udp|sctp] (can be repeated)
+    /// Publish ports: `[ADDRESS:][HOST[-HOST]:]CONTAINER[-CONTAINER][/tcp|udp|sctp]` (can be repeated)
     #[arg(short, long, value_name = "PORTS")]
     publish: Vec<String>,
     /// Publish every exposed port on a free port of the host
     #[arg(short = 'P', long)]
     publish_all: bool,
-    /// Name a port that the container serves: PORT[-PORT][/tcp|udp|sctp] (can be repeated)
+    /// Name a port that the container serves: `PORT[-PORT][/tcp|udp|sctp]` (can be repeated)
     #[arg(long, value_name = "PORTS")]
     expose: Vec<String>,
     /// Resolver in place of the host's (can be repeated)

@@ -80,7 +80,7 @@ impl<'env> Settler<'env> {
             self.lease.add([staged.diff_id.0])?;
             staged.sync()?;
             blob.publish()?;
-            self.layers.publish(staged)?;
+            self.layers.publish(&staged)?;
             return Ok(());
         }
         blob.sync()?;

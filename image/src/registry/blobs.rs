@@ -184,7 +184,7 @@ impl<'scope, 'env> Transfer<'scope, 'env> {
             // One barrier for the blob and for all files of the layer.
             staged.sync()?;
             verified.publish()?;
-            layers.publish(staged).map(drop)
+            layers.publish(&staged).map(drop)
         })
         .await
     }
@@ -202,7 +202,7 @@ impl<'scope, 'env> Transfer<'scope, 'env> {
         let staged = self.stage(layers, file, blob, diff_id).await?;
         self.on_thread(move || {
             staged.sync()?;
-            layers.publish(staged).map(drop)
+            layers.publish(&staged).map(drop)
         })
         .await
     }

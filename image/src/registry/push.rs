@@ -79,9 +79,7 @@ impl Store {
             load.add(self, &pushed.top, 0)?;
         }
         let from = self.neighbours(target, &load)?;
-        let access = Access::Push {
-            from: from.iter().cloned().collect(),
-        };
+        let access = Access::Push { from: from.clone() };
         let endpoint = Endpoint::origin(target, options);
         let connection = Connection::open(target, endpoint, access, options)?;
         runtime(target.registry())?.block_on(self.send(

@@ -111,7 +111,7 @@ fn usage_agrees_with_du_and_knows_what_is_shared() {
         .dir("d", 0o755)
         .end();
     let high = Tar::new().file("top", &noise(100_000)).end();
-    let one = host.image("one", &[low.clone()]);
+    let one = host.image("one", std::slice::from_ref(&low));
     let two = host.image("two", &[low, high]);
     for image in [&one, &two] {
         host.store.ensure_unpacked(image, &()).unwrap();
@@ -238,7 +238,7 @@ fn diff_of_two_images_lists_what_a_user_would_see() {
         .file("hidden/.wh..wh..opq", b"")
         .file("hidden/new", b"1")
         .end();
-    host.image("base", &[low.clone()]);
+    host.image("base", std::slice::from_ref(&low));
     host.image("next", &[low, high]);
     let changes = host.store.diff("base", "next", None, &()).unwrap();
     let shown: Vec<_> = changes

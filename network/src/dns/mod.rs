@@ -8,7 +8,7 @@ mod names;
 mod stream;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -113,8 +113,7 @@ pub(crate) struct Responder {
 fn listen(kind: SocketType) -> Result<(OwnedFd, u16), Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
-    let address: Ipv4Addr = RESOLVER.parse().map_err(|_| Errno::INVAL)?;
-    rustix::net::bind(&socket, &SocketAddr::from((address, 0)))?;
+    rustix::net::bind(&socket, &SocketAddr::from((RESOLVER, 0)))?;
     if kind == SocketType::STREAM {
         rustix::net::listen(&socket, 16)?;
     }
@@ -147,8 +146,7 @@ fn redirect(udp: u16, tcp: u16) -> Result<(), Refused> {
     const IPPROTO_TCP: u8 = 6;
     const IPPROTO_UDP: u8 = 17;
     let (key, value) = (Register(0), Register(8));
-    let address: Ipv4Addr = RESOLVER.parse().map_err(|_| Errno::INVAL)?;
-    let address = address.octets();
+    let address = RESOLVER.octets();
     let mut batch = Batch::nftables();
     TABLE.create(&mut batch);
     let hook = Hook {

@@ -57,7 +57,7 @@ impl Stream {
         }
         if resolver_gone && let Some(resolver) = self.resolver.take() {
             // Closing it ends the watching as well.
-            drop(epoll::delete(epoll, &resolver));
+            let _gone = epoll::delete(epoll, &resolver);
         }
         match rustix::net::recv(&self.client, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => false,
@@ -119,7 +119,7 @@ impl Stream {
             // A resolver that is gone shows when it is read.
             let _gone = send(resolver, &mut self.to_resolver);
             let waiting = !self.to_resolver.is_empty();
-            drop(watch(resolver, self.token + 1, waiting));
+            let _gone = watch(resolver, self.token + 1, waiting);
         }
         sent.is_ok() && watch(&self.client, self.token, !self.to_client.is_empty()).is_ok()
     }

@@ -11,6 +11,7 @@ mod logging;
 use wasmtime::component::Linker;
 
 use crate::link::Guest;
+#[cfg(any(feature = "host", test))]
 use crate::spec;
 
 pub(crate) use keyvalue::Store;
@@ -22,6 +23,7 @@ pub(crate) struct Interfaces {
     keyvalue: Store,
 }
 
+#[cfg(any(feature = "host", test))]
 impl Interfaces {
     pub(crate) fn new(granted: &spec::Interfaces) -> Self {
         Self {

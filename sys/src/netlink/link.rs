@@ -26,6 +26,7 @@ const IFLA_INFO_SLAVE_DATA: u16 = 5;
 
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_BRPORT_STATE: u16 = 1;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_FLUSH: u16 = 24;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const IFLA_MACVLAN_MODE: u16 = 1;
@@ -178,6 +179,12 @@ pub fn set_up(batch: &mut Batch, index: u32) {
 /// Keeps a port of a bridge from talking to the other isolated ports.
 pub fn isolate_port(batch: &mut Batch, index: u32) {
     change_port(batch, index, |a| a.bytes(IFLA_BRPORT_ISOLATED, &[1]));
+}
+
+/// Lets a port of a bridge send back what came in by it: with br_netfilter a packet of a container to
+/// its own published port never leaves the bridge.
+pub fn reflect_port(batch: &mut Batch, index: u32) {
+    change_port(batch, index, |a| a.bytes(IFLA_BRPORT_MODE, &[1]));
 }
 
 /// Stops a port of a bridge, and forgets which hardware addresses were behind it.

@@ -5,7 +5,7 @@
 //! package is fetched once by `apt-get download` and unpacked below `target/vm` (or
 //! `KETCH_VM_CACHE`).
 //!
-//! ```no_run
+//! ```ignore
 //! let Some(vm) = testkit::Vm::new() else { return };
 //! let run = vm.program("/bin/ketch", env!("CARGO_BIN_EXE_ketch")).run("ketch version");
 //! assert_eq!(run.code, 0, "{run}");

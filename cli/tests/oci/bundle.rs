@@ -1,8 +1,6 @@
 //! Bundles for the tests of the OCI runtime command line: a root file system of busybox, and the
 //! specification that `ketch oci spec` writes.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code")]
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;

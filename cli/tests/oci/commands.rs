@@ -1,12 +1,8 @@
 //! The OCI runtime command line: its verbs, what it refuses, hooks, and what callers rely on.
 
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "test code")]
-
-mod oci_support;
-
 use std::fs;
 
-use oci_support::Bundle;
+use crate::bundle::Bundle;
 use serde_json::json;
 
 #[test]
