@@ -21,8 +21,11 @@ use rustix::fs::{CWD, Mode};
 /// `SIGSYS`, with which the filter ends a process.
 const SIGSYS: i32 = 31;
 
+/// A name, what it does, and how that ends.
+type Attempt = (&'static str, fn(&Path), End);
+
 /// What is tried, and how it has to end: a panic is exit code 101.
-const ATTEMPTS: [(&str, fn(&Path), End); 11] = [
+const ATTEMPTS: [Attempt; 11] = [
     ("guest_files_are_reachable", guest_files, End::Code(0)),
     ("files_of_the_host_are_not", host_files, End::Code(0)),
     ("threads_can_be_started", threads, End::Code(0)),
