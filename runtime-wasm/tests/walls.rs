@@ -16,12 +16,16 @@ use std::process::{Command, ExitStatus};
 use runtime::detect::BinaryKind;
 use runtime_wasm::host::walls;
 use runtime_wasm::{GuestRoot, NetworkGrant, WasmSpec};
+use rustix::fs::{CWD, Mode};
 
 /// `SIGSYS`, with which the filter ends a process.
 const SIGSYS: i32 = 31;
 
+/// A name, what it does, and how that ends.
+type Attempt = (&'static str, fn(&Path), End);
+
 /// What is tried, and how it has to end: a panic is exit code 101.
-const ATTEMPTS: [(&str, fn(&Path), End); 11] = [
+const ATTEMPTS: [Attempt; 11] = [
     ("guest_files_are_reachable", guest_files, End::Code(0)),
     ("files_of_the_host_are_not", host_files, End::Code(0)),
     ("threads_can_be_started", threads, End::Code(0)),
@@ -81,9 +85,10 @@ fn guest_files(root: &Path) {
     confine(root, NetworkGrant::None);
     File::open(root.join("file")).unwrap();
     File::create(root.join("new")).unwrap();
-    std::fs::create_dir(root.join("dir")).unwrap();
+    // The calls with a directory's descriptor, which WASI is made of.
+    rustix::fs::mkdirat(CWD, root.join("dir"), Mode::RWXU).unwrap();
     let (from, to) = (root.join("new"), root.join("dir/new"));
-    rustix::fs::rename(from, to).unwrap();
+    rustix::fs::renameat(CWD, from, CWD, to).unwrap();
     assert_eq!(std::fs::read_dir(root).unwrap().count(), 2);
 }
 
