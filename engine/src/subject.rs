@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use image::{Image, LayeredRoot, RunConfig};
 use network::{PortRequest, Transport};
-use runtime::detect::{self, BinaryKind, Choice, RuntimeKind, RuntimeOverride};
+use runtime::detect::{self, BinaryKind, Choice, Reason, RuntimeKind, RuntimeOverride, annotation};
 use runtime_wasm::HttpOptions;
 
 use crate::options::{ContainerOptions, WasmOptions};
@@ -108,6 +108,7 @@ impl Engine {
         let program = args.first().map(String::as_str).unwrap_or_default();
         let env = &image.config.config.env;
         let choice = runtime_choice::choose(&image, options.runtime, &root, program, env)?;
+        refuse_plugin(&image.config.config, &choice)?;
         let module = match choice.runtime {
             RuntimeKind::Native => {
                 wasm.refuse(&choice)?;
@@ -168,6 +169,21 @@ impl Engine {
     }
 }
 
+/// The annotation by which an image says "run my entrypoint as wasm" is also that of plugins for
+/// Envoy, which have neither entrypoint nor command.
+fn refuse_plugin(run: &RunConfig, choice: &Choice) -> Result<(), EngineError> {
+    let given = [&run.entrypoint, &run.cmd].into_iter().flatten();
+    let has_program = given.flatten().next().is_some();
+    match &choice.reason {
+        Reason::Annotation { key, .. } if key == annotation::VARIANT && !has_program => {
+            let reason = detect::Unsupported::ProxyWasm;
+            let text = format!("cannot run the image: {reason}");
+            Err(EngineError::Unsupported(text))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Entrypoint and command as Docker joins them: a new entrypoint drops the image's command.
 fn arguments(options: &ContainerOptions, image: &Image) -> Vec<String> {
     let run = &image.config.config;
@@ -198,4 +214,27 @@ fn has_program(options: &ContainerOptions, run: &RunConfig) -> bool {
         .as_ref()
         .is_some_and(|entrypoint| !entrypoint.is_empty());
     options.entrypoint.is_some() || own || run.cmd.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plugin_is_refused_and_a_container_with_the_same_annotation_is_not() {
+        let choice = Choice {
+            runtime: RuntimeKind::Wasm,
+            source: None,
+            kind: None,
+            reason: Reason::Annotation {
+                key: annotation::VARIANT.to_owned(),
+                value: "compat".to_owned(),
+            },
+        };
+        let mut run = RunConfig::default();
+        let error = refuse_plugin(&run, &choice).unwrap_err().to_string();
+        assert!(error.contains("proxy-wasm plugin"), "{error}");
+        run.entrypoint = Some(vec!["/app.wasm".to_owned()]);
+        assert!(refuse_plugin(&run, &choice).is_ok());
+    }
 }
