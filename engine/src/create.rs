@@ -260,7 +260,9 @@ pub(crate) fn guest_memory(limit: i64) -> u64 {
 
 /// The image's signal by name or number; SIGTERM otherwise.
 fn stop_signal(text: Option<&str>) -> i32 {
-    text.and_then(crate::start::signal_number).unwrap_or(15)
+    text.and_then(runtime_native::signal_number)
+        .filter(|number| *number > 0)
+        .unwrap_or(15)
 }
 
 fn write_files(

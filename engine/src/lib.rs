@@ -34,7 +34,7 @@ pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
 pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
-pub use start::{Force, signal_number};
+pub use start::Force;
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
 pub use volume::{CreateVolume, LOCAL, VolumeConfig};

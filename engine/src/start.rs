@@ -36,23 +36,6 @@ pub(crate) fn filter(capabilities: u64) -> Result<Vec<u8>, EngineError> {
     Ok(default_profile(capabilities, arch))
 }
 
-/// The number of a signal that is given as `TERM`, `SIGTERM` or `15` (signal(7)).
-#[must_use]
-pub fn signal_number(text: &str) -> Option<i32> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    if let Ok(number) = text.parse::<i32>() {
-        return (1..=64).contains(&number).then_some(number);
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let index = NAMES.iter().position(|one| *one == name)?;
-    i32::try_from(index + 1).ok()
-}
-
 pub(crate) fn c_path(path: &Path) -> Result<CString, EngineError> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
@@ -382,18 +365,4 @@ pub enum Force {
     No,
     /// It is killed.
     Yes,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signal_number_by_name_and_number() {
-        assert_eq!(signal_number("SIGTERM"), Some(15));
-        assert_eq!(signal_number("kill"), Some(9));
-        assert_eq!(signal_number("28"), Some(28));
-        assert_eq!(signal_number("0"), None);
-        assert_eq!(signal_number("SIGFOO"), None);
-    }
 }

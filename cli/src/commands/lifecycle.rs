@@ -1,8 +1,9 @@
 //! `start`, `stop`, `kill`, `wait` and `rm`: one operation on each container named.
 
 use clap::Args;
-use engine::{Container, Engine, EngineError, Force, signal_number};
+use engine::{Container, Engine, EngineError, Force};
 use runtime::Request;
+use runtime_native::signal_number;
 
 use super::Invocation;
 use crate::render::{self, Usage};
@@ -163,5 +164,7 @@ pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
 }
 
 fn signal(text: &str) -> anyhow::Result<i32> {
-    signal_number(text).ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())
+    signal_number(text)
+        .filter(|number| *number > 0)
+        .ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())
 }

@@ -24,40 +24,6 @@ pub enum Reach {
     All,
 }
 
-/// The number of a signal that is given as `TERM`, `SIGTERM`, `RTMIN+1` or `15` (signal(7)); 0 only
-/// asks whether there is somebody.
-#[must_use]
-pub fn signal_number(text: &str) -> Option<i32> {
-    const NAMES: [&str; 31] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
-        "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
-        "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-    ];
-    const RTMIN: i32 = 34;
-    const RTMAX: i32 = 64;
-    if let Ok(number) = text.parse::<i32>() {
-        return (0..=RTMAX).contains(&number).then_some(number);
-    }
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
-    let realtime = |rest: &str, base: i32| -> Option<i32> {
-        let offset = if rest.is_empty() {
-            0
-        } else {
-            rest.parse().ok()?
-        };
-        Some(base + offset).filter(|number| (RTMIN..=RTMAX).contains(number))
-    };
-    if let Some(rest) = name.strip_prefix("RTMIN") {
-        return realtime(rest, RTMIN);
-    }
-    if let Some(rest) = name.strip_prefix("RTMAX") {
-        return realtime(rest, RTMAX);
-    }
-    let index = NAMES.iter().position(|one| *one == name)?;
-    i32::try_from(index + 1).ok()
-}
-
 /// Sends a signal.
 ///
 /// # Errors
@@ -133,22 +99,5 @@ pub(super) fn kill_and_wait(container: &Container, reach: Reach) -> Result<(), O
         Ok(0) => Err(OciError::Deadline(container.id().to_owned())),
         Ok(_) => Ok(()),
         Err(errno) => Err(OciError::io("wait for", &container.dir)(errno.into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signal_number_by_name_number_and_range() {
-        assert_eq!(signal_number("SIGTERM"), Some(15));
-        assert_eq!(signal_number("kill"), Some(9));
-        assert_eq!(signal_number("28"), Some(28));
-        assert_eq!(signal_number("SIGRTMIN+1"), Some(35));
-        assert_eq!(signal_number("RTMAX"), Some(64));
-        for bad in ["-1", "65", "SIGFOO", "RTMIN+99", ""] {
-            assert_eq!(signal_number(bad), None, "{bad}");
-        }
     }
 }

@@ -51,7 +51,7 @@ pub use events::{oom_event, oom_kills, stats};
 pub use exec::{ExecOptions, exec};
 pub use features::features;
 pub use freeze::{pause, resume};
-pub use kill::{Reach, kill, signal_number};
+pub use kill::{Reach, kill};
 pub use list::list;
 pub use log::Log;
 pub use perform::{hand_over, perform};

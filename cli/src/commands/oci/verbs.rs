@@ -209,7 +209,7 @@ fn parse_user(text: &str) -> anyhow::Result<(u32, Option<u32>)> {
 }
 
 fn kill(global: &Global, args: &KillArgs) -> anyhow::Result<u8> {
-    let signal = oci::signal_number(&args.signal)
+    let signal = runtime_native::signal_number(&args.signal)
         .ok_or_else(|| Usage(format!("`{}` is not a signal", args.signal)))?;
     let reach = match args.all {
         true => Reach::All,
