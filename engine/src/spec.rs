@@ -378,40 +378,11 @@ fn resources(options: &ContainerOptions) -> Result<LinuxResources, OciSpecError>
     resources.build()
 }
 
-/// No device but these; nodes may be made and not opened.
+/// No device but those that every container has (the control group adds their rules).
 fn devices() -> Result<Vec<LinuxDeviceCgroup>, OciSpecError> {
-    let rule = |allow, kind, major: Option<i64>, minor: Option<i64>, access: &str| {
-        let mut rule = LinuxDeviceCgroupBuilder::default()
-            .allow(allow)
-            .typ(kind)
-            .access(access);
-        if let Some(major) = major {
-            rule = rule.major(major);
-        }
-        if let Some(minor) = minor {
-            rule = rule.minor(minor);
-        }
-        rule.build()
-    };
-    let (all, chars, blocks) = (LinuxDeviceType::A, LinuxDeviceType::C, LinuxDeviceType::B);
-    let mut rules = vec![
-        rule(false, all, None, None, "rwm")?,
-        rule(true, chars, None, None, "m")?,
-        rule(true, blocks, None, None, "m")?,
-    ];
-    // null, zero, full, random, urandom, tty, console, ptmx, and every pts.
-    for (major, minor) in [
-        (1, Some(3)),
-        (1, Some(5)),
-        (1, Some(7)),
-        (1, Some(8)),
-        (1, Some(9)),
-        (5, Some(0)),
-        (5, Some(1)),
-        (5, Some(2)),
-        (136, None),
-    ] {
-        rules.push(rule(true, chars, Some(major), minor, "rwm")?);
-    }
-    Ok(rules)
+    let nothing = LinuxDeviceCgroupBuilder::default()
+        .allow(false)
+        .typ(LinuxDeviceType::A)
+        .access("rwm");
+    Ok(vec![nothing.build()?])
 }
