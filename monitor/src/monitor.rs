@@ -142,32 +142,43 @@ fn give_up(plan: &Plan, state_dir: &Path, front_end: &mut Client, failure: Start
         error: Some(failure.message.clone()),
         ..ContainerState::created()
     };
-    finish_records(plan, state_dir, &failed, plan.monitor.auto_remove);
+    let trashed = finish_records(plan, state_dir, &failed, plan.monitor.auto_remove);
     front_end.send_last(&Response::Event(Event::Failed(failure)));
+    delete(&trashed);
 }
 
-/// Records the end, or lets the container vanish.
-fn finish_records(plan: &Plan, state_dir: &Path, state: &ContainerState, remove: bool) {
+/// Records the end, or lets the container vanish. Gives back what is left to [`delete`]: nobody
+/// has to wait for that.
+#[must_use]
+fn finish_records(
+    plan: &Plan,
+    state_dir: &Path,
+    state: &ContainerState,
+    remove: bool,
+) -> Vec<PathBuf> {
     // What fails here is found by the next caller: the lock is free and the state says otherwise.
     if !remove {
         drop(state.write(state_dir));
-        return;
+        return Vec::new();
     }
     let trash = path(&plan.monitor.trash_dir);
-    let trashed = sys::durable::discard(state_dir, &trash);
-    for volume in plan.monitor.own_volumes.iter().map(|volume| path(volume)) {
-        // Another container that has taken the volume over has removed the file.
-        if volume.join("owned").exists()
-            && let Ok(Some(trashed)) = sys::durable::discard(&volume, &trash)
-        {
-            drop(sys::durable::remove_tree(&trashed));
-        }
-    }
+    let volumes = plan.monitor.own_volumes.iter().map(|volume| path(volume));
+    // Another container that has taken a volume over has removed the file.
+    let owned = volumes.filter(|volume| volume.join("owned").exists());
+    let trashed = std::iter::once(state_dir.to_owned())
+        .chain(owned)
+        .filter_map(|dir| sys::durable::discard(&dir, &trash).ok().flatten())
+        .collect();
     if let Some(claim) = &plan.monitor.name_claim {
         drop(sys::durable::remove_tree(&path(claim)));
     }
-    if let Ok(Some(trashed)) = trashed {
-        drop(sys::durable::remove_tree(&trashed));
+    trashed
+}
+
+/// Removes what has no name any more; what stays is found by the next check.
+fn delete(trashed: &[PathBuf]) {
+    for dir in trashed {
+        drop(sys::durable::remove_tree(dir));
     }
 }
 
@@ -662,7 +673,7 @@ impl<'a> Monitor<'a> {
         if let Some(network) = &mut self.network {
             network.release_ports();
         }
-        finish_records(self.plan, &self.state_dir, &state, self.auto_remove);
+        let trashed = finish_records(self.plan, &self.state_dir, &state, self.auto_remove);
         for client in &mut self.clients {
             if client.waits_for_end {
                 client.send_last(&Response::Done);
@@ -678,6 +689,7 @@ impl<'a> Monitor<'a> {
         if self.auto_remove {
             drop(sys::durable::remove_tree(&path(&self.plan.monitor.run_dir)));
         }
+        delete(&trashed);
     }
 }
 
