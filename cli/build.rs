@@ -3,6 +3,9 @@
 //! They are linked statically, by the musl target where it is installed and by the host's C library
 //! otherwise, so that starting one costs no dynamic linking (ARCHITECTURE.md, "Small executables").
 //! The build is nested: its own target directory, and none of this build's settings.
+//!
+//! `KETCH_PREBUILT` names a directory that has both already: a packager builds them once, and who
+//! works on a front end does not wait for them. They must come from the same sources.
 
 #![expect(
     clippy::disallowed_methods,
@@ -57,7 +60,9 @@ fn main() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("cli stands in the workspace");
-    for source in SOURCES {
+    println!("cargo:rerun-if-env-changed=KETCH_PREBUILT");
+    let prebuilt = env::var_os("KETCH_PREBUILT").map(PathBuf::from);
+    for source in SOURCES.iter().filter(|_| prebuilt.is_none()) {
         if root.join(source).exists() {
             println!("cargo:rerun-if-changed={}", root.join(source).display());
         }
@@ -67,7 +72,14 @@ fn main() {
     let mut hasher = DefaultHasher::new();
     for (package, binary, libc, features) in EXECUTABLES {
         let target = if libc == Libc::Own { &own } else { &musl };
-        build(root, &out, target, package, binary, features);
+        let built = match &prebuilt {
+            Some(dir) => {
+                println!("cargo:rerun-if-changed={}", dir.join(binary).display());
+                dir.join(binary)
+            }
+            None => build(root, &out, target, package, binary, features),
+        };
+        std::fs::copy(&built, out.join(binary)).expect("the built executable can be copied");
         hasher.write(&std::fs::read(out.join(binary)).expect("the built executable can be read"));
     }
     println!("cargo:rustc-env=KETCH_EXECUTABLES={:016x}", hasher.finish());
@@ -88,7 +100,14 @@ fn targets() -> (String, String) {
     (own, musl)
 }
 
-fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, extra: &[&str]) {
+fn build(
+    root: &Path,
+    out: &Path,
+    target: &str,
+    package: &str,
+    binary: &str,
+    extra: &[&str],
+) -> PathBuf {
     // Shared by all profiles and kept over builds; a lock of its own, so it cannot wait for ours.
     let target_dir = target_dir(out);
     let profile = match env::var("PROFILE").as_deref() {
@@ -128,8 +147,7 @@ fn build(root: &Path, out: &Path, target: &str, package: &str, binary: &str, ext
     cargo.env("RUSTFLAGS", FLAGS);
     let status = cargo.status().expect("cargo can be run");
     assert!(status.success(), "cannot build {binary}");
-    let built = target_dir.join(target).join(profile).join(binary);
-    std::fs::copy(&built, out.join(binary)).expect("the built executable can be copied");
+    target_dir.join(target).join(profile).join(binary)
 }
 
 /// `<target>/embedded`, four levels above `<target>/<profile>/build/<package>/out`.
