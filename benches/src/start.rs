@@ -106,15 +106,28 @@ pub(crate) fn run(program: &Path) -> anyhow::Result<()> {
         &starts,
     )?;
     table("A program in a running container", &execs)?;
-    println!(
-        "\nPrivate memory of an idle container's monitor: {} KiB",
-        monitor_kib(&ketch)?
-    );
+    monitor_memory(&ketch)?;
     ketch.output(&["rm", "-f", "stays"])?;
     if let Ok(docker) = &docker {
         docker.run(&["rm", "-f", "stays"])?;
     }
     wasm(&ketch)
+}
+
+/// Prints the private memory of an idle container's monitor. The pages of its program are private
+/// only as long as there is no second monitor.
+#[expect(clippy::print_stdout, reason = "a measuring program's output")]
+fn monitor_memory(ketch: &Ketch) -> anyhow::Result<()> {
+    let alone = monitor_kib(ketch)?;
+    let second = ["run", "-d", "--network", "none", "--name", "second"];
+    ketch.output(&[&second[..], &["small", "/sleep", "6000"]].concat())?;
+    let beside = monitor_kib(ketch)?;
+    ketch.output(&["rm", "-f", "second"])?;
+    println!(
+        "\nPrivate memory of an idle container's monitor: {beside} KiB beside another one, {alone} KiB alone \
+         (with the pages of its program, which all monitors share)"
+    );
+    Ok(())
 }
 
 /// The monitor is the parent of the container's first process.
