@@ -14,6 +14,7 @@ use rustix::thread::ThreadNameSpaceType;
 use sys::clone::{Side, clone_process};
 use sys::exec::{CStringArray, exit_now};
 
+use crate::cgroup::Entrances;
 use crate::hooks::HookState;
 use crate::init::{self, At, ConsoleRequest};
 use crate::listener;
@@ -68,7 +69,7 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
     let args = CStringArray::new(plan.process.args.clone());
     let env = CStringArray::new(plan.process.env.clone());
     // The files of the host's cgroups are out of sight once the mount namespace is entered.
-    let procs = open_cgroups(plan)?;
+    let groups = Entrances::open(&plan.cgroup_enter).map_err(StartError)?;
 
     if let Some(mask) = &plan.process.affinity.initial {
         sys::schedule::set_cpu_affinity(mask).map_err(|e| failed("set the CPUs", e))?;
@@ -85,6 +86,7 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
             plan,
             args: &args,
             env: &env,
+            groups: &groups,
             go: go_read.as_fd(),
             stdio,
             console: console.as_ref().map(|((_, socket), size)| ConsoleRequest {
@@ -96,11 +98,8 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
         .run(report_write.as_fd()),
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((go_read, report_write));
-    enter_cgroups(procs, pid)?;
-    // A child that failed already has closed its end; its report says why.
+    drop((go_read, report_write, groups));
     let mut go = File::from(go_write);
-    drop(go.write_all(b"g"));
     Talk {
         plan,
         pid,
@@ -138,26 +137,6 @@ fn open_target(plan: &ExecPlan) -> Result<OwnedFd, StartError> {
         return Err(gone());
     }
     Ok(target)
-}
-
-fn open_cgroups(plan: &ExecPlan) -> Result<Vec<File>, StartError> {
-    let open = |path: &std::ffi::CString| {
-        rustix::fs::open(&**path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .map(File::from)
-            .map_err(|e| failed("enter the container's cgroup", e))
-    };
-    plan.cgroup_enter.iter().map(open).collect()
-}
-
-fn enter_cgroups(procs: Vec<File>, pid: i32) -> Result<(), StartError> {
-    let text = pid.to_string();
-    for mut file in procs {
-        file.write_all(text.as_bytes()).map_err(|error| {
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            failed("enter the container's cgroup", errno)
-        })?;
-    }
-    Ok(())
 }
 
 /// The parent's side of the talk with the child.
@@ -221,6 +200,7 @@ struct Child<'a> {
     plan: &'a ExecPlan,
     args: &'a CStringArray,
     env: &'a CStringArray,
+    groups: &'a Entrances,
     go: BorrowedFd<'a>,
     stdio: [BorrowedFd<'a>; 3],
     console: Option<ConsoleRequest<'a>>,
@@ -239,12 +219,7 @@ impl Child<'_> {
 
     fn steps(&self, report: BorrowedFd<'_>) -> init::Result<std::convert::Infallible> {
         let process = &self.plan.process;
-        let mut byte = [0; 1];
-        let go = rustix::io::retry_on_intr(|| rustix::io::read(self.go, &mut byte));
-        if go.at(Step::Sync)? == 0 {
-            // The parent could not enter the control groups: nothing runs outside of them.
-            return Err(Errno::PIPE).at(Step::Sync);
-        }
+        init::enter_groups(self.groups)?;
         match &self.console {
             Some(request) => {
                 rustix::process::setsid().at(Step::Session)?;

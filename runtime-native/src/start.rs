@@ -13,11 +13,12 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sys::clone::{Side, clone_process, namespace};
 use sys::exec::CStringArray;
 
+use crate::cgroup::{self, Entrances};
 use crate::hooks::{self, HookState};
 use crate::init::{Child, ConsoleRequest, InitHooks};
+use crate::listener;
 use crate::prepare::{self, Prepared};
 use crate::step::{Failure, Message, reason};
-use crate::{cgroup, listener};
 
 /// Why a container could not be started, with nothing of it left.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +151,7 @@ fn start_in_cgroup(
     let (guest_report, wasm) = wasm_ends(plan)?.unzip();
     let cgroup_dir = clone_cgroup(plan)?;
     let prepared = Prepared::new(plan)?;
+    let groups = Entrances::open(&plan.cgroup.enter).map_err(StartError)?;
     join_pid_namespace(plan)?;
     let own_time = own_time(plan)?;
 
@@ -173,6 +175,7 @@ fn start_in_cgroup(
                     .as_ref()
                     .map(|s| [s.create_container.as_fd(), s.start_container.as_fd()]),
                 prepared: &prepared,
+                groups: &groups,
                 gate: gate.map(|gate| [gate.start.as_fd(), gate.report.as_fd()]),
                 go: go_read.as_fd(),
                 report: report_write.as_fd(),
@@ -186,7 +189,7 @@ fn start_in_cgroup(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((go_read, report_write, theirs, wasm, prepared));
+    drop((go_read, report_write, theirs, wasm, prepared, groups));
 
     let mut parent = Parent {
         plan,
@@ -404,14 +407,13 @@ struct Parent<'a> {
 }
 
 impl Parent<'_> {
-    /// Writes the id maps, puts the child into its control groups and lets it go on.
+    /// Writes the id maps and lets the child go on.
     fn release(&mut self) -> Result<(), StartError> {
         if let Some(map) = &self.plan.user_map {
             prepare::write_maps(self.pid, map)
                 .map_err(|e| StartError::engine("map the container's ids", &e))?;
             self.signal()?;
         }
-        cgroup::enter(&self.plan.cgroup, self.pid).map_err(StartError)?;
         // A child that has already failed does not read: its report says why.
         drop(self.signal());
         Ok(())

@@ -101,10 +101,12 @@ pub enum Step {
     Gate,
     /// Executing the program.
     Exec,
+    /// Entering the control group `index`.
+    EnterGroup,
 }
 
 /// All steps, to decode one from its number.
-const STEPS: [Step; 45] = [
+const STEPS: [Step; 46] = [
     Step::Sync,
     Step::JoinNamespace,
     Step::UserNamespace,
@@ -150,6 +152,7 @@ const STEPS: [Step; 45] = [
     Step::StartContainerHook,
     Step::Gate,
     Step::Exec,
+    Step::EnterGroup,
 ];
 
 /// What a container's init says while it is made.
@@ -269,6 +272,10 @@ impl Failure {
             Step::CwdOutside => named(
                 "use the working directory (outside the container)",
                 Some(&plan.process.cwd),
+            ),
+            Step::EnterGroup => named(
+                "enter the cgroup",
+                plan.cgroup.enter.get(index).map(|tasks| &**tasks),
             ),
             Step::CopyUp => named(
                 "copy up",

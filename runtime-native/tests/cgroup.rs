@@ -91,7 +91,9 @@ impl Shell {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        cgroup::enter(&container.plan, pid).unwrap();
+        for tasks in &container.plan.enter {
+            write(Path::new(tasks.to_str().unwrap()), &pid.to_string());
+        }
         if let Some(dir) = &container.plan.clone_into {
             let procs = Path::new(dir.to_str().unwrap()).join("cgroup.procs");
             write(&procs, &pid.to_string());

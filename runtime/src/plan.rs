@@ -236,7 +236,7 @@ pub struct CgroupPlan {
     pub parent_writes: Vec<CgroupWrite>,
     /// Directories to make, one in each hierarchy, and to remove at the end.
     pub make: Vec<CString>,
-    /// `cgroup.procs` of each v1 group that the container enters.
+    /// `tasks` of each v1 group that the container enters.
     pub enter: Vec<CString>,
     /// The v2 group that the container is cloned into (`CLONE_INTO_CGROUP`).
     pub clone_into: Option<CString>,
@@ -527,7 +527,7 @@ pub struct ExecPlan {
     pub start_time: u64,
     /// `CLONE_NEW*` of the namespaces to enter.
     pub namespaces: u64,
-    /// `cgroup.procs` of each v1 group to enter.
+    /// `tasks` of each v1 group to enter.
     pub cgroup_enter: Vec<CString>,
     /// The v2 group to be cloned into.
     pub cgroup_clone_into: Option<CString>,

@@ -26,11 +26,11 @@ const REMOVE_DEADLINE: Duration = Duration::from_secs(2);
 /// in the round before, and a zombie stays listed until it is reaped.
 const KILL_ROUNDS: usize = 100;
 
-fn path(path: &CStr) -> &Path {
+pub(super) fn path(path: &CStr) -> &Path {
     Path::new(OsStr::from_bytes(path.to_bytes()))
 }
 
-fn failure(what: &str, file: &CStr, error: &io::Error) -> StartFailure {
+pub(super) fn failure(what: &str, file: &CStr, error: &io::Error) -> StartFailure {
     let why = Errno::from_io_error(error).map_or_else(|| error.to_string(), reason);
     let file = file.to_string_lossy();
     StartFailure {
@@ -170,31 +170,12 @@ pub(super) fn attach_device_filter(dir: &Path, program: &[u8]) -> io::Result<()>
     sys::bpf::replace_device_filter(dir.as_fd(), program.as_fd())
 }
 
-/// Puts a process into the v1 groups; the v2 group was entered by the clone.
-///
-/// # Errors
-/// The group that could not be entered.
-pub fn enter(plan: &CgroupPlan, pid: i32) -> Result<(), StartFailure> {
-    for procs in &plan.enter {
-        let mut entered = write_value(path(procs), &pid.to_string());
-        let full = entered.as_ref().err().and_then(io::Error::raw_os_error);
-        if full == Some(Errno::NOSPC.raw_os_error()) {
-            // A v1 cpuset without processors: one whose parent is not ours, and does not hand its
-            // own down.
-            inherit_cpuset(path(procs).parent().unwrap_or(path(procs)), 0);
-            entered = write_value(path(procs), &pid.to_string());
-        }
-        entered.map_err(|e| failure("enter the cgroup", procs, &e))?;
-    }
-    Ok(())
-}
-
 /// Groups below each other are no deeper than paths are long.
 const MAX_DEPTH: usize = 256;
 
 /// Gives a v1 cpuset that has none the processors and memory nodes of its parent, which gets them
 /// the same way. What cannot be written is seen when the group is entered.
-fn inherit_cpuset(dir: &Path, depth: usize) {
+pub(super) fn inherit_cpuset(dir: &Path, depth: usize) {
     let Some(parent) = dir.parent().filter(|_| depth < MAX_DEPTH) else {
         return;
     };

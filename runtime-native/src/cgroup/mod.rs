@@ -4,7 +4,8 @@
 //! hierarchy    what this host has, and where this user may make groups
 //! group        one container's group: its directory in each hierarchy
 //! plan         specification -> CgroupPlan, in front ends
-//! apply        CgroupPlan -> groups made, entered, killed, removed, in ketch-init
+//! apply        CgroupPlan -> groups made, killed, removed, in ketch-init
+//! enter        a process moves itself into the v1 groups
 //! controller/  one file each: limits of v1 and v2, and what is counted
 //! stats        everything that is counted, of one group
 //! update       new limits for a running container
@@ -16,6 +17,7 @@
 
 mod apply;
 mod controller;
+mod enter;
 mod error;
 mod freeze;
 mod group;
@@ -26,13 +28,14 @@ mod read;
 mod stats;
 mod update;
 
-pub use apply::{create, enter, kill, oom_kills, remove};
+pub use apply::{create, kill, oom_kills, remove};
 pub use controller::cpu::CpuStats;
 pub use controller::hugetlb::HugetlbStats;
 pub use controller::io::{IoDeviceStats, IoStats};
 pub use controller::memory::MemoryStats;
 pub use controller::pids::PidsStats;
 pub use controller::rdma::RdmaStats;
+pub use enter::Entrances;
 pub use error::CgroupError;
 pub use group::Group;
 pub use hierarchy::{Hierarchy, detect};

@@ -53,7 +53,7 @@ fn legacy(
     for name in controllers {
         if is_always_entered(name) || is_used(name) {
             let dir = format!("{ROOT}/{name}/{}", group.path());
-            plan.enter.push(c_string(&format!("{dir}/cgroup.procs"))?);
+            plan.enter.push(c_string(&format!("{dir}/tasks"))?);
             plan.make.push(c_string(&dir)?);
             for parent in parents(&format!("{ROOT}/{name}"), group.path()) {
                 plan.parents.push(c_string(&parent)?);

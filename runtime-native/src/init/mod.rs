@@ -3,8 +3,8 @@
 //! [`Failure`] and the process ends.
 //!
 //! ```text
-//! maps ready ── namespaces ── rootfs ── mounts ── /dev ── names, sysctl, lo
-//!   ── masked and read-only paths ── hooks ── pivot_root ── in the cgroup? ── limits ── seccomp,
+//! cgroups ── maps ready ── namespaces ── rootfs ── mounts ── /dev ── names, sysctl, lo
+//!   ── masked and read-only paths ── hooks ── pivot_root ── parent ready ── limits ── seccomp,
 //!   user, capabilities ── wait for `start` ── hooks ── execve
 //! ```
 
@@ -19,10 +19,12 @@ mod rootfs;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::{InitPlan, Program};
+use runtime::{InitPlan, Namespace, Program};
 use rustix::io::Errno;
+use sys::clone::namespace;
 use sys::exec::{CStringArray, execve, execve_fd, exit_now};
 
+use crate::cgroup::Entrances;
 use crate::prepare::Prepared;
 use crate::step::{Failure, Message, Step};
 
@@ -49,6 +51,12 @@ impl<T> At<T> for std::result::Result<T, Errno> {
             errno,
         })
     }
+}
+
+/// Enters the control groups of v1.
+pub(crate) fn enter_groups(groups: &Entrances) -> Result<()> {
+    let entered = groups.enter();
+    entered.or_else(|(index, errno)| Err(errno).at_item(Step::EnterGroup, index))
 }
 
 /// How an init hands its filter's notifications over, before the filter can hold a call back.
@@ -85,10 +93,13 @@ pub(crate) struct Child<'a> {
     pub(crate) hook_states: Option<[BorrowedFd<'a>; 2]>,
     /// Mounts that the parent has made.
     pub(crate) prepared: &'a Prepared,
+    /// The control groups that are entered from inside.
+    pub(crate) groups: &'a Entrances,
     /// Where the word to start comes from, and where a later failure goes.
     pub(crate) gate: Option<[BorrowedFd<'a>; 2]>,
-    /// The bytes that come when the id maps are written, when the cgroups are entered, when the
-    /// hooks outside have run, when the filter's listener is handed over: in this order.
+    /// The bytes that come when the id maps are written, when the parent has made what it makes
+    /// outside (network, records), when the hooks outside have run, when the filter's listener is
+    /// handed over: in this order.
     pub(crate) go: BorrowedFd<'a>,
     /// Where a failure goes.
     pub(crate) report: BorrowedFd<'a>,
@@ -140,6 +151,8 @@ impl Child<'_> {
     // A fixed sequence of kernel steps stays whole (HANDBOOK section 2).
     fn steps(&self) -> Result<std::convert::Infallible> {
         let plan = self.plan;
+        // First of all: what the init itself uses is the container's.
+        enter_groups(self.groups)?;
         // Without a written map every id is the overflow id, and files cannot be made.
         if plan.user_map.is_some() {
             self.wait_for_parent()?;
@@ -165,17 +178,15 @@ impl Child<'_> {
         // (CVE-2025-52881).
         let procfs = rootfs::private_procfs();
 
-        // A cgroup namespace is rooted where its creator is, so the groups are entered first.
-        let cgroup_namespace = plan
-            .namespaces
-            .iter()
-            .any(|n| n.flag == sys::clone::namespace::CGROUP && n.path.is_none());
-        let hooks = plan.hooks.interrupt_creation();
-        if cgroup_namespace || hooks {
-            self.wait_for_parent()?;
-        }
-        if cgroup_namespace {
+        // A cgroup namespace is rooted where its creator is.
+        let namespaces = &plan.namespaces;
+        let is_own = |n: &Namespace| n.flag == namespace::CGROUP && n.path.is_none();
+        if namespaces.iter().any(is_own) {
             identity::unshare_cgroup().at(Step::CgroupNamespace)?;
+        }
+        let hooks = plan.hooks.interrupt_creation();
+        if hooks {
+            self.wait_for_parent()?;
         }
         let is_wasm = wasm.is_some();
         for (index, mount) in plan.mounts.iter().enumerate() {
@@ -233,7 +244,7 @@ impl Child<'_> {
         drop(root);
         rootfs::finish(plan)?;
 
-        if !(cgroup_namespace || hooks) {
+        if !hooks {
             self.wait_for_parent()?;
         }
         identity::set_limits(&plan.process)?;

@@ -131,10 +131,10 @@ fn below(mut groups: runtime::CgroupPlan, path: &str) -> Result<runtime::CgroupP
         });
     }
     let join = |dir: &str| c_path(&PathBuf::from(dir).join(path));
-    for procs in &mut groups.enter {
-        let text = procs.to_string_lossy().into_owned();
-        let dir = text.trim_end_matches("/cgroup.procs");
-        *procs = c_path(&PathBuf::from(dir).join(path).join("cgroup.procs"))?;
+    for tasks in &mut groups.enter {
+        let text = tasks.to_string_lossy().into_owned();
+        let dir = text.trim_end_matches("/tasks");
+        *tasks = c_path(&PathBuf::from(dir).join(path).join("tasks"))?;
     }
     groups.clone_into = match &groups.clone_into {
         Some(dir) => Some(join(&dir.to_string_lossy())?),
