@@ -67,6 +67,8 @@ fn main() {
             println!("cargo:rerun-if-changed={}", root.join(source).display());
         }
     }
+    // A position-independent program of this size relocates 0.9 MB at each start: 1 ms.
+    println!("cargo:rustc-link-arg-bin=ketch=-no-pie");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
     let (own, musl) = targets();
     let mut hasher = DefaultHasher::new();

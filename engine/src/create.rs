@@ -279,11 +279,7 @@ fn write_files(
     }
     // The mask of the caller does not decide what the container's root directory looks like.
     fs::set_permissions(dir.join("upper"), Permissions::from_mode(0o755))?;
-    let write = |name: &str, bytes: &[u8]| {
-        let path = dir.join(name);
-        durable::replace_file(&path, bytes, Durability::Atomic)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o644))
-    };
+    let write = |name: &str, bytes: &[u8]| durable::create_file(&dir.join(name), bytes, 0o644);
     write("spec.json", &serde_json::to_vec(spec)?)?;
     write("launch.json", &serde_json::to_vec(launch)?)?;
     let (hosts, resolv_conf) = first_files(network);

@@ -213,6 +213,7 @@ impl LayerStore {
                 progress.end(Task::Unpack, &layer.blob, Outcome::AlreadyThere);
             }
         }
+        let workers = missing.len().min(PARALLEL);
         // The largest first, so that no thread is left with it at the end.
         let mut queue: Vec<_> = missing.into_iter().collect();
         queue.sort_by_key(|layer| self.content.size(&layer.blob).unwrap_or(0));
@@ -229,7 +230,7 @@ impl LayerStore {
             Ok(())
         };
         std::thread::scope(|scope| {
-            let others: Vec<_> = (1..PARALLEL).map(|_| scope.spawn(work)).collect();
+            let others: Vec<_> = (1..workers).map(|_| scope.spawn(work)).collect();
             let mut result = work();
             for other in others {
                 let ended = other.join().unwrap_or_else(|panic| {

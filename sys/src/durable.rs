@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -34,6 +35,19 @@ pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
         sync_dir(dir)?;
     }
     Ok(())
+}
+
+/// Writes a new file into a directory that nobody knows yet: one that is renamed into place when it
+/// is complete. Not synced.
+///
+/// # Errors
+/// `AlreadyExists`, or when it cannot be written.
+pub fn create_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut options = File::options();
+    let mut file = options.write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    // Whatever the caller's mask is.
+    file.set_permissions(fs::Permissions::from_mode(mode))
 }
 
 /// Creates `path` with `bytes`, and fails with [`io::ErrorKind::AlreadyExists`] when it is there:
