@@ -54,8 +54,8 @@ pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
 pub use registry::{
-    Mirror, PlatformChoice, Proxies, Pulled, Pushed, RegistryError, RegistryOptions, SearchResult,
-    check_credentials, fetch_manifest, pull, search, tags,
+    Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError, RegistryOptions,
+    SearchResult, check_credentials, fetch_manifest, pull, referrers, search, tags,
 };
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};

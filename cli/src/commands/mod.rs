@@ -24,6 +24,7 @@ mod port;
 mod ps;
 mod pull;
 mod push;
+mod registry_lists;
 mod registry_options;
 mod run;
 mod search;
@@ -79,7 +80,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "image",
-        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
+        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree, tags, referrers",
     ),
     ("system", "Disk usage: df"),
     ("save", "Write images to an archive"),
