@@ -37,7 +37,7 @@ mod tree;
 mod unpack;
 mod usage;
 
-pub use archive::{ImportOptions, Loaded, apply_change};
+pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
