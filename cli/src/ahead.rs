@@ -99,7 +99,7 @@ impl Progress for Watcher<'_> {
         self.display.end(task, blob, outcome);
         if task == Task::Download && outcome != Outcome::Failed {
             // Whoever compiles may have had enough.
-            drop(self.blobs.send(*blob));
+            let _enough = self.blobs.send(*blob);
         }
     }
 }
