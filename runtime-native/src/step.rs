@@ -99,10 +99,10 @@ pub enum Step {
     StartContainerHook,
     /// Waiting to be started.
     Gate,
-    /// Executing the program.
-    Exec,
     /// Entering the control group `index`.
     EnterGroup,
+    /// Executing the program.
+    Exec,
 }
 
 /// All steps, to decode one from its number.
@@ -151,8 +151,8 @@ const STEPS: [Step; 46] = [
     Step::CreateContainerHook,
     Step::StartContainerHook,
     Step::Gate,
-    Step::Exec,
     Step::EnterGroup,
+    Step::Exec,
 ];
 
 /// What a container's init says while it is made.

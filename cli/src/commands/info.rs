@@ -29,6 +29,10 @@ pub(crate) fn info(context: &Invocation) -> anyhow::Result<u8> {
     };
     render::print(&format!("Control groups: {groups}"))?;
     render::print(&format!("Networks: {}", networks()))?;
+    if rustix::process::geteuid().is_root() {
+        let (layout, _) = context.places()?;
+        render::print(&format!("Layers: {}", context.layer_form(&layout)?))?;
+    }
     let system = rustix::system::uname();
     render::print(&format!("Kernel: {}", system.release().to_string_lossy()))?;
     render::print(&format!(
