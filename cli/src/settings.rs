@@ -196,7 +196,9 @@ fn default(key: &str) -> anyhow::Result<String> {
             user("XDG_RUNTIME_DIR", format!("/tmp/ketch-{uid}"))?
         }
         "network" if is_root => network::DEFAULT_NETWORK.to_owned(),
-        "network" => "none".to_owned(),
+        "network" => network::Helper::choose()
+            .map_or("none", network::Helper::name)
+            .to_owned(),
         "layers" => "auto".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),

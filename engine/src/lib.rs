@@ -14,8 +14,10 @@ mod mounts;
 mod network;
 mod options;
 mod query;
+mod remote_mounts;
 mod runtime_choice;
 mod session;
+mod settle_mounts;
 mod spec;
 mod start;
 mod subject;
@@ -23,6 +25,8 @@ mod subordinate;
 mod user;
 mod user_namespace;
 mod volume;
+mod volume_archive;
+mod volume_driver;
 mod wasm_only;
 
 pub use create::Created;
@@ -38,6 +42,7 @@ pub use start::Force;
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
 pub use volume::{CreateVolume, LOCAL, VolumeConfig};
+pub use volume_driver::ForeignVolume;
 
 use std::path::PathBuf;
 

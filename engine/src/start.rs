@@ -157,7 +157,8 @@ impl Engine {
                 ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
-        mounts::mark_copies(&mut init, mounts);
+        let drivers = self.mount_driver_volumes(&run_dir, mounts)?;
+        mounts::complete(&mut init, mounts, &drivers)?;
         if let NetworkMode::Container(other) = &network.mode {
             init.namespaces.push(Namespace {
                 flag: sys::clone::namespace::NET,
@@ -186,6 +187,7 @@ impl Engine {
             },
             stop_signal: launch.stop_signal,
             stop_timeout_ms: STOP_TIMEOUT_MS,
+            volumes: drivers.record().map(c_path).transpose()?,
         };
         let plan = Plan {
             version: PLAN_VERSION,
@@ -194,7 +196,9 @@ impl Engine {
         };
         let bytes = plan.encode().map_err(io::Error::other);
         let bytes = bytes.map_err(EngineError::io("encode the plan"))?;
-        self.spawn(Role::Monitor, &bytes, wanted)
+        let session = self.spawn(Role::Monitor, &bytes, wanted)?;
+        drivers.hand_over();
+        Ok(session)
     }
 
     /// The volumes that go with a container that vanishes when it ends.
@@ -204,7 +208,14 @@ impl Engine {
         } else {
             Vec::new()
         };
-        dirs.iter().map(|dir| c_path(dir)).collect()
+        // What another driver keeps the monitor cannot remove: `volume prune` does.
+        let is_local = |dir: &&std::path::PathBuf| {
+            let name = dir.file_name().and_then(OsStr::to_str);
+            name.and_then(|name| self.volume(name).ok())
+                .is_some_and(|volume| volume.driver == crate::LOCAL)
+        };
+        let dirs = dirs.iter().filter(is_local);
+        dirs.map(|dir| c_path(dir)).collect()
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {

@@ -38,7 +38,7 @@ mod tree;
 mod unpack;
 mod usage;
 
-pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change};
+pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change, write_tree};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
@@ -62,5 +62,5 @@ pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
 pub use tree::{ChangeKind, PathChange};
-pub use unpack::UnpackMode;
+pub use unpack::{UnpackMode, unpack_archive};
 pub use usage::{ImageUsage, Usage};

@@ -124,6 +124,17 @@ impl Invocation {
         }
     }
 
+    /// The engine for a container beside another one: an ordinary user's process enters the other's
+    /// user namespace when it runs, or a new one.
+    pub(crate) fn engine_beside(&self, container: &str) -> anyhow::Result<Engine> {
+        let other = self.engine_of(container)?;
+        // In the other's user namespace this process is root.
+        if rustix::process::geteuid().is_root() {
+            return Ok(other);
+        }
+        self.engine()
+    }
+
     fn engine_with(
         &self,
         enter: impl FnOnce(&Layout, &Executables) -> Result<UserNamespace, UserNamespaceError>,

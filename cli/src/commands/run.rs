@@ -1,7 +1,7 @@
 //! `ketch run` and `ketch create`.
 
 use clap::Args;
-use engine::{ContainerOptions, Created, Engine, EngineError, Explanation};
+use engine::{ContainerOptions, Created, Engine, EngineError, Explanation, Network};
 use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
@@ -29,7 +29,11 @@ pub(crate) struct RunArgs {
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let options = args.create.resolve(&context.settings)?;
-    let engine = context.engine()?;
+    let engine = match &options.network {
+        // An ordinary user can share a network only from within the same user namespace.
+        Network::Container(other) => context.engine_beside(other)?,
+        _ => context.engine()?,
+    };
     let with_image = || WithImage {
         context,
         engine: &engine,

@@ -1,19 +1,25 @@
 //! `ketch volume`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _};
+use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
-use engine::{CreateVolume, Engine, EngineError, VolumeConfig};
+use engine::{CreateVolume, Engine, EngineError, ForeignVolume, VolumeConfig};
 
 use super::{Invocation, parse_named};
 use crate::render::{self, Usage};
 
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("create", "Create a volume"),
     ("ls", "List volumes"),
     ("inspect", "Show everything about volumes"),
     ("rm", "Remove volumes"),
     ("prune", "Remove volumes that no container has"),
+    ("export", "Write a volume's files as a tar archive"),
+    ("import", "Unpack an archive into a volume"),
 ];
 
 /// Runs the subcommand that the arguments name.
@@ -34,6 +40,8 @@ pub(crate) fn volume(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> 
         "inspect" => inspect(context, &parse_named(&name, about("inspect"), rest)?),
         "rm" | "remove" => rm(context, &parse_named(&name, about("rm"), rest)?),
         "prune" => prune(context, &parse_named(&name, about("prune"), rest)?),
+        "export" => export(context, &parse_named(&name, about("export"), rest)?),
+        "import" => import(context, &parse_named(&name, about("import"), rest)?),
         "--help" | "-h" | "help" => super::group_help("volume", &COMMANDS),
         other => {
             let text = format!("`volume {other}` is not a command (see `ketch volume --help`)");
@@ -45,13 +53,13 @@ pub(crate) fn volume(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> 
 /// Options of `volume create`.
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Driver: local
+    /// Driver: local, or a plugin
     #[arg(short, long, default_value = "local")]
     driver: String,
     /// Label: KEY=VALUE (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Driver option: type=, device= or o= (can be repeated)
+    /// Driver option: of the local driver type=, device= or o= (can be repeated)
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
     /// Name (default: made up)
@@ -67,23 +75,12 @@ pub(crate) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
     texts.iter().map(pair).collect()
 }
 
-/// Refuses drivers that are not there.
-pub(crate) fn check_driver(driver: &str) -> anyhow::Result<()> {
-    if driver == engine::LOCAL {
-        return Ok(());
-    }
-    Err(Usage(format!(
-        "cannot use the volume driver `{driver}`: only local is known"
-    ))
-    .into())
-}
-
 fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
-    check_driver(&args.driver)?;
     let volume = context.engine()?.create_volume(&CreateVolume {
         name: args.name.clone(),
         labels: pairs(&args.label),
         options: pairs(&args.opt),
+        driver: Some(args.driver.clone()),
     })?;
     render::print(&volume.name)?;
     Ok(0)
@@ -103,7 +100,7 @@ struct LsArgs {
 fn matches(engine: &Engine, volume: &VolumeConfig, filter: &str) -> anyhow::Result<bool> {
     let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
     Ok(match key {
-        "driver" => value == engine::LOCAL,
+        "driver" => value == volume.driver,
         "name" => volume.name.contains(value),
         "label" => has_label(volume, value),
         "dangling" => {
@@ -128,28 +125,43 @@ fn has_label(volume: &VolumeConfig, wanted: &str) -> bool {
 
 fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
+    let volumes = engine.volumes()?;
+    let (foreign, errors) = engine.foreign_volumes(&volumes);
+    let mut code = 0;
+    for error in errors {
+        // The other volumes are shown all the same.
+        render::report(&error.into());
+        code = 1;
+    }
     let mut rows = Vec::new();
-    'volumes: for volume in engine.volumes()? {
+    'volumes: for volume in volumes {
         for filter in &args.filter {
             if !matches(&engine, &volume, filter)? {
                 continue 'volumes;
             }
         }
-        rows.push(volume.name);
+        rows.push(vec![volume.driver, volume.name]);
     }
+    let is_wanted = |volume: &ForeignVolume| {
+        args.filter
+            .iter()
+            .all(|filter| match filter.split_once('=') {
+                Some(("driver", value)) => value == volume.driver,
+                Some(("name", value)) => volume.name.contains(value),
+                // What only a record here can tell.
+                _ => false,
+            })
+    };
+    let foreign = foreign.into_iter().filter(is_wanted);
+    rows.extend(foreign.map(|volume| vec![volume.driver, volume.name]));
     if args.quiet {
-        for name in rows {
-            render::print(&name)?;
+        for row in rows {
+            render::print(&render::clean(&row[1]))?;
         }
-        return Ok(0);
+        return Ok(code);
     }
-    let local = engine::LOCAL.to_owned();
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .map(|name| vec![local.clone(), name])
-        .collect();
     render::table(&["DRIVER", "VOLUME NAME"], &rows)?;
-    Ok(0)
+    Ok(code)
 }
 
 /// Volumes by name.
@@ -166,15 +178,13 @@ fn inspect(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
     let mut code = 0;
     for name in &args.volumes {
         match engine.volume(name) {
-            Ok(volume) => found.push(serde_json::json!({
-                "CreatedAt": volume.created,
-                "Driver": engine::LOCAL,
-                "Labels": volume.labels,
-                "Mountpoint": engine.volume_data(&volume.name),
-                "Name": volume.name,
-                "Options": volume.options,
-                "Scope": "local",
-            })),
+            Ok(volume) => match record(&engine, &volume) {
+                Ok(record) => found.push(record),
+                Err(error) => {
+                    render::report(&error.into());
+                    code = 1;
+                }
+            },
             Err(error) => {
                 render::report(&error.into());
                 code = 1;
@@ -185,10 +195,32 @@ fn inspect(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
     Ok(code)
 }
 
+/// A volume in Docker's shape; its driver is asked for what it alone knows.
+fn record(engine: &Engine, volume: &VolumeConfig) -> Result<serde_json::Value, EngineError> {
+    let mut record = serde_json::json!({
+        "CreatedAt": volume.created,
+        "Driver": volume.driver,
+        "Labels": volume.labels,
+        "Mountpoint": engine.volume_data(&volume.name),
+        "Name": volume.name,
+        "Options": volume.options,
+        "Scope": "local",
+    });
+    if volume.driver != engine::LOCAL {
+        let (own, scope) = engine.driver_volume(volume)?;
+        record["Mountpoint"] = own.mountpoint.into();
+        record["Scope"] = scope.into();
+        if let Some(status) = own.status {
+            record["Status"] = status;
+        }
+    }
+    Ok(record)
+}
+
 /// Options of `volume rm`.
 #[derive(Debug, Args)]
 struct RmArgs {
-    /// One that is absent is no error
+    /// One that is absent is no error, and one whose driver is gone is forgotten
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
@@ -202,6 +234,11 @@ fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
         match engine.remove_volume(name) {
             Ok(()) => render::print(name)?,
             Err(EngineError::NoSuchVolume(_)) if args.force => {}
+            // A dead driver keeps what it has; here it is forgotten.
+            Err(EngineError::Driver(_)) if args.force => {
+                engine.forget_volume(name)?;
+                render::print(name)?;
+            }
             Err(error) => {
                 render::report(&error.into());
                 code = 1;
@@ -220,7 +257,7 @@ struct PruneArgs {
     /// Ask nothing: nothing is ever asked
     #[arg(short, long)]
     force: bool,
-    /// Remove only what matches: label=, label!= (can be repeated)
+    /// Remove only what matches: label=, label!=, all= (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 }
@@ -228,13 +265,19 @@ struct PruneArgs {
 fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let mut removed = Vec::new();
+    let mut all = args.all;
     'volumes: for volume in engine.volumes()? {
         for filter in &args.filter {
             let wanted = match filter.split_once('=') {
+                Some(("all", value)) => {
+                    all |= matches!(value, "1" | "true");
+                    true
+                }
                 Some(("label", value)) => has_label(&volume, value),
                 Some(("label!", value)) => !has_label(&volume, value),
                 _ => {
-                    let text = format!("cannot use --filter `{filter}`: it is label= or label!=");
+                    let text =
+                        format!("cannot use --filter `{filter}`: it is label=, label!= or all=");
                     return Err(Usage(text).into());
                 }
             };
@@ -242,7 +285,7 @@ fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
                 continue 'volumes;
             }
         }
-        if !(args.all || volume.anonymous) {
+        if !(all || volume.anonymous) {
             continue;
         }
         match engine.remove_volume(&volume.name) {
@@ -253,6 +296,59 @@ fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
     }
     if !removed.is_empty() {
         render::print(&format!("Deleted Volumes:\n{}\n", removed.join("\n")))?;
+    }
+    Ok(0)
+}
+
+/// Options of `volume export`.
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// Write to a file (default: standard output)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Volume
+    volume: String,
+}
+
+fn export(context: &Invocation, args: &ExportArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let Some(path) = &args.output else {
+        let stdout = std::io::stdout();
+        if stdout.is_terminal() {
+            let text = "cannot write an archive to a terminal: use --output, or redirect it";
+            return Err(Usage(text.to_owned()).into());
+        }
+        engine.export_volume(&args.volume, BufWriter::new(stdout.lock()))?;
+        return Ok(0);
+    };
+    // Asked first, so that a wrong name leaves no empty file.
+    engine.volume(&args.volume)?;
+    let file = File::create(path).with_context(|| format!("cannot make `{}`", path.display()))?;
+    engine.export_volume(&args.volume, BufWriter::new(file))?;
+    Ok(0)
+}
+
+/// Options of `volume import`.
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// Volume
+    volume: String,
+    /// Archive, plain or compressed; - is standard input
+    archive: PathBuf,
+}
+
+fn import(context: &Invocation, args: &ImportArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let lost = if args.archive.as_os_str() == "-" {
+        engine.import_volume(&args.volume, std::io::stdin().lock())?
+    } else {
+        let path = &args.archive;
+        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        engine.import_volume(&args.volume, file)?
+    };
+    for what in lost {
+        let what = render::clean(&what);
+        render::line(&format!("ketch: warning: cannot keep {what}"));
     }
     Ok(0)
 }
