@@ -43,7 +43,8 @@ SOURCES = [
 ]
 # Name: how many layers, and how many bytes of files in each.
 IMAGES = {"tiny": (4, 2_000_000), "small": (4, 80_000_000), "large": (8, 250_000_000)}
-# What a number of a daemon's processes is made of: a removal of the images of all rounds.
+NAME = "bench/debian"
+# What is measured, in the order of the report.
 STEPS = ["load", "pull", "pull again", "push again", "rmi"]
 
 
