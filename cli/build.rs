@@ -44,7 +44,7 @@ const FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static \
                      --cfg getrandom_backend=\"linux_getrandom\"";
 
 /// What a change of rebuilds them for.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "Cargo.lock",
     "Cargo.toml",
     "monitor",
@@ -54,6 +54,7 @@ const SOURCES: [&str; 9] = [
     "runtime-wasm",
     "state",
     "sys",
+    "volume",
 ];
 
 fn main() {

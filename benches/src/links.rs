@@ -20,8 +20,17 @@ struct Candidate {
 
 /// `ketch-init idmap` waits for a byte; without one it ends with 1.
 const INIT: (&[&str], &[&str]) = (&["idmap"], &["idmap"]);
-/// The compile worker waits for a module.
-const KETCH: (&[&str], &[&str]) = (&["version"], &["wasm-compile-worker"]);
+/// `ketch login` waits for a password.
+const KETCH: (&[&str], &[&str]) = (
+    &["version"],
+    &[
+        "login",
+        "--username",
+        "me",
+        "--password-stdin",
+        "localhost:1",
+    ],
+);
 
 /// Runs all of it; `ketch` is the release build.
 #[expect(clippy::print_stdout, reason = "a measuring program's output")]

@@ -12,10 +12,11 @@ use oci_spec::runtime::Spec;
 use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
-use crate::mounts::{self, ContainerMount, Settled};
+use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
 use crate::runtime_choice::WasmModule;
+use crate::settle_mounts::Settled;
 use crate::subject::Subject;
 use crate::{Engine, EngineError, memory, spec, user};
 
@@ -99,14 +100,15 @@ impl Engine {
         let short = id.get(..12).unwrap_or_default().to_owned();
         let run = &subject.config;
         let hostname = options.hostname.as_deref().unwrap_or(&short);
+        let mut warnings = Vec::new();
         let exposed: Vec<String> = run.exposed_ports.keys().cloned().collect();
         let network = self.settle_network(
             &options.network,
             &options.network_options,
             &exposed,
             hostname,
+            &mut warnings,
         )?;
-        let mut warnings = Vec::new();
         let wasm = match &subject.module {
             Some(path) => {
                 let (module, info) = self.module_at(path, program, &subject.wasm)?;

@@ -20,9 +20,11 @@ mod network;
 mod options;
 mod processes;
 mod query;
+mod remote_mounts;
 mod rename;
 mod runtime_choice;
 mod session;
+mod settle_mounts;
 mod size;
 mod spec;
 mod start;
@@ -31,6 +33,8 @@ mod subordinate;
 mod user;
 mod user_namespace;
 mod volume;
+mod volume_archive;
+mod volume_driver;
 mod wasm_only;
 
 pub use check::Finding;
@@ -56,6 +60,7 @@ pub use start::Force;
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
 pub use volume::{CreateVolume, LOCAL, VolumeConfig};
+pub use volume_driver::ForeignVolume;
 
 use std::path::PathBuf;
 

@@ -113,9 +113,13 @@ impl Engine {
         let failed = EngineError::io("read the container's specification");
         let spec = fs::read(dir.join("spec.json")).map_err(&failed)?;
         let launch = fs::read(dir.join("launch.json")).map_err(&failed)?;
+        let launch: Launch =
+            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?;
+        // It may have been created before the last boot.
+        self.store.attach_layers(&launch.layers)?;
         Ok((
             serde_json::from_slice(&spec).map_err(|error| failed(error.into()))?,
-            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?,
+            launch,
         ))
     }
 
@@ -155,7 +159,8 @@ impl Engine {
                 ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
-        mounts::mark_copies(&mut init, mounts);
+        let drivers = self.mount_driver_volumes(&run_dir, mounts)?;
+        mounts::complete(&mut init, mounts, &drivers)?;
         if let NetworkMode::Container(other) = &network.mode {
             init.namespaces.push(Namespace {
                 flag: sys::clone::namespace::NET,
@@ -184,6 +189,7 @@ impl Engine {
             },
             stop_signal: launch.stop_signal,
             stop_timeout_ms: launch.stop_timeout_ms.unwrap_or(STOP_TIMEOUT_MS),
+            volumes: drivers.record().map(c_path).transpose()?,
         };
         let plan = Plan {
             version: PLAN_VERSION,
@@ -192,7 +198,9 @@ impl Engine {
         };
         let bytes = plan.encode().map_err(io::Error::other);
         let bytes = bytes.map_err(EngineError::io("encode the plan"))?;
-        self.spawn(Role::Monitor, &bytes, wanted)
+        let session = self.spawn(Role::Monitor, &bytes, wanted)?;
+        drivers.hand_over();
+        Ok(session)
     }
 
     /// The volumes that go with a container that vanishes when it ends.
@@ -202,7 +210,14 @@ impl Engine {
         } else {
             Vec::new()
         };
-        dirs.iter().map(|dir| c_path(dir)).collect()
+        // What another driver keeps the monitor cannot remove: `volume prune` does.
+        let is_local = |dir: &&std::path::PathBuf| {
+            let name = dir.file_name().and_then(OsStr::to_str);
+            name.and_then(|name| self.volume(name).ok())
+                .is_some_and(|volume| volume.driver == crate::LOCAL)
+        };
+        let dirs = dirs.iter().filter(is_local);
+        dirs.map(|dir| c_path(dir)).collect()
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {

@@ -76,7 +76,8 @@ fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError>
         return Ok(None);
     }
     let depth = |deep: bool| if deep { Depth::Tree } else { Depth::One };
-    let tree = sys::mount::clone_tree(path, depth(*recursive))
+    let beneath = mount.beneath.as_deref();
+    let tree = sys::mount::clone_tree_beneath(path, beneath, depth(*recursive))
         .and_then(slave)
         .map_err(|errno| failed("mount", path, errno))?;
     if let Some(id_map) = &mount.id_map {

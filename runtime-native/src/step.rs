@@ -435,9 +435,12 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
         return "mount".to_owned();
     };
     let target = mount.target.to_string_lossy();
+    let part = mount.beneath.as_ref().map_or_else(String::new, |part| {
+        format!("`{}` of ", part.to_string_lossy())
+    });
     match &mount.source {
         MountSource::Bind { path, .. } => {
-            format!("mount `{}` on `{target}`", path.to_string_lossy())
+            format!("mount {part}`{}` on `{target}`", path.to_string_lossy())
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {
             format!(
@@ -446,7 +449,7 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
             )
         }
         MountSource::FileSystem { kind, .. } => {
-            format!("mount {} on `{target}`", kind.to_string_lossy())
+            format!("mount {part}{} on `{target}`", kind.to_string_lossy())
         }
     }
 }

@@ -92,6 +92,8 @@ pub struct MonitorPlan {
     /// Directories of volumes that go with the container when it is removed at its end, as long as
     /// each has its file `owned`.
     pub own_volumes: Vec<CString>,
+    /// The record of what volume drivers have mounted for this start, to be given back at its end.
+    pub volumes: Option<CString>,
 }
 
 /// What happens to the container's standard input.
@@ -317,6 +319,8 @@ pub struct MountPlan {
     pub id_map: Option<MountIdMap>,
     /// Fill a new tmpfs with what it hides (`tmpcopyup`).
     pub copy_up: bool,
+    /// Only this of the source, resolved beneath it.
+    pub beneath: Option<CString>,
 }
 
 /// An id-mapped mount (mount_setattr(2), `MOUNT_ATTR_IDMAP`).

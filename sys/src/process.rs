@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// When a process was started, in clock ticks since boot (field 22 of `/proc/<pid>/stat`, proc(5)):
 /// with it a number that was given to another process is noticed.
@@ -27,6 +28,21 @@ pub fn innermost_pid(pid: i32) -> io::Result<i32> {
     let last = line.and_then(|line| line.split_whitespace().last());
     last.and_then(|text| text.parse().ok())
         .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// The mount and the network namespace of a process, as far as the kernel gives them (`linux/pidfd.h`,
+/// Linux 6.11). Whoever holds them keeps the process's end from waiting until they are torn down.
+#[must_use]
+pub fn namespaces(pidfd: BorrowedFd<'_>) -> [Option<OwnedFd>; 2] {
+    const PIDFD_GET_MNT_NAMESPACE: libc::c_long = 0xff03;
+    const PIDFD_GET_NET_NAMESPACE: libc::c_long = 0xff04;
+    [PIDFD_GET_MNT_NAMESPACE, PIDFD_GET_NET_NAMESPACE].map(|request| {
+        // SAFETY: these requests take no argument, which has to be 0, and touch no memory.
+        let fd = unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), request, 0) };
+        let fd = i32::try_from(fd).unwrap_or(-1);
+        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    })
 }
 
 /// Whether a process is there and not a zombie (field 3 of `/proc/<pid>/stat`, proc(5)), and the

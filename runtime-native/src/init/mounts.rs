@@ -37,18 +37,24 @@ pub(super) fn mount(
                 Err(Errno::PERM) if kind.as_c_str() == c"sysfs" => bind_sysfs(plan),
                 other => other,
             };
-            let mount = mount.at_item(Step::Mount, index)?;
+            let mut mount = mount.at_item(Step::Mount, index)?;
+            let mut missing = Missing::Directory;
+            if let Some(beneath) = &plan.beneath {
+                // Of a mount that is attached nowhere since Linux 6.15.
+                mount = part(mount.as_fd(), beneath).at_item(Step::Mount, index)?;
+                missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
+            }
             if plan.propagation != 0 {
                 sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, spread(plan))
                     .at_item(Step::Mount, index)?;
             }
-            (mount, Missing::Directory)
+            (mount, missing)
         }
         MountSource::Bind { path, recursive } => {
             let tree = if *recursive { Depth::Tree } else { Depth::One };
             let mount = match prepared {
                 Some(mount) => rustix::io::fcntl_dupfd_cloexec(mount, 0),
-                None => sys::mount::clone_tree(path, tree),
+                None => sys::mount::clone_tree_beneath(path, plan.beneath.as_deref(), tree),
             };
             let mount = mount.at_item(Step::Mount, index)?;
             let missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
@@ -117,6 +123,12 @@ fn file_system(
         context.set(key, value.as_deref())?;
     }
     context.mount(flags)
+}
+
+/// A part of a file system, resolved beneath its root.
+fn part(mount: BorrowedFd<'_>, beneath: &CStr) -> std::result::Result<OwnedFd, Errno> {
+    let part = sys::path::open_in_root(mount, beneath, OFlags::PATH, Mode::empty())?;
+    sys::mount::clone_tree_of(part.as_fd(), Depth::One)
 }
 
 /// What has to be mounted over: a file over a file, a directory over a directory.

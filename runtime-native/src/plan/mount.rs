@@ -177,6 +177,7 @@ fn one(
         propagation: parsed.propagation,
         id_map: id_map(mount, &parsed, linux)?,
         copy_up: parsed.copy_up && kind == "tmpfs",
+        beneath: None,
     })
 }
 
@@ -239,6 +240,7 @@ fn cgroup_view(
         propagation: propagation::PRIVATE | propagation::REC,
         id_map: None,
         copy_up: false,
+        beneath: None,
     };
     match options.hierarchy {
         Hierarchy::None => {}
@@ -259,6 +261,7 @@ fn cgroup_view(
             propagation: 0,
             id_map: None,
             copy_up: false,
+            beneath: None,
         }),
         Hierarchy::Legacy { .. } => {
             plans.push(MountPlan {
@@ -274,6 +277,7 @@ fn cgroup_view(
                 propagation: 0,
                 id_map: None,
                 copy_up: false,
+                beneath: None,
             });
             for dir in &cgroup.make {
                 let path = dir.to_string_lossy();
