@@ -8,6 +8,7 @@ mod error;
 mod exec;
 mod executables;
 mod image_use;
+mod isolation;
 mod leftovers;
 mod memory;
 mod mounts;
@@ -29,6 +30,10 @@ pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
+pub use isolation::{
+    DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,
+    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode,
+};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};

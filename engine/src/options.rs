@@ -10,6 +10,7 @@ use runtime::detect::{Choice, RuntimeOverride};
 
 use crate::EngineError;
 
+use crate::isolation::IsolationOptions;
 use crate::mounts::MountRequest;
 
 /// The network of a container.
@@ -128,12 +129,16 @@ pub struct ContainerOptions {
     pub read_only: bool,
     /// `no_new_privs`.
     pub no_new_privileges: bool,
+    /// What else stands between it and the host.
+    pub isolation: IsolationOptions,
     /// A terminal of this size.
     pub console: Option<Console>,
     /// Keep standard input open.
     pub interactive: bool,
     /// Remove the container when it has ended.
     pub auto_remove: bool,
+    /// A file that the steps of the start and their times are added to.
+    pub trace: Option<PathBuf>,
     /// What only a wasm container has.
     pub wasm: WasmOptions,
 }
