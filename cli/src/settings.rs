@@ -54,7 +54,8 @@ pub(crate) const MIRRORS: Setting = Setting {
     variable: "KETCH_REGISTRY_MIRRORS",
 };
 
-/// What layers are on disk: `directory`, or `erofs` for one file each (root, Linux 6.12).
+/// What layers are on disk: `directory`, `erofs` for one file each (root, Linux 6.12), or `auto` for
+/// the latter where it can be used.
 pub(crate) const LAYERS: Setting = Setting {
     key: "layers",
     variable: "KETCH_LAYERS",
@@ -204,7 +205,7 @@ fn default(key: &str) -> anyhow::Result<String> {
         "network" if is_root => network::DEFAULT_NETWORK.to_owned(),
         "network" => "none".to_owned(),
         "cdi-spec-dirs" => "/etc/cdi,/var/run/cdi".to_owned(),
-        "layers" => "directory".to_owned(),
+        "layers" => "auto".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),
         _ => String::new(),

@@ -125,9 +125,13 @@ impl Engine {
         let failed = EngineError::io("read the container's specification");
         let spec = fs::read(dir.join("spec.json")).map_err(&failed)?;
         let launch = fs::read(dir.join("launch.json")).map_err(&failed)?;
+        let launch: Launch =
+            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?;
+        // It may have been created before the last boot.
+        self.store.attach_layers(&launch.layers)?;
         Ok((
             serde_json::from_slice(&spec).map_err(|error| failed(error.into()))?,
-            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?,
+            launch,
         ))
     }
 

@@ -16,6 +16,7 @@ mod document;
 mod edit;
 mod error;
 mod fixup;
+mod form;
 mod graph;
 mod history;
 mod layers;
@@ -37,7 +38,7 @@ mod tree;
 mod unpack;
 mod usage;
 
-pub use archive::{ImportOptions, Loaded, apply_change};
+pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
@@ -46,16 +47,16 @@ pub use digest::{DiffId, Digest};
 pub use document::{Descriptor, Document, MAX_DOCUMENT};
 pub use edit::{ConvertOptions, EntryChange, IndexEntry, WasmArtifact};
 pub use error::{BoxedCause, ErrorKind, ImageError};
+pub use form::LayerForm;
 pub use history::HistoryStep;
-pub use layers::LayerForm;
 pub use lookup::{Found, LayeredRoot};
 pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
 pub use registry::{
-    Mirror, PlatformChoice, Proxies, Pulled, Pushed, RegistryError, RegistryOptions, SearchResult,
-    check_credentials, fetch_manifest, pull, search, tags,
+    Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError, RegistryOptions,
+    SearchResult, check_credentials, fetch_manifest, pull, referrers, search, tags,
 };
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};

@@ -18,7 +18,7 @@ use disk::Disk;
 use user::User;
 pub use user::{Subordinate, UserNamespaces};
 
-pub use vm::{Vm, VmRun};
+pub use vm::{Vm, VmRun, WriteLog};
 
 /// Where [`Need::Busybox`] is.
 pub const BUSYBOX: &str = "/usr/bin/busybox";
@@ -229,10 +229,13 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let exe = self.dir.path().join("run/exe");
-        for entry in std::fs::read_dir(exe).into_iter().flatten().flatten() {
-            // A directory without a mount has nothing to be unmounted.
-            let _unmounted = unmount(entry.path(), UnmountFlags::DETACH);
+        // The small executables, and the layers of images.
+        for dir in ["run/exe", "run/layers"] {
+            let dir = self.dir.path().join(dir);
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                // A directory without a mount has nothing to be unmounted.
+                let _unmounted = unmount(entry.path(), UnmountFlags::DETACH);
+            }
         }
     }
 }

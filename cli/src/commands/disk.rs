@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::Context as _;
 use clap::Args;
 use image::{Digest, PruneOptions, Removed};
+use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
@@ -39,6 +40,18 @@ pub(crate) struct DfArgs {
     /// Show every image
     #[arg(short, long)]
     verbose: bool,
+    /// How it is printed: table or json
+    #[arg(long, default_value = "table")]
+    format: DfFormat,
+}
+
+/// How disk usage is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DfFormat {
+    /// Columns
+    Table,
+    /// Objects, with sizes in bytes
+    Json,
 }
 
 /// Removes images that nobody needs.
@@ -162,6 +175,21 @@ pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
         .iter()
         .filter(|image| users(&image.id).is_some());
     let active_ids: Vec<_> = active.map(|image| image.id).collect();
+    if args.format == DfFormat::Json && args.verbose {
+        let images: Vec<_> = usage
+            .images
+            .iter()
+            .map(|image| df_json(image, &users))
+            .collect();
+        let shown = json!({
+            "Images": images,
+            "Total": usage.total,
+            "Unreferenced": usage.unreferenced,
+            "Unfinished": usage.unfinished,
+        });
+        render::print(&shown.to_string())?;
+        return Ok(0);
+    }
     if args.verbose {
         return df_verbose(&usage, &users);
     }
@@ -170,6 +198,19 @@ pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
         .iter()
         .filter(|image| !active_ids.contains(&image.id));
     let reclaimable: u64 = unused.map(image::ImageUsage::unique).sum::<u64>() + usage.unreferenced;
+    if args.format == DfFormat::Json {
+        let count = usage.images.len();
+        let line = |kind: &str, total: usize, active: usize, size: u64, reclaimable: u64| {
+            let line = json!({
+                "Type": kind, "TotalCount": total, "Active": active,
+                "Size": size, "Reclaimable": reclaimable,
+            });
+            render::print(&line.to_string())
+        };
+        line("Images", count, active_ids.len(), usage.total, reclaimable)?;
+        line("Unfinished", 0, 0, usage.unfinished, usage.unfinished)?;
+        return Ok(0);
+    }
     render::table(
         &["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"],
         &[
@@ -190,6 +231,19 @@ pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
         ],
     )?;
     Ok(0)
+}
+
+fn df_json(image: &image::ImageUsage, users: &dyn Fn(&Digest) -> Option<String>) -> Value {
+    let names = image.names.iter().map(image::Reference::familiar);
+    json!({
+        "ID": image.id.to_string(),
+        "Names": names.collect::<Vec<_>>(),
+        "CreatedAt": image.created,
+        "Size": image.size,
+        "SharedSize": image.shared,
+        "UniqueSize": image.unique(),
+        "Container": users(&image.id),
+    })
 }
 
 fn df_verbose(

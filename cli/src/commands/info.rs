@@ -33,6 +33,10 @@ pub(crate) fn info(context: &Invocation) -> anyhow::Result<u8> {
         Some(why) => format!("none, host (no bridge networks: {why}; the default is none)"),
     };
     render::print(&format!("Networks: {bridges}"))?;
+    if rustix::process::geteuid().is_root() {
+        let (layout, _) = context.places()?;
+        render::print(&format!("Layers: {}", context.layer_form(&layout)?))?;
+    }
     let system = rustix::system::uname();
     render::print(&format!("Kernel: {}", system.release().to_string_lossy()))?;
     render::print(&format!(

@@ -26,6 +26,7 @@ mod port;
 mod ps;
 mod pull;
 mod push;
+mod registry_lists;
 mod registry_options;
 mod run;
 mod search;
@@ -81,7 +82,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "image",
-        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
+        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree, tags, referrers",
     ),
     ("system", "Disk usage: df"),
     ("save", "Write images to an archive"),
@@ -132,7 +133,7 @@ impl Invocation {
         let (layout, ketch) = self.places()?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
-            let store = store.with_layer_form(self.layer_form()?);
+            let store = store.with_layer_form(self.layer_form(&layout)?);
             return Ok(Engine::new(layout, store, EXECUTABLES, ketch)?);
         }
         let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
@@ -144,17 +145,18 @@ impl Invocation {
         Ok(Engine::new(layout, store, EXECUTABLES, ketch)?.in_user_namespace(namespace))
     }
 
-    fn layer_form(&self) -> Result<LayerForm, Usage> {
+    pub(crate) fn layer_form(&self, layout: &Layout) -> Result<LayerForm, Usage> {
         match self.settings.get(&crate::settings::LAYERS) {
+            "auto" => Ok(LayerForm::best(layout)),
             "directory" => Ok(LayerForm::Directory),
             "erofs" => Ok(LayerForm::Erofs),
             other => Err(Usage(format!(
-                "`{other}` is not a form of layers: there are directory and erofs"
+                "`{other}` is not a form of layers: there are auto, directory and erofs"
             ))),
         }
     }
 
-    fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
+    pub(crate) fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
         let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
         let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
         let layout = Layout::open(root, run).map_err(EngineError::from)?;

@@ -138,6 +138,11 @@ fn explain(explanation: &Explanation) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Whether an error says that an image is here, and not for the wanted platform.
+fn is_part(error: &ImageError) -> bool {
+    matches!(error, ImageError::NoPlatform { .. })
+}
+
 /// Something that needs the image of these options.
 struct WithImage<'a> {
     context: &'a Invocation,
@@ -157,18 +162,20 @@ impl WithImage<'_> {
             self.fetch()?;
         }
         match operation(self.engine, self.options) {
-            Err(EngineError::Image(error)) if pull == Pull::Missing && self.is_missing(&error) => {
+            Err(EngineError::Image(error)) if pull == Pull::Missing && pull::is_missing(&error) => {
                 self.fetch()?;
+                Ok(operation(self.engine, self.options)?)
+            }
+            // What is here may be a part of an index that has the wanted one, too.
+            Err(EngineError::Image(error)) if pull == Pull::Missing && is_part(&error) => {
+                if let Err(failure) = self.fetch() {
+                    render::line(&format!("ketch: cannot get it: {failure:#}"));
+                    return Err(EngineError::Image(error).into());
+                }
                 Ok(operation(self.engine, self.options)?)
             }
             other => Ok(other?),
         }
-    }
-
-    /// Whether fetching may help. Of `hello` each part is here, also one that was removed.
-    fn is_missing(&self, error: &ImageError) -> bool {
-        let is_part = matches!(error, ImageError::NoPlatform { .. });
-        pull::is_missing(error) || (is_part && self.options.image == "hello")
     }
 
     fn fetch(&self) -> anyhow::Result<()> {

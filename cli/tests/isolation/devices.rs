@@ -69,7 +69,7 @@ devices:
 
 #[expect(clippy::disallowed_methods, reason = "test code")]
 fn write(path: &std::path::Path, text: &str) {
-    std::fs::write(path, text).unwrap();
+    fs::write(path, text).unwrap();
 }
 
 fn with_cdi(cx: &Sandbox, dir: &str, device: &str, script: &str) -> std::process::Output {

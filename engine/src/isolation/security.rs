@@ -56,11 +56,11 @@ fn own_set(name: &str) -> Option<u64> {
 /// Applies the rest; says whether Docker's own filter is loaded.
 pub(super) fn apply(options: &IsolationOptions, spec: &mut Spec) -> Result<bool, EngineError> {
     let security = &options.security;
-    if options.privileged || security.all_system_paths {
-        if let Some(linux) = spec.linux_mut() {
-            linux.set_masked_paths(Some(Vec::new()));
-            linux.set_readonly_paths(Some(Vec::new()));
-        }
+    if (options.privileged || security.all_system_paths)
+        && let Some(linux) = spec.linux_mut()
+    {
+        linux.set_masked_paths(Some(Vec::new()));
+        linux.set_readonly_paths(Some(Vec::new()));
     }
     if options.privileged {
         make_writable(spec, Path::new("/sys"));

@@ -13,3 +13,4 @@ pub use change::apply_change;
 pub(crate) use docker::put_manifest;
 pub use import::ImportOptions;
 pub use load::Loaded;
+pub use save::SaveOptions;

@@ -9,8 +9,8 @@ mod stream;
 mod tree;
 mod whiteout;
 
-pub(crate) use erofs::write_layer;
+pub(crate) use erofs::{Written, archive_of, write_layer};
 pub use stream::UnpackMode;
-pub(crate) use stream::unpack_layer;
+pub(crate) use stream::{LayerStream, Unpacked, unpack_layer};
 pub(crate) use tree::{LayerTree, PendingLink, Skipped};
 pub(crate) use whiteout::{is_opaque, is_whiteout};

@@ -171,14 +171,14 @@ impl Child<'_> {
             self.wait_for_parent()?;
             identity::become_root()?;
         }
-        for (index, namespace) in plan.namespaces.iter().enumerate() {
-            if let Some(path) = &namespace.path {
-                if namespace.flag == sys::clone::namespace::USER {
+        for (index, joined) in plan.namespaces.iter().enumerate() {
+            if let Some(path) = &joined.path {
+                if joined.flag == namespace::USER {
                     // This process was cloned inside.
                     identity::become_root()?;
                     continue;
                 }
-                identity::join(path, namespace.flag).at_item(Step::JoinNamespace, index)?;
+                identity::join(path, joined.flag).at_item(Step::JoinNamespace, index)?;
             }
         }
         // A session without a terminal: the container must not reach the caller's by /dev/tty.
