@@ -61,8 +61,14 @@ pub(crate) const LAYERS: Setting = Setting {
     variable: "KETCH_LAYERS",
 };
 
+/// Directories with CDI specifications, separated by commas, the most important last.
+pub(crate) const CDI_SPEC_DIRS: Setting = Setting {
+    key: "cdi-spec-dirs",
+    variable: "KETCH_CDI_SPEC_DIRS",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 8] = [
+const ALL: [&Setting; 9] = [
     &ROOT,
     &RUN,
     &NETWORK,
@@ -71,6 +77,7 @@ const ALL: [&Setting; 8] = [
     &INSECURE,
     &MIRRORS,
     &LAYERS,
+    &CDI_SPEC_DIRS,
 ];
 
 /// Where the config file is, unless the variable says otherwise.
@@ -199,6 +206,7 @@ fn default(key: &str) -> anyhow::Result<String> {
         "network" => network::Helper::choose()
             .map_or("none", network::Helper::name)
             .to_owned(),
+        "cdi-spec-dirs" => "/etc/cdi,/var/run/cdi".to_owned(),
         "layers" => "auto".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),

@@ -12,6 +12,7 @@ mod executables;
 mod files;
 mod filter;
 mod image_use;
+mod isolation;
 mod leftovers;
 mod list;
 mod memory;
@@ -48,6 +49,10 @@ pub use files::{
     Local, Owner,
 };
 pub use filter::Filters;
+pub use isolation::{
+    DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,
+    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode,
+};
 pub use list::{ListOptions, status_word};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};

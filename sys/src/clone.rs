@@ -65,12 +65,24 @@ pub fn clone_again() -> io::Result<Side> {
     clone_unchecked(0, None)
 }
 
+/// As [`clone_again`], with new namespaces; the new process is a child of this one's parent
+/// (`CLONE_PARENT`).
+///
+/// # Errors
+/// As `clone3(2)`.
+pub fn clone_sibling(flags: u64) -> io::Result<Side> {
+    clone_unchecked(flags | libc::CLONE_PARENT as u64, None)
+}
+
 fn clone_unchecked(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
     let mut pidfd: libc::c_int = -1;
     // SAFETY: `clone_args` is a C struct of integers, for which zero is a valid value.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = flags | libc::CLONE_PIDFD as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // A sibling has the exit signal of the caller (`copy_process` in `kernel/fork.c`).
+    if flags & libc::CLONE_PARENT as u64 == 0 {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     args.pidfd = (&raw mut pidfd).addr() as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;

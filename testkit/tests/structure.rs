@@ -65,6 +65,7 @@ fn crates_depend_downwards_only() {
         ("state", &["sys"]),
         ("runtime", &[]),
         ("sys", &[]),
+        ("pid1", &[]),
         ("testkit", &[]),
         ("benches", &[]),
     ]);

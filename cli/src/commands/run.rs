@@ -1,5 +1,7 @@
 //! `ketch run` and `ketch create`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use engine::{ContainerOptions, Created, Engine, EngineError, Explanation, Network};
 use image::{ImageError, PlatformChoice, Reference};
@@ -23,13 +25,19 @@ pub(crate) struct RunArgs {
     /// What stands around a wasm guest: container, or wasm-only (no namespaces, no control group)
     #[arg(long, default_value = "container", value_name = "WALLS")]
     isolation: String,
+    /// Add the steps of the start to a file: side, step, microseconds since it began
+    #[arg(long, value_name = "FILE")]
+    trace_steps: Option<PathBuf>,
     #[command(flatten)]
     create: CreateArgs,
 }
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
-    let options = args.create.resolve(&context.settings)?;
+    let options = ContainerOptions {
+        trace: absolute(args.trace_steps.as_deref())?,
+        ..args.create.resolve(&context.settings)?
+    };
     let engine = match &options.network {
         // An ordinary user can share a network only from within the same user namespace.
         Network::Container(other) => context.engine_beside(other)?,
@@ -76,6 +84,10 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let session = engine.start_created(&created, options.console, Some(wanted))?;
     let end = attach::foreground(&session, wanted, terminal, &signals)?;
     Ok(exit_code(&end, &created.config.name))
+}
+
+fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    Ok(path.map(std::path::absolute).transpose()?)
 }
 
 /// The exit code of a container in the foreground, with a word about an end that is not its own.

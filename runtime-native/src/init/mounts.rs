@@ -61,6 +61,13 @@ pub(super) fn mount(
             set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
             (mount, missing)
         }
+        MountSource::OtherNamespace { .. } => {
+            let mount = prepared.ok_or(Errno::BADF);
+            let mount = mount.and_then(|mount| rustix::io::fcntl_dupfd_cloexec(mount, 0));
+            let mount = mount.at_item(Step::Mount, index)?;
+            set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
+            (mount, Missing::Directory)
+        }
     };
     let target = target(root, plan, missing).at_item(Step::MountTarget, index)?;
     if plan.copy_up {
@@ -80,7 +87,7 @@ pub(super) fn shows_the_kernel(plan: &MountPlan) -> bool {
         MountSource::FileSystem { kind, .. } => {
             [c"proc", c"sysfs", c"cgroup", c"cgroup2"].contains(&kind.as_c_str())
         }
-        MountSource::Bind { .. } => false,
+        MountSource::Bind { .. } | MountSource::OtherNamespace { .. } => false,
     };
     kernels || below(b"/proc") || below(b"/sys")
 }
@@ -146,7 +153,7 @@ fn target(
     missing: Missing,
 ) -> std::result::Result<OwnedFd, Errno> {
     // A link in the image must not decide where procfs, sysfs or /dev is (CVE-2019-16884).
-    if matches!(&plan.source, MountSource::FileSystem { .. }) {
+    if !matches!(&plan.source, MountSource::Bind { .. }) {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let found = sys::path::open_in_root(root, &plan.target, flags, Mode::empty());
         if let Ok(found) = found {

@@ -246,7 +246,9 @@ fn cgroup_view(
         Hierarchy::None => {}
         _ if cgroup.make.is_empty() => {
             let host = c_string("/sys/fs/cgroup")?;
-            plans.push(bind(host, c_string(&target)?, true));
+            let mut view = bind(host, c_string(&target)?, true);
+            view.set_flags |= attr::RDONLY;
+            plans.push(view);
         }
         Hierarchy::Unified { .. } => plans.push(MountPlan {
             source: MountSource::FileSystem {
