@@ -328,6 +328,7 @@ impl Child<'_> {
         self.over(Step::Capabilities)?;
         if let Some([start, _]) = self.gate {
             gate::check_program(&process.program)?;
+            gate::end_on_signals()?;
             self.tell(Message::Ready)?;
             gate::wait(start)?;
         }
