@@ -8,9 +8,12 @@ use std::path::{Path, PathBuf};
 
 use image::LayeredRoot;
 use oci_spec::runtime::Spec;
+use runtime::RestartPolicy;
 use state::{ContainerConfig, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
+use crate::health::HealthCheck;
+use crate::log::LogOptions;
 use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
@@ -59,6 +62,12 @@ pub(crate) struct Launch {
     pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
     pub(crate) create_cwd: bool,
+    #[serde(default)]
+    pub(crate) restart: RestartPolicy,
+    #[serde(default)]
+    pub(crate) log: LogOptions,
+    #[serde(default)]
+    pub(crate) health: Option<HealthCheck>,
 }
 
 impl Engine {
@@ -67,6 +76,11 @@ impl Engine {
     /// # Errors
     /// What is wrong with the request, or could not be done; then nothing is left of it.
     pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
+        if options.auto_remove && options.restart != RestartPolicy::No {
+            let text = "cannot use --rm with --restart: what is removed cannot be started again";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
+        options.log.plan(self, &[])?;
         memory::check(options.memory_bytes)?;
         // Until the container's record is there, nothing else says that its layers are needed.
         let _use = self.use_images()?;
@@ -141,6 +155,14 @@ impl Engine {
             user_namespace: self.user_namespace,
             wasm: wasm.is_some(),
         })?;
+        let is_wasm = wasm.is_some();
+        warnings.extend(options.health.warning(run, is_wasm));
+        let health = options.health.check(run, is_wasm)?;
+        let restarts = health.as_ref().is_some_and(|h| h.restart_on_unhealthy);
+        if options.auto_remove && restarts {
+            let text = "cannot use --rm with --restart-on-unhealthy: what is removed cannot be started again";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
         let launch = Launch {
             layers: subject.layers,
             interactive: options.interactive,
@@ -148,6 +170,9 @@ impl Engine {
             stop_signal: stop_signal(run.stop_signal.as_deref()),
             wasm,
             create_cwd: true,
+            restart: options.restart,
+            log: options.log.clone(),
+            health,
         };
         let name = self.claim_name(options.name.as_deref(), &id)?;
         let config = ContainerConfig {
@@ -168,6 +193,7 @@ impl Engine {
             ));
             return Err(error);
         }
+        self.record_container_event(&config, "create", &[]);
         Ok(Created {
             config,
             spec,

@@ -3,19 +3,25 @@
 //! disk and the containers' monitors are the truth.
 #![forbid(unsafe_code)]
 
+mod change;
 mod create;
 mod error;
+mod events;
 mod exec;
 mod executables;
+mod health;
 mod image_use;
 mod leftovers;
+mod log;
 mod memory;
 mod mounts;
 mod network;
 mod options;
 mod query;
 mod remote_mounts;
+mod rescue;
 mod runtime_choice;
+mod segment_reader;
 mod session;
 mod settle_mounts;
 mod spec;
@@ -29,14 +35,19 @@ mod volume_archive;
 mod volume_driver;
 mod wasm_only;
 
+pub use change::Changes;
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
+pub use events::EventReader;
 pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
+pub use health::{HealthCheck, HealthOptions};
+pub use log::{LogOptions, LogReader, compress_log};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
 pub use query::{Container, StreamKinds};
+pub use rescue::BroughtBack;
 pub use session::{Session, Streams, Wanted};
 pub use start::Force;
 pub use subject::Explanation;

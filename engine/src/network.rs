@@ -318,33 +318,31 @@ impl Engine {
 
 /// The network that an ordinary user has named.
 fn user_network(joins: &[Join]) -> Result<NetworkMode, EngineError> {
-    for join in joins {
-        let bare = Join {
-            network: join.network.clone(),
-            ..Join::default()
-        };
-        match Helper::parse(&join.network) {
-            Some(helper) if joins.len() == 1 && *join == bare => {
-                helper.check().map_err(|why| {
-                    refused(&format!("cannot use network `{}`: {why}", helper.name()))
-                })?;
-                return Ok(NetworkMode::User(Some(helper)));
-            }
-            Some(helper) => {
-                let name = helper.name();
-                let text = format!(
-                    "cannot use network `{name}`: it takes no address, no alias and no second network"
-                );
-                return Err(refused(&text));
-            }
-            None => {
-                return Err(EngineError::Network(NetworkError::OrdinaryUser {
-                    network: join.network.clone(),
-                }));
-            }
+    let Some(join) = joins.first() else {
+        return Ok(NetworkMode::None);
+    };
+    let bare = Join {
+        network: join.network.clone(),
+        ..Join::default()
+    };
+    match Helper::parse(&join.network) {
+        Some(helper) if joins.len() == 1 && *join == bare => {
+            helper.check().map_err(|why| {
+                refused(&format!("cannot use network `{}`: {why}", helper.name()))
+            })?;
+            Ok(NetworkMode::User(Some(helper)))
         }
+        Some(helper) => {
+            let name = helper.name();
+            let text = format!(
+                "cannot use network `{name}`: it takes no address, no alias and no second network"
+            );
+            Err(refused(&text))
+        }
+        None => Err(EngineError::Network(NetworkError::OrdinaryUser {
+            network: join.network.clone(),
+        })),
     }
-    Ok(NetworkMode::None)
 }
 
 /// Refuses what a mode cannot do.

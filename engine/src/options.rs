@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use image::Platform;
 use network::{DnsOptions, HostTarget, PortRequest, Publish};
-use runtime::Console;
 use runtime::detect::{Choice, RuntimeOverride};
+use runtime::{Console, RestartPolicy};
 
-use crate::EngineError;
+use crate::{EngineError, HealthOptions, LogOptions};
 
 use crate::mounts::MountRequest;
 
@@ -134,6 +134,12 @@ pub struct ContainerOptions {
     pub interactive: bool,
     /// Remove the container when it has ended.
     pub auto_remove: bool,
+    /// What happens when its program has ended by itself.
+    pub restart: RestartPolicy,
+    /// How its output is recorded.
+    pub log: LogOptions,
+    /// How it is found out whether it is healthy.
+    pub health: HealthOptions,
     /// What only a wasm container has.
     pub wasm: WasmOptions,
 }

@@ -60,7 +60,7 @@ impl VolumeDriver {
                     kept.push(stream);
                 } else {
                     // A caller that is gone wants no answer.
-                    drop(serve(stream, &dir, &inner, behaviour));
+                    drop(serve(&stream, &dir, &inner, behaviour));
                 }
             }
         });
@@ -94,12 +94,12 @@ impl VolumeDriver {
 }
 
 fn serve(
-    stream: UnixStream,
+    stream: &UnixStream,
     dir: &Path,
     inner: &Mutex<Inner>,
     behaviour: Behaviour,
 ) -> std::io::Result<()> {
-    let mut reader = BufReader::new(&stream);
+    let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let mut length = 0;
@@ -121,8 +121,9 @@ fn serve(
     let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let answer = answer(call, &body, dir, &mut inner.lock().unwrap(), behaviour).to_string();
     let length = answer.len();
+    let mut stream = stream;
     write!(
-        &stream,
+        stream,
         "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\n\r\n{answer}"
     )
 }

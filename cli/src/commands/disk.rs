@@ -4,16 +4,14 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
 use clap::Args;
 use image::{Digest, PruneOptions, Removed};
 use serde_json::{Value, json};
-use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime};
 
 use super::Invocation;
 use super::image::size;
 use super::ps::age;
+use super::times;
 use crate::render::{self, Usage};
 use crate::settings;
 
@@ -107,7 +105,7 @@ fn prune_options(args: &PruneArgs) -> anyhow::Result<PruneOptions> {
     };
     for filter in &args.filter {
         if let Some(value) = filter.strip_prefix("until=") {
-            options.until = Some(until(value)?);
+            options.until = Some(times::point(value)?);
         } else if let Some(value) = filter.strip_prefix("label!=") {
             options.not_labels.push(label(value));
         } else if let Some(value) = filter.strip_prefix("label=") {
@@ -119,50 +117,6 @@ fn prune_options(args: &PruneArgs) -> anyhow::Result<PruneOptions> {
         }
     }
     Ok(options)
-}
-
-/// A time (RFC 3339 or a day), seconds since 1970, or an age: `1h30m`.
-fn until(text: &str) -> anyhow::Result<OffsetDateTime> {
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time);
-    }
-    if let Ok(time) = OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339) {
-        return Ok(time);
-    }
-    if let Some(time) = text
-        .parse()
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-    {
-        return Ok(time);
-    }
-    let age = duration(text)
-        .with_context(|| format!("`{text}` is neither a time nor an age such as `24h`"))?;
-    Ok(OffsetDateTime::now_utc() - age)
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let seconds: i64 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        let seconds = number.parse::<i64>().ok()?.checked_mul(seconds)?;
-        total = total.checked_add(Duration::seconds(seconds))?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(total)
 }
 
 /// Shows how much disk images take.
@@ -307,18 +261,4 @@ pub(crate) fn empty_trash_later(context: &Invocation) {
 pub(crate) fn empty_trash(context: &Invocation) -> anyhow::Result<u8> {
     context.engine()?.store().empty_trash()?;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn duration_is_a_sum_of_units() {
-        assert_eq!(duration("24h"), Some(Duration::hours(24)));
-        assert_eq!(duration("1d2h3m4s"), Some(Duration::seconds(93_784)));
-        for bad in ["", "h", "5", "5x", "1h5", "99999999999999999999h"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
-    }
 }

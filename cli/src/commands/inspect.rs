@@ -10,6 +10,7 @@ use engine::{Container, ContainerOptions, Engine, EngineError};
 use image::{Image, ImageError, Reference};
 use runtime_wasm::{WasmInfo, World};
 use serde_json::{Value, json};
+use state::Status;
 
 use super::Invocation;
 use super::options::platform;
@@ -122,24 +123,79 @@ fn container_record(engine: &Engine, container: &Container) -> Value {
         "Path": config.command.first(),
         "Args": config.command.get(1..),
         "Runtime": config.runtime,
+        "RestartCount": state.restart_count,
+        "LogPath": log_path(engine, container),
         "State": {
             "Status": state.status,
             "Running": container.is_running(),
+            "Paused": state.status == Status::Paused,
+            "Restarting": state.status == Status::Restarting,
             "OOMKilled": state.oom_killed,
             "Pid": state.pid.unwrap_or(0),
             "ExitCode": state.exit_code.unwrap_or(0),
             "Error": state.error.clone().unwrap_or_default(),
             "StartedAt": state.started_at,
             "FinishedAt": state.finished_at,
+            "Health": health(engine, container),
         },
-        "Config": { "Image": config.image, "Cmd": config.command },
+        "Config": {
+            "Image": config.image,
+            "Cmd": config.command,
+            "Healthcheck": healthcheck(engine, container),
+        },
         "HostConfig": {
             "AutoRemove": config.auto_remove,
+            "LogConfig": log_config(engine, container),
+            "RestartPolicy": restart_policy(engine, container),
             "NetworkMode": super::network_settings::mode(engine, container),
         },
         "Mounts": super::mount_records::json(engine, container),
         "NetworkSettings": super::network_settings::json(engine, container),
     })
+}
+
+/// Where the log is; empty when it is in no file.
+fn log_path(engine: &Engine, container: &Container) -> String {
+    let path = engine.log_path(container).ok().flatten();
+    path.map(|path| path.display().to_string())
+        .unwrap_or_default()
+}
+
+fn log_config(engine: &Engine, container: &Container) -> Value {
+    let options = engine.log_options(container).unwrap_or_default();
+    json!({ "Type": options.driver, "Config": options.options })
+}
+
+/// What the probes have said, in Docker's shape; null without a health check.
+fn health(engine: &Engine, container: &Container) -> Value {
+    let Some(health) = engine.health(container) else {
+        return Value::Null;
+    };
+    json!({
+        "Status": health.status.name(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log,
+    })
+}
+
+fn healthcheck(engine: &Engine, container: &Container) -> Value {
+    let Ok(Some(check)) = engine.health_check(container) else {
+        return Value::Null;
+    };
+    let nanoseconds = |time: std::time::Duration| time.as_nanos();
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+        "Retries": check.retries,
+    })
+}
+
+fn restart_policy(engine: &Engine, container: &Container) -> Value {
+    let policy = engine.restart_policy(container).unwrap_or_default();
+    json!({ "Name": policy.name(), "MaximumRetryCount": policy.max_retries() })
 }
 
 fn image_record(engine: &Engine, name: &str, wanted: Option<&str>) -> anyhow::Result<Value> {

@@ -3,8 +3,12 @@
 
 mod artifacts;
 mod attach;
+mod change;
 mod disk;
+mod events;
 mod exec;
+mod foreground;
+mod health_options;
 mod image;
 mod image_tools;
 mod info;
@@ -28,6 +32,8 @@ mod registry_lists;
 mod registry_options;
 mod run;
 mod search;
+mod system;
+mod times;
 mod volume;
 mod wasm;
 mod wasm_options;
@@ -55,12 +61,16 @@ const COMMANDS: &[(&str, &str)] = &[
     ("attach", "Join the streams of a running container"),
     ("ps", "List containers"),
     ("logs", "Show the output of a container"),
+    ("events", "Show what happens"),
     ("stop", "Stop running containers"),
     ("kill", "Send a signal to running containers"),
     (
         "wait",
         "Wait until containers end and print their exit codes",
     ),
+    ("pause", "Stop all processes of containers where they are"),
+    ("unpause", "Let the processes of paused containers go on"),
+    ("update", "Change limits and restart policies of containers"),
     ("rm", "Remove containers"),
     ("inspect", "Show everything about containers or images"),
     ("port", "Show published ports"),
@@ -82,7 +92,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "image",
         "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree, tags, referrers",
     ),
-    ("system", "Disk usage: df"),
+    (
+        "system",
+        "About the whole: df, events, info, install-units, start",
+    ),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
@@ -224,17 +237,24 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     let (command, rest) = ungroup(command, rest)?;
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
+        runtime::COMPRESS => compress_log(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
+        "events" => events::events(&context, &parse(command, &rest)?),
         "exec" => exec::exec(&context, &parse(command, &rest)?),
         "attach" => attach::attach(&context, &parse(command, &rest)?),
         "stop" => lifecycle::stop(&context, &parse(command, &rest)?),
         "kill" => lifecycle::kill(&context, &parse(command, &rest)?),
+        "pause" => change::pause(&context, &parse(command, &rest)?),
+        "unpause" => change::unpause(&context, &parse(command, &rest)?),
+        "update" => change::update(&context, &parse(command, &rest)?),
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
+        "system start" => system::start(&context, &parse(command, &rest)?),
+        "system install-units" => system::install_units(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
         "volume" => volume::volume(&context, &rest),
@@ -256,7 +276,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
 }
 
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 27] = [
+const GROUPED: [(&str, &str, &str); 33] = [
     ("image", "ls", "images"),
     ("image", "list", "images"),
     ("image", "rm", "rmi"),
@@ -281,9 +301,15 @@ const GROUPED: [(&str, &str, &str); 27] = [
     ("container", "rm", "rm"),
     ("container", "run", "run"),
     ("container", "start", "start"),
+    ("container", "pause", "pause"),
     ("container", "stop", "stop"),
+    ("container", "unpause", "unpause"),
+    ("container", "update", "update"),
     ("container", "wait", "wait"),
+    ("system", "events", "events"),
     ("system", "info", "info"),
+    ("system", "install-units", "system install-units"),
+    ("system", "start", "system start"),
 ];
 
 /// The plain spelling of `image ls` and its like.
@@ -326,6 +352,16 @@ fn compile_worker(args: &[&str]) -> anyhow::Result<u8> {
     let module = std::io::stdin().as_fd().try_clone_to_owned()?;
     let args = args.iter().map(std::ffi::OsString::from);
     runtime_wasm::worker::main(args, module.into(), std::io::stdout())?;
+    Ok(0)
+}
+
+/// Compresses one file of a log: what monitors start this program for.
+fn compress_log(args: &[&str]) -> anyhow::Result<u8> {
+    let [file] = args else {
+        return Err(Usage("one file of a log is needed".to_owned()).into());
+    };
+    engine::compress_log(std::path::Path::new(file))
+        .with_context(|| format!("cannot compress `{file}`"))?;
     Ok(0)
 }
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use engine::{Container, Engine};
-use state::Status;
+use state::{HealthStatus, Status};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -61,7 +61,7 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
                     short(&render::clean(&config.command.join(" ")), 20)
                 ),
                 format!("{} ago", age(&config.created)),
-                status(container),
+                status(&engine, container),
                 ports(&engine, container),
                 config.name.clone(),
             ]
@@ -95,12 +95,22 @@ fn ports(engine: &Engine, container: &Container) -> String {
 }
 
 /// Docker's words for where a container is.
-fn status(container: &Container) -> String {
+fn status(engine: &Engine, container: &Container) -> String {
     let state = &container.state;
     let since = |at: &Option<String>| at.as_deref().map(age).unwrap_or_default();
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(&state.started_at)),
+        Status::Running => format!(
+            "Up {}{}",
+            since(&state.started_at),
+            health(engine, container)
+        ),
+        Status::Paused => format!("Up {} (Paused)", since(&state.started_at)),
+        Status::Restarting => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code.unwrap_or(0),
+            since(&state.finished_at)
+        ),
         Status::Exited => {
             format!(
                 "Exited ({}) {} ago",
@@ -108,6 +118,16 @@ fn status(container: &Container) -> String {
                 since(&state.finished_at)
             )
         }
+    }
+}
+
+/// What the probes say, in Docker's words.
+fn health(engine: &Engine, container: &Container) -> &'static str {
+    match engine.health(container).map(|health| health.status) {
+        None => "",
+        Some(HealthStatus::Starting) => " (health: starting)",
+        Some(HealthStatus::Healthy) => " (healthy)",
+        Some(HealthStatus::Unhealthy) => " (unhealthy)",
     }
 }
 

@@ -5,6 +5,7 @@ use engine::{ContainerOptions, Created, Engine, EngineError, Explanation, Networ
 use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
+use super::foreground::ForegroundArgs;
 use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
@@ -23,12 +24,15 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "container", value_name = "WALLS")]
     isolation: String,
     #[command(flatten)]
+    foreground: ForegroundArgs,
+    #[command(flatten)]
     create: CreateArgs,
 }
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let options = args.create.resolve(&context.settings)?;
+    let keys = args.foreground.keys()?;
     let engine = match &options.network {
         // An ordinary user can share a network only from within the same user namespace.
         Network::Container(other) => context.engine_beside(other)?,
@@ -66,11 +70,11 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         render::print(&created.config.id)?;
         return Ok(0);
     }
-    let signals = attach::block_signals()?;
+    let signals = attach::block_signals(args.foreground.proxy())?;
     let terminal = Terminal::given(options.console.is_some());
     let wanted = terminal.wanted(options.interactive);
     let session = engine.start_created(&created, options.console, Some(wanted))?;
-    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
     Ok(exit_code(&end, &created.config.name))
 }
 
@@ -85,6 +89,11 @@ pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
                 );
             }
             status.code
+        }
+        End::Detached => {
+            let name = render::clean(name);
+            render::line(&format!("ketch: detached; container `{name}` goes on"));
+            0
         }
         End::OutputClosed => {
             let name = render::clean(name);

@@ -49,7 +49,7 @@ pub fn write_tree(dir: &Path, writer: impl Write) -> Result<(), ImageError> {
         device,
         links: HashMap::new(),
     };
-    tree.directory(root, Path::new("."))
+    tree.directory(&root, Path::new("."))
         .and_then(|()| tree.archive.finish())
         .map_err(failed)
 }
@@ -63,13 +63,13 @@ struct Tree<W: Write> {
 }
 
 impl<W: Write> Tree<W> {
-    fn directory(&mut self, dir: OwnedFd, path: &Path) -> io::Result<()> {
-        let stat = fstat(&dir)?;
+    fn directory(&mut self, dir: &OwnedFd, path: &Path) -> io::Result<()> {
+        let stat = fstat(dir)?;
         let mut header = header(&stat, EntryType::Directory);
         self.attributes(dir.as_fd(), &stat)?;
         self.archive.append_data(&mut header, path, io::empty())?;
         let mut names = Vec::new();
-        for entry in Dir::read_from(&dir)? {
+        for entry in Dir::read_from(dir)? {
             let entry = entry?;
             if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
                 names.push(entry.file_name().to_owned());
@@ -103,7 +103,7 @@ impl<W: Write> Tree<W> {
         match kind {
             FileType::Directory => {
                 let dir = rustix::fs::openat(dir, name, READ | OFlags::DIRECTORY, Mode::empty())?;
-                self.directory(dir, &path)
+                self.directory(&dir, &path)
             }
             FileType::RegularFile => self.file(dir, name, &path),
             FileType::Symlink => {

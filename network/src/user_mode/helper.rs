@@ -200,6 +200,6 @@ pub(super) fn complaint(child: &mut Child) -> String {
 /// The last line that says something about the failure.
 pub(super) fn last_line(text: &str) -> String {
     let lines = text.lines().map(str::trim);
-    let said = lines.filter(|line| !line.is_empty() && !line.contains("to syslog"));
-    said.last().unwrap_or("it gives no reason").to_owned()
+    let mut said = lines.filter(|line| !line.is_empty() && !line.contains("to syslog"));
+    said.next_back().unwrap_or("it gives no reason").to_owned()
 }
