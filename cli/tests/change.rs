@@ -6,12 +6,12 @@ use testkit::{BUSYBOX, Need, Run, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 
-/// A sandbox with a container `c` that prints a line every few milliseconds.
+/// A sandbox with a container `c1` that prints a line every few milliseconds.
 fn with_container(options: &[&str]) -> Option<Sandbox> {
     let cx = Sandbox::new(KETCH, &[Need::Root, Need::Busybox, Need::MemoryCgroup])?;
     let busybox = std::fs::read(BUSYBOX).unwrap();
     cx.image("box", &[("bin/sh", &busybox, 0o755)], &[]);
-    let mut args = vec!["run", "-d", "--name", "c"];
+    let mut args = vec!["run", "-d", "--name", "c1"];
     args.extend_from_slice(options);
     args.extend([
         "box",
@@ -25,20 +25,20 @@ fn with_container(options: &[&str]) -> Option<Sandbox> {
 }
 
 fn remove(cx: &Sandbox) {
-    assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+    assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
     assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
 }
 
 fn field(cx: &Sandbox, field: &str) -> String {
     let format = format!("{{{{{field}}}}}");
-    cx.ketch(["inspect", "-f", &format, "c"])
+    cx.ketch(["inspect", "-f", &format, "c1"])
         .stdout
         .trim()
         .to_owned()
 }
 
 fn printed(cx: &Sandbox) -> usize {
-    cx.ketch(["logs", "c"]).stdout.len()
+    cx.ketch(["logs", "c1"]).stdout.len()
 }
 
 /// What the file of the container's group holds, v1 or v2.
@@ -78,39 +78,39 @@ fn paused_container_stands_still_and_goes_on() {
     let Some(cx) = with_container(&[]) else {
         return;
     };
-    cx.until(["logs", "c"], |run| !run.stdout.is_empty());
-    assert_eq!(cx.ketch(["pause", "c"]).stdout, "c\n");
+    cx.until(["logs", "c1"], |run| !run.stdout.is_empty());
+    assert_eq!(cx.ketch(["pause", "c1"]).stdout, "c1\n");
     assert_eq!(field(&cx, ".State.Status"), "paused");
     assert_eq!(field(&cx, ".State.Running"), "true");
     assert!(cx.ketch(["ps"]).stdout.contains("(Paused)"));
     let before = printed(&cx);
     let later = cx.ketch(["run", "--rm", "box", "/bin/sh", "-c", "sleep 0.3"]);
     assert_eq!((later.code, printed(&cx)), (0, before));
-    assert_refused(&cx.ketch(["pause", "c"]), "it is paused");
-    assert_eq!(cx.ketch(["exec", "c", "/bin/sh"]).code, 125);
-    assert_eq!(cx.ketch(["unpause", "c"]).code, 0);
-    assert_refused(&cx.ketch(["unpause", "c"]), "it is not paused");
-    cx.until(["logs", "c"], |run| run.stdout.len() > before);
+    assert_refused(&cx.ketch(["pause", "c1"]), "it is paused");
+    assert_eq!(cx.ketch(["exec", "c1", "/bin/sh"]).code, 125);
+    assert_eq!(cx.ketch(["unpause", "c1"]).code, 0);
+    assert_refused(&cx.ketch(["unpause", "c1"]), "it is not paused");
+    cx.until(["logs", "c1"], |run| run.stdout.len() > before);
     remove(&cx);
 }
 
 #[test]
 fn paused_container_can_be_stopped_killed_and_removed() {
     let ends: [(&[&str], Option<&str>); 3] = [
-        (&["stop", "c"], Some("3")),
-        (&["kill", "c"], Some("137")),
-        (&["rm", "-f", "c"], None),
+        (&["stop", "c1"], Some("3")),
+        (&["kill", "c1"], Some("137")),
+        (&["rm", "-f", "c1"], None),
     ];
     for (end, code) in ends {
         let Some(cx) = with_container(&[]) else {
             return;
         };
-        cx.until(["logs", "c"], |run| !run.stdout.is_empty());
-        assert_eq!(cx.ketch(["pause", "c"]).code, 0);
+        cx.until(["logs", "c1"], |run| !run.stdout.is_empty());
+        assert_eq!(cx.ketch(["pause", "c1"]).code, 0);
         let run = cx.ketch(end);
         assert_eq!(run.code, 0, "{}", run.stderr);
         if let Some(code) = code {
-            assert_eq!(cx.ketch(["wait", "c"]).stdout.trim(), code);
+            assert_eq!(cx.ketch(["wait", "c1"]).stdout.trim(), code);
             remove(&cx);
         }
     }
@@ -130,10 +130,10 @@ fn limits_change_at_once_and_for_later_starts() {
         "--cpus",
         "0.5",
     ];
-    let run = cx.ketch(args.iter().chain(&["--cpu-shares", "512", "c"]));
+    let run = cx.ketch(args.iter().chain(&["--cpu-shares", "512", "c1"]));
     assert_eq!(
         (run.code, run.stdout.as_str()),
-        (0, "c\n"),
+        (0, "c1\n"),
         "{}",
         run.stderr
     );
@@ -147,8 +147,8 @@ fn limits_change_at_once_and_for_later_starts() {
         assert!(quota.starts_with("50000"), "{quota}");
     };
     is_changed();
-    assert_eq!(cx.ketch(["stop", "c"]).code, 0);
-    assert_eq!(cx.ketch(["start", "c"]).code, 0);
+    assert_eq!(cx.ketch(["stop", "c1"]).code, 0);
+    assert_eq!(cx.ketch(["start", "c1"]).code, 0);
     is_changed();
     remove(&cx);
 }
@@ -158,14 +158,14 @@ fn limits_hold_for_what_the_policy_starts_again() {
     let Some(cx) = with_container(&["--memory", "96m", "--restart", "always"]) else {
         return;
     };
-    assert_eq!(cx.ketch(["update", "--memory", "32m", "c"]).code, 0);
+    assert_eq!(cx.ketch(["update", "--memory", "32m", "c1"]).code, 0);
     let pid = field(&cx, ".State.Pid");
     let killed = std::process::Command::new("kill")
         .args(["-9", &pid])
         .status();
     assert!(killed.unwrap().success());
     cx.until(
-        ["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "c"],
+        ["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "c1"],
         |run| run.stdout == "1 running\n",
     );
     assert_eq!(
@@ -180,14 +180,14 @@ fn restart_policy_changes_while_the_container_runs() {
     let Some(cx) = with_container(&["--restart", "always"]) else {
         return;
     };
-    assert_eq!(cx.ketch(["update", "--restart", "no", "c"]).code, 0);
+    assert_eq!(cx.ketch(["update", "--restart", "no", "c1"]).code, 0);
     assert_eq!(field(&cx, ".HostConfig.RestartPolicy.Name"), "no");
     let pid = field(&cx, ".State.Pid");
     let killed = std::process::Command::new("kill")
         .args(["-9", &pid])
         .status();
     assert!(killed.unwrap().success());
-    cx.until(["inspect", "-f", "{{.State.Status}}", "c"], |run| {
+    cx.until(["inspect", "-f", "{{.State.Status}}", "c1"], |run| {
         run.stdout == "exited\n"
     });
     assert_eq!(field(&cx, ".RestartCount"), "0");
@@ -207,7 +207,7 @@ fn limit_that_cannot_be_is_refused_and_changes_nothing() {
     for (args, text) in cases {
         let mut all = vec!["update"];
         all.extend_from_slice(args);
-        all.push("c");
+        all.push("c1");
         assert_refused(&cx.ketch(all), text);
     }
     assert_eq!(
@@ -215,6 +215,6 @@ fn limit_that_cannot_be_is_refused_and_changes_nothing() {
         "67108864"
     );
     assert_ne!(limit(&cx, "pids/pids.max", "pids.max"), "77");
-    assert_eq!(cx.ketch(["update", "c"]).code, 125);
+    assert_eq!(cx.ketch(["update", "c1"]).code, 125);
     remove(&cx);
 }

@@ -61,19 +61,19 @@ fn until_last(cx: &Sandbox, filters: &[&str], action: &str) -> Vec<Value> {
 fn life_of_a_container_is_written_down_in_order() {
     let Some(cx) = sandbox() else { return };
     let steps: [&[&str]; 7] = [
-        &["create", "--name", "c", "guests", "/sleep", "1000"],
-        &["start", "c"],
-        &["pause", "c"],
-        &["unpause", "c"],
-        &["update", "--restart", "no", "c"],
-        &["stop", "-t", "0", "c"],
-        &["rm", "c"],
+        &["create", "--name", "c1", "guests", "/sleep", "1000"],
+        &["start", "c1"],
+        &["pause", "c1"],
+        &["unpause", "c1"],
+        &["update", "--restart", "no", "c1"],
+        &["stop", "-t", "0", "c1"],
+        &["rm", "c1"],
     ];
     for step in steps {
         let run = cx.ketch(step);
         assert_eq!(run.code, 0, "{step:?}: {}", run.stderr);
     }
-    let events = until_last(&cx, &["container=c"], "destroy");
+    let events = until_last(&cx, &["container=c1"], "destroy");
     let wanted = [
         "create", "start", "pause", "unpause", "update", "kill", "die", "stop", "destroy",
     ];
@@ -94,13 +94,13 @@ fn life_of_a_container_is_written_down_in_order() {
 fn container_that_vanishes_leaves_its_events() {
     let Some(cx) = sandbox() else { return };
     assert_eq!(
-        cx.ketch(["run", "--rm", "--name", "c", "guests", "/args", "3"])
+        cx.ketch(["run", "--rm", "--name", "c1", "guests", "/args", "3"])
             .code,
         3
     );
-    let events = until_last(&cx, &["container=c"], "destroy");
+    let events = until_last(&cx, &["container=c1"], "destroy");
     assert_eq!(actions(&events), ["create", "start", "die", "destroy"]);
-    let die = until_last(&cx, &["container=c", "event=die"], "die");
+    let die = until_last(&cx, &["container=c1", "event=die"], "die");
     assert_eq!(die[0]["Actor"]["Attributes"]["exitCode"], "3");
 }
 
@@ -199,12 +199,12 @@ fn follower_sees_what_happens_from_now_on() {
 #[test]
 fn restart_is_a_death_and_a_start() {
     let Some(cx) = sandbox() else { return };
-    let args = ["run", "-d", "--name", "c", "--restart", "on-failure:1"];
+    let args = ["run", "-d", "--name", "c1", "--restart", "on-failure:1"];
     assert_eq!(
         cx.ketch(args.iter().chain(&["guests", "/args", "1"])).code,
         0
     );
     cx.until(["version"], |_| {
-        actions(&events(&cx, &["container=c"])) == ["create", "start", "die", "start", "die"]
+        actions(&events(&cx, &["container=c1"])) == ["create", "start", "die", "start", "die"]
     });
 }

@@ -20,9 +20,9 @@ fn sandbox(changes: &[&str]) -> Option<Sandbox> {
     Some(cx)
 }
 
-/// Runs a container `c` that waits for a signal.
+/// Runs a container `c1` that waits for a signal.
 fn start(cx: &Sandbox, options: &[&str]) {
-    let mut args = vec!["run", "-d", "--name", "c"];
+    let mut args = vec!["run", "-d", "--name", "c1"];
     args.extend_from_slice(options);
     args.extend([
         "box",
@@ -35,18 +35,18 @@ fn start(cx: &Sandbox, options: &[&str]) {
 }
 
 fn health(cx: &Sandbox) -> Value {
-    let run = cx.ketch(["inspect", "-f", "{{json .State.Health}}", "c"]);
+    let run = cx.ketch(["inspect", "-f", "{{json .State.Health}}", "c1"]);
     serde_json::from_str(&run.stdout).unwrap()
 }
 
 fn until_status(cx: &Sandbox, status: &str) {
-    cx.until(["inspect", "-f", "{{.State.Health.Status}}", "c"], |run| {
+    cx.until(["inspect", "-f", "{{.State.Health.Status}}", "c1"], |run| {
         run.stdout.trim() == status
     });
 }
 
 fn remove(cx: &Sandbox) {
-    assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+    assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
 }
 
 fn events(cx: &Sandbox) -> Vec<String> {
@@ -57,7 +57,7 @@ fn events(cx: &Sandbox) -> Vec<String> {
         "--until",
         "0s",
         "--filter",
-        "container=c",
+        "container=c1",
     ];
     let run = cx.ketch(args.iter().chain(&["--format", "{{.Action}}"]));
     run.stdout.lines().map(str::to_owned).collect()
@@ -91,7 +91,7 @@ fn probe_runs_in_the_container_and_its_result_is_shown() {
     );
     assert!(cx.ketch(["ps"]).stdout.contains("(healthy)"));
     assert_eq!(
-        cx.ketch(["exec", "c", "/bin/sh", "-c", "echo >/sick"]).code,
+        cx.ketch(["exec", "c1", "/bin/sh", "-c", "echo >/sick"]).code,
         0
     );
     until_status(&cx, "unhealthy");
@@ -143,7 +143,7 @@ fn probe_that_hangs_is_killed_with_all_that_it_started_and_never_piles_up() {
         health(&cx)["FailingStreak"].as_u64().unwrap() > 4
     });
     let count = "ls /proc | grep -c '^[0-9]'";
-    let mount = cx.ketch(["exec", "c", "/bin/sh", "-c", count]);
+    let mount = cx.ketch(["exec", "c1", "/bin/sh", "-c", count]);
     // The program, its sleep, one probe with two programs, and these four.
     let processes: u32 = mount.stdout.trim().parse().unwrap();
     assert!(processes <= 9, "{processes}");
@@ -160,11 +160,11 @@ fn unhealthy_container_is_started_again_when_that_is_asked_for() {
     );
     until_status(&cx, "healthy");
     assert_eq!(
-        cx.ketch(["exec", "c", "/bin/sh", "-c", "echo >/dev/shm/sick"])
+        cx.ketch(["exec", "c1", "/bin/sh", "-c", "echo >/dev/shm/sick"])
             .code,
         0
     );
-    cx.until(["inspect", "-f", "{{.RestartCount}}", "c"], |run| {
+    cx.until(["inspect", "-f", "{{.RestartCount}}", "c1"], |run| {
         run.stdout == "1\n"
     });
     cx.until(["version"], |_| {
@@ -199,7 +199,7 @@ fn failures_of_the_start_period_do_not_count() {
     assert_eq!(health(&cx)["FailingStreak"], 0);
     assert!(cx.ketch(["ps"]).stdout.contains("(health: starting)"));
     assert_eq!(
-        cx.ketch(["exec", "c", "/bin/sh", "-c", "echo >/ready"])
+        cx.ketch(["exec", "c1", "/bin/sh", "-c", "echo >/ready"])
             .code,
         0
     );
@@ -214,7 +214,7 @@ fn check_of_the_image_is_used_and_can_be_switched_off() {
     };
     start(&cx, &[]);
     until_status(&cx, "unhealthy");
-    let run = cx.ketch(["inspect", "-f", "{{.Config.Healthcheck.Retries}}", "c"]);
+    let run = cx.ketch(["inspect", "-f", "{{.Config.Healthcheck.Retries}}", "c1"]);
     assert_eq!(run.stdout, "1\n");
     remove(&cx);
     start(&cx, &["--no-healthcheck"]);
@@ -227,11 +227,11 @@ fn paused_container_is_not_probed() {
     let Some(cx) = sandbox(&[]) else { return };
     start(&cx, &[&["--health-cmd", "exit 0"][..], &FAST].concat());
     until_status(&cx, "healthy");
-    assert_eq!(cx.ketch(["pause", "c"]).code, 0);
+    assert_eq!(cx.ketch(["pause", "c1"]).code, 0);
     let before = health(&cx);
     let run = cx.ketch(["run", "--rm", "box", "/bin/sh", "-c", "sleep 0.4"]);
     assert_eq!((run.code, health(&cx)), (0, before.clone()));
-    assert_eq!(cx.ketch(["unpause", "c"]).code, 0);
+    assert_eq!(cx.ketch(["unpause", "c1"]).code, 0);
     cx.until(["version"], |_| health(&cx) != before);
     assert_eq!(health(&cx)["Status"], "healthy");
     remove(&cx);
@@ -262,7 +262,7 @@ fn wasm_server_is_asked_over_http() {
     };
     let files = [("http.wasm", guest!("http.wasm"), 0o644)];
     cx.image("server", &files, &["ENTRYPOINT [\"/http.wasm\"]"]);
-    let args = ["run", "-d", "--name", "c", "--wasm-http-port", "8080"];
+    let args = ["run", "-d", "--name", "c1", "--wasm-http-port", "8080"];
     let probe = [
         "--health-cmd",
         "http://localhost:8080/",

@@ -17,23 +17,23 @@ fn sandbox() -> Option<Sandbox> {
     Some(cx)
 }
 
-/// Runs a script in a container `c`, to its end.
+/// Runs a script in a container `c1`, to its end.
 fn script(cx: &Sandbox, options: &[&str], script: &str) {
-    let mut args = vec!["run", "-d", "--name", "c"];
+    let mut args = vec!["run", "-d", "--name", "c1"];
     args.extend_from_slice(options);
     args.extend(["box", "/bin/sh", "-c", script]);
     let run = cx.ketch(args);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    assert_eq!(cx.ketch(["wait", "c"]).stdout, "0\n");
+    assert_eq!(cx.ketch(["wait", "c1"]).stdout, "0\n");
 }
 
 fn field(cx: &Sandbox, field: &str) -> String {
     let format = format!("{{{{{field}}}}}");
-    let run = cx.ketch(["inspect", "-f", &format, "c"]);
+    let run = cx.ketch(["inspect", "-f", &format, "c1"]);
     run.stdout.trim().to_owned()
 }
 
-/// The files of the log of `c`.
+/// The files of the log of `c1`.
 fn files(cx: &Sandbox) -> Vec<String> {
     let dir = cx.path().join("root/containers").join(field(cx, ".Id"));
     let names = std::fs::read_dir(dir).unwrap();
@@ -64,7 +64,7 @@ fn rotation_keeps_so_many_files_of_so_many_bytes_and_the_newest_lines() {
         let size = std::fs::metadata(log.with_file_name(file)).unwrap().len();
         assert!(size <= 16 << 10, "{file}: {size}");
     }
-    let logs = cx.ketch(["logs", "c"]).stdout;
+    let logs = cx.ketch(["logs", "c1"]).stdout;
     let lines: Vec<&str> = logs.lines().collect();
     assert!(lines.len() > 300 && lines.len() < 2000, "{}", lines.len());
     let wanted: Vec<String> = (2001 - lines.len()..=2000)
@@ -97,13 +97,13 @@ fn every_driver_with_files_gives_back_what_was_written() {
         ],
     ] {
         script(&cx, options, COUNT_TO_2000);
-        let logs = cx.ketch(["logs", "c"]).stdout;
+        let logs = cx.ketch(["logs", "c1"]).stdout;
         assert!(is_count_to_2000(&logs), "{options:?}: {logs}");
-        let tail = cx.ketch(["logs", "-n", "1500", "c"]).stdout;
+        let tail = cx.ketch(["logs", "-n", "1500", "c1"]).stdout;
         assert_eq!(tail.lines().next(), Some("line 501"), "{options:?}");
         assert_eq!(tail.lines().count(), 1500);
-        assert_eq!(cx.ketch(["logs", "--tail", "0", "c"]).stdout, "");
-        assert_eq!(cx.ketch(["rm", "c"]).code, 0);
+        assert_eq!(cx.ketch(["logs", "--tail", "0", "c1"]).stdout, "");
+        assert_eq!(cx.ketch(["rm", "c1"]).code, 0);
     }
 }
 
@@ -123,7 +123,7 @@ fn files_that_are_complete_are_compressed() {
         let files = files(&cx);
         files.iter().filter(|name| name.ends_with(".gz")).count() == 3 && files.len() == 5
     });
-    let logs = cx.ketch(["logs", "c"]).stdout;
+    let logs = cx.ketch(["logs", "c1"]).stdout;
     assert!(logs.ends_with("line 2000\n"));
     let numbers: Vec<usize> = logs
         .lines()
@@ -138,14 +138,14 @@ fn follower_gets_every_line_once_over_rotations() {
     let slow = "i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.002; done";
     for max_file in ["1", "2"] {
         let option = format!("max-file={max_file}");
-        let args = ["run", "-d", "--name", "c", "--log-opt", "max-size=8k"];
+        let args = ["run", "-d", "--name", "c1", "--log-opt", "max-size=8k"];
         let rest = ["--log-opt", &option, "box", "/bin/sh", "-c", slow];
         assert_eq!(cx.ketch(args.iter().chain(&rest)).code, 0);
-        let run = cx.ketch(["logs", "-f", "c"]);
+        let run = cx.ketch(["logs", "-f", "c1"]);
         let wanted: Vec<String> = (1..=400).map(|number| format!("line {number}")).collect();
         let lines: Vec<&str> = run.stdout.lines().collect();
         assert_eq!(lines, wanted, "{}", run.stderr);
-        assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+        assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
     }
 }
 
@@ -153,13 +153,13 @@ fn follower_gets_every_line_once_over_rotations() {
 fn follower_ends_with_the_container_and_also_when_that_is_removed() {
     let Some(cx) = sandbox() else { return };
     let args = [
-        "run", "-d", "--rm", "-i", "--name", "c", "box", "/bin/sh", "-c",
+        "run", "-d", "--rm", "-i", "--name", "c1", "box", "/bin/sh", "-c",
     ];
     let run = cx.ketch(args.iter().chain(&["echo ready; sleep 1000"]));
     assert_eq!(run.code, 0, "{}", run.stderr);
     let mut follower = cx
         .command()
-        .args(["logs", "-f", "c"])
+        .args(["logs", "-f", "c1"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -167,7 +167,7 @@ fn follower_ends_with_the_container_and_also_when_that_is_removed() {
     let mut stdout = follower.stdout.take().unwrap();
     stdout.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"ready\n");
-    assert_eq!(cx.ketch(["kill", "c"]).code, 0);
+    assert_eq!(cx.ketch(["kill", "c1"]).code, 0);
     assert!(follower.wait().unwrap().success());
 }
 
@@ -178,17 +178,17 @@ fn line_longer_than_a_record_is_one_line() {
         // 40,000 characters, the unit of docker's complaint.
         let long = "head -c 40000 /dev/zero | tr '\\0' x; echo; echo short";
         script(&cx, &["--log-driver", driver], long);
-        let logs = cx.ketch(["logs", "-t", "c"]).stdout;
+        let logs = cx.ketch(["logs", "-t", "c1"]).stdout;
         let lines: Vec<&str> = logs.lines().collect();
         assert_eq!(lines.len(), 2, "{driver}");
         let (time, line) = lines[0].split_once(' ').unwrap();
         assert!(time.starts_with("20") && time.ends_with('Z'), "{time}");
         assert!(!line.contains('Z'), "a time within the line");
         assert!(line.len() >= 40_000, "{}", line.len());
-        assert_eq!(cx.ketch(["logs", "-n", "1", "c"]).stdout, "short\n");
-        let two = cx.ketch(["logs", "-n", "2", "c"]).stdout;
+        assert_eq!(cx.ketch(["logs", "-n", "1", "c1"]).stdout, "short\n");
+        let two = cx.ketch(["logs", "-n", "2", "c1"]).stdout;
         assert_eq!(two.len(), line.len() + "\nshort\n".len());
-        assert_eq!(cx.ketch(["rm", "c"]).code, 0);
+        assert_eq!(cx.ketch(["rm", "c1"]).code, 0);
     }
 }
 
@@ -200,27 +200,27 @@ fn times_choose_lines() {
         &[],
         "echo one; sleep 0.3; echo two; sleep 0.3; echo three",
     );
-    let logs = cx.ketch(["logs", "-t", "c"]).stdout;
+    let logs = cx.ketch(["logs", "-t", "c1"]).stdout;
     let times: Vec<&str> = logs
         .lines()
         .map(|line| line.split_once(' ').unwrap().0)
         .collect();
     assert_eq!(
-        cx.ketch(["logs", "--since", times[1], "c"]).stdout,
+        cx.ketch(["logs", "--since", times[1], "c1"]).stdout,
         "two\nthree\n"
     );
     assert_eq!(
-        cx.ketch(["logs", "--until", times[1], "c"]).stdout,
+        cx.ketch(["logs", "--until", times[1], "c1"]).stdout,
         "one\ntwo\n"
     );
-    let both = cx.ketch(["logs", "--since", times[1], "--until", times[1], "c"]);
+    let both = cx.ketch(["logs", "--since", times[1], "--until", times[1], "c1"]);
     assert_eq!(both.stdout, "two\n");
     assert_eq!(
-        cx.ketch(["logs", "--since", "1h", "c"]).stdout,
+        cx.ketch(["logs", "--since", "1h", "c1"]).stdout,
         "one\ntwo\nthree\n"
     );
-    assert_eq!(cx.ketch(["logs", "--until", "1h", "c"]).stdout, "");
-    assert_eq!(cx.ketch(["logs", "--since", "soon", "c"]).code, 1);
+    assert_eq!(cx.ketch(["logs", "--until", "1h", "c1"]).stdout, "");
+    assert_eq!(cx.ketch(["logs", "--since", "soon", "c1"]).code, 1);
 }
 
 #[test]
@@ -228,12 +228,12 @@ fn streams_keep_their_order_and_go_to_their_own() {
     let Some(cx) = sandbox() else { return };
     let talk = "for i in 1 2 3 4; do echo out $i; sleep 0.05; echo err $i >&2; sleep 0.05; done";
     script(&cx, &["--log-driver", "local"], talk);
-    let run = cx.ketch(["logs", "c"]);
+    let run = cx.ketch(["logs", "c1"]);
     assert_eq!(run.stdout, "out 1\nout 2\nout 3\nout 4\n");
     assert_eq!(run.stderr, "err 1\nerr 2\nerr 3\nerr 4\n");
     let together = cx
         .command()
-        .args(["logs", "c"])
+        .args(["logs", "c1"])
         .stdout(std::fs::File::create(cx.path().join("out")).unwrap())
         .stderr(Stdio::piped())
         .output();
@@ -263,9 +263,9 @@ fn details_are_what_was_asked_for() {
             "env=COLOUR",
         ];
         script(&cx, &options, "echo hello");
-        let logs = cx.ketch(["logs", "--details", "c"]).stdout;
+        let logs = cx.ketch(["logs", "--details", "c1"]).stdout;
         assert_eq!(logs, "COLOUR=blue hello\n", "{driver}");
-        assert_eq!(cx.ketch(["rm", "c"]).code, 0);
+        assert_eq!(cx.ketch(["rm", "c1"]).code, 0);
     }
 }
 
@@ -273,8 +273,8 @@ fn details_are_what_was_asked_for() {
 fn log_goes_on_in_the_same_file_after_another_start() {
     let Some(cx) = sandbox() else { return };
     script(&cx, &[], "echo again");
-    assert_eq!(cx.ketch(["start", "-a", "c"]).stdout, "again\n");
-    assert_eq!(cx.ketch(["logs", "c"]).stdout, "again\nagain\n");
+    assert_eq!(cx.ketch(["start", "-a", "c1"]).stdout, "again\n");
+    assert_eq!(cx.ketch(["logs", "c1"]).stdout, "again\nagain\n");
     assert_eq!(files(&cx), ["container.log", "container.log.1"]);
     let json = std::fs::read_to_string(field(&cx, ".LogPath")).unwrap();
     assert!(
@@ -287,7 +287,7 @@ fn log_goes_on_in_the_same_file_after_another_start() {
 fn driver_none_keeps_nothing_and_says_so() {
     let Some(cx) = sandbox() else { return };
     script(&cx, &["--log-driver", "none"], "echo lost");
-    let run = cx.ketch(["logs", "c"]);
+    let run = cx.ketch(["logs", "c1"]);
     assert_ne!(run.code, 0);
     assert!(
         run.stderr.contains("its log driver is none"),

@@ -24,7 +24,7 @@ fn sandbox() -> Option<Sandbox> {
 }
 
 fn start(cx: &Sandbox, options: &[&str]) {
-    let mut args = vec!["run", "-d", "--name", "c"];
+    let mut args = vec!["run", "-d", "--name", "c1"];
     args.extend_from_slice(options);
     args.extend(["guests", "/sleep", "1000"]);
     let run = cx.ketch(args);
@@ -33,13 +33,13 @@ fn start(cx: &Sandbox, options: &[&str]) {
 
 fn field(cx: &Sandbox, field: &str) -> String {
     let format = format!("{{{{{field}}}}}");
-    cx.ketch(["inspect", "-f", &format, "c"])
+    cx.ketch(["inspect", "-f", &format, "c1"])
         .stdout
         .trim()
         .to_owned()
 }
 
-/// Kills the monitor of the container `c`; the pid of its program.
+/// Kills the monitor of the container `c1`; the pid of its program.
 fn kill_monitor(cx: &Sandbox) -> String {
     let pid = field(cx, ".State.Pid");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -68,9 +68,9 @@ fn container_of_a_killed_monitor_is_stopped_and_says_why() {
         .args(["/sys/fs/cgroup", "-type", "d", "-name", &field(&cx, ".Id")])
         .output();
     assert_eq!(String::from_utf8(groups.unwrap().stdout).unwrap(), "");
-    assert_eq!(cx.ketch(["start", "c"]).code, 0);
+    assert_eq!(cx.ketch(["start", "c1"]).code, 0);
     assert_eq!(field(&cx, ".State.Status"), "running");
-    assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+    assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
 }
 
 #[test]
@@ -80,15 +80,15 @@ fn container_that_goes_with_its_end_is_removed_and_its_exit_code_is_known() {
     let pid = kill_monitor(&cx);
     cx.until(["ps", "-aq"], |run| run.stdout.is_empty());
     assert!(!is_alive(&pid));
-    assert_eq!(cx.ketch(["wait", "c"]).stdout, "137\n");
+    assert_eq!(cx.ketch(["wait", "c1"]).stdout, "137\n");
 }
 
 #[test]
 fn exit_code_is_known_after_the_container_was_removed() {
     let Some(cx) = sandbox() else { return };
-    let run = cx.ketch(["run", "--rm", "--name", "c", "guests", "/args", "9"]);
+    let run = cx.ketch(["run", "--rm", "--name", "c1", "guests", "/args", "9"]);
     assert_eq!(run.code, 9, "{}", run.stderr);
-    assert_eq!(cx.ketch(["wait", "c"]).stdout, "9\n");
+    assert_eq!(cx.ketch(["wait", "c1"]).stdout, "9\n");
     assert_ne!(cx.ketch(["wait", "nobody"]).code, 0);
 }
 
@@ -104,7 +104,7 @@ fn system_start_brings_back_what_its_policy_says() {
     ] {
         start(&cx, &["--restart", policy]);
         if stop {
-            assert_eq!(cx.ketch(["stop", "-t", "0", "c"]).code, 0);
+            assert_eq!(cx.ketch(["stop", "-t", "0", "c1"]).code, 0);
         } else {
             kill_monitor(&cx);
             cx.until(["ps", "-a"], |run| run.stdout.contains("Exited"));
@@ -113,8 +113,8 @@ fn system_start_brings_back_what_its_policy_says() {
         assert_eq!(run.code, 0, "{}", run.stderr);
         let wanted = if comes_back { "running" } else { "exited" };
         assert_eq!(field(&cx, ".State.Status"), wanted, "{policy} {stop}");
-        assert_eq!(run.stdout, if comes_back { "c\n" } else { "" });
-        assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+        assert_eq!(run.stdout, if comes_back { "c1\n" } else { "" });
+        assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
     }
 }
 

@@ -21,9 +21,9 @@ fn sandbox() -> Option<Sandbox> {
     Some(cx)
 }
 
-/// Runs a container `c` in the background.
+/// Runs a container `c1` in the background.
 fn start(cx: &Sandbox, args: &[&str]) {
-    let mut all = vec!["run", "-d", "--name", "c"];
+    let mut all = vec!["run", "-d", "--name", "c1"];
     all.extend_from_slice(args);
     let run = cx.ketch(all);
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -32,14 +32,14 @@ fn start(cx: &Sandbox, args: &[&str]) {
 /// Waits until a field of `inspect` is `wanted`.
 fn until(cx: &Sandbox, field: &str, wanted: &str) {
     let format = format!("{{{{{field}}}}}");
-    cx.until(["inspect", "-f", &format, "c"], |run| {
+    cx.until(["inspect", "-f", &format, "c1"], |run| {
         run.stdout.trim() == wanted
     });
 }
 
 fn field(cx: &Sandbox, field: &str) -> String {
     let format = format!("{{{{{field}}}}}");
-    let run = cx.ketch(["inspect", "-f", &format, "c"]);
+    let run = cx.ketch(["inspect", "-f", &format, "c1"]);
     assert_eq!(run.code, 0, "{}", run.stderr);
     run.stdout.trim().to_owned()
 }
@@ -52,7 +52,7 @@ fn on_failure_starts_again_so_many_times_and_keeps_the_exit_code() {
     assert_eq!(field(&cx, ".RestartCount"), "2");
     assert_eq!(field(&cx, ".State.ExitCode"), "3");
     assert_eq!(field(&cx, ".HostConfig.RestartPolicy.Name"), "on-failure");
-    let logs = cx.ketch(["logs", "c"]).stdout;
+    let logs = cx.ketch(["logs", "c1"]).stdout;
     assert_eq!(logs.matches("arg 0:").count(), 3, "{logs}");
 }
 
@@ -70,27 +70,27 @@ fn always_starts_again_until_it_is_stopped_also_between_two_runs() {
     start(&cx, &["--restart", "always", "guests", "/args", "0"]);
     until(&cx, ".RestartCount", "3");
     cx.until(["ps"], |run| run.stdout.contains("Restarting (0)"));
-    assert_eq!(cx.ketch(["stop", "c"]).code, 0);
+    assert_eq!(cx.ketch(["stop", "c1"]).code, 0);
     assert_eq!(field(&cx, ".State.Status"), "exited");
     let count = field(&cx, ".RestartCount");
     // A start by hand counts from the beginning.
-    assert_eq!(cx.ketch(["start", "c"]).code, 0);
+    assert_eq!(cx.ketch(["start", "c1"]).code, 0);
     until(&cx, ".RestartCount", "1");
     assert_ne!(count, "0");
-    assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+    assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
     assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
 }
 
 #[test]
 fn stop_and_kill_end_what_would_always_be_started_again() {
     let Some(cx) = sandbox() else { return };
-    for end in [&["stop", "-t", "0", "c"][..], &["kill", "c"]] {
+    for end in [&["stop", "-t", "0", "c1"][..], &["kill", "c1"]] {
         start(&cx, &["--restart", "unless-stopped", "guests", "/spin"]);
         assert_eq!(cx.ketch(end).code, 0);
         until(&cx, ".State.Status", "exited");
         assert_eq!(field(&cx, ".State.ExitCode"), "137");
         assert_eq!(field(&cx, ".RestartCount"), "0");
-        assert_eq!(cx.ketch(["rm", "c"]).code, 0);
+        assert_eq!(cx.ketch(["rm", "c1"]).code, 0);
     }
 }
 
@@ -107,13 +107,13 @@ fn program_that_dies_of_a_signal_that_nobody_sent_for_its_end_is_started_again()
     until(&cx, ".RestartCount", "1");
     until(&cx, ".State.Status", "running");
     assert_ne!(field(&cx, ".State.Pid"), before);
-    assert_eq!(cx.ketch(["rm", "-f", "c"]).code, 0);
+    assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
 }
 
 #[test]
 fn foreground_ends_with_the_first_run_and_the_container_goes_on() {
     let Some(cx) = sandbox() else { return };
-    let args = ["run", "--name", "c", "--restart", "on-failure:1"];
+    let args = ["run", "--name", "c1", "--restart", "on-failure:1"];
     let run = cx.ketch(args.iter().chain(&["guests", "/args", "4"]));
     assert_eq!(run.code, 4, "{}", run.stderr);
     until(&cx, ".State.Status", "exited");
@@ -151,7 +151,7 @@ fn policy_that_makes_no_sense_is_refused() {
 #[test]
 fn program_that_cannot_start_at_all_is_not_started_again() {
     let Some(cx) = sandbox() else { return };
-    let args = ["run", "-d", "--name", "c", "--restart", "always"];
+    let args = ["run", "-d", "--name", "c1", "--restart", "always"];
     let run = cx.ketch(args.iter().chain(&["guests", "/nothing"]));
     assert_eq!(run.code, 127, "{}", run.stderr);
     assert_eq!(field(&cx, ".State.Status"), "created");
