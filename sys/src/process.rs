@@ -34,11 +34,12 @@ pub fn innermost_pid(pid: i32) -> io::Result<i32> {
 /// Linux 6.11). Whoever holds them keeps the process's end from waiting until they are torn down.
 #[must_use]
 pub fn namespaces(pidfd: BorrowedFd<'_>) -> [Option<OwnedFd>; 2] {
-    const PIDFD_GET_MNT_NAMESPACE: libc::c_ulong = 0xff03;
-    const PIDFD_GET_NET_NAMESPACE: libc::c_ulong = 0xff04;
+    const PIDFD_GET_MNT_NAMESPACE: libc::c_long = 0xff03;
+    const PIDFD_GET_NET_NAMESPACE: libc::c_long = 0xff04;
     [PIDFD_GET_MNT_NAMESPACE, PIDFD_GET_NET_NAMESPACE].map(|request| {
         // SAFETY: these requests take no argument, which has to be 0, and touch no memory.
-        let fd = unsafe { libc::ioctl(pidfd.as_raw_fd(), request, 0) };
+        let fd = unsafe { libc::syscall(libc::SYS_ioctl, pidfd.as_raw_fd(), request, 0) };
+        let fd = i32::try_from(fd).unwrap_or(-1);
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
     })
