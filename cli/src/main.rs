@@ -5,11 +5,13 @@
 mod attach;
 mod commands;
 mod embedded;
+mod format;
 mod progress;
 mod relay;
 mod render;
 mod settings;
 mod template;
+mod times;
 
 use std::process::ExitCode;
 

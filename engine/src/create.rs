@@ -1,14 +1,15 @@
 //! A container is created: image resolved, runtime chosen, specification written, name claimed.
 //! Its directory is built under `tmp/` and appears complete or not at all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image::LayeredRoot;
+use image::{LayeredRoot, RunConfig};
 use oci_spec::runtime::Spec;
-use state::{ContainerConfig, ContainerState, VERSION, clock};
+use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
 use crate::mounts::{self, ContainerMount, Settled};
@@ -54,6 +55,9 @@ pub(crate) struct Launch {
     pub(crate) interactive: bool,
     pub(crate) terminal: bool,
     pub(crate) stop_signal: i32,
+    /// Milliseconds between that signal and SIGKILL.
+    #[serde(default)]
+    pub(crate) stop_timeout_ms: Option<u64>,
     /// The module of a wasm container.
     pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
@@ -143,11 +147,20 @@ impl Engine {
             layers: subject.layers,
             interactive: options.interactive,
             terminal: options.console.is_some(),
-            stop_signal: stop_signal(run.stop_signal.as_deref()),
+            stop_signal: stop_signal(options, run)?,
+            stop_timeout_ms: stop_timeout_ms(options, run),
             wasm,
             create_cwd: true,
         };
-        let name = self.claim_name(options.name.as_deref(), &id)?;
+        // Made before the name is claimed: a claim without a directory belongs to nobody.
+        let tmp = self.layout.tmp().join(&id);
+        let made = DirBuilder::new().mode(0o700).create(&tmp);
+        made.map_err(EngineError::io("make the container's directory"))?;
+        let name = self.claim_name(options.name.as_deref(), &id);
+        if name.is_err() {
+            drop(durable::remove_tree(&tmp));
+        }
+        let name = name?;
         let config = ContainerConfig {
             version: VERSION,
             id,
@@ -158,6 +171,8 @@ impl Engine {
             runtime: subject.choice.runtime.to_string(),
             command: args,
             auto_remove: options.auto_remove,
+            labels: labels(options, run),
+            settings: settings(options, run),
         };
         if let Err(error) = self.write(&config, &spec, &launch, &network, &settled.mounts) {
             // The claim is given back; a claim that stays is found by the next check.
@@ -209,11 +224,10 @@ impl Engine {
             return match claim(name) {
                 Ok(()) => Ok(name.to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let id = fs::read_to_string(names.join(name)).unwrap_or_default();
-                    Err(EngineError::NameInUse {
-                        name: name.to_owned(),
-                        id,
-                    })
+                    let _lock = self.lock_names()?;
+                    self.take_over_name(name)?;
+                    claim(name).map_err(EngineError::io("claim the container's name"))?;
+                    Ok(name.to_owned())
                 }
                 Err(error) => Err(EngineError::io("claim the container's name")(error)),
             };
@@ -258,11 +272,45 @@ pub(crate) fn guest_memory(limit: i64) -> u64 {
     limit.saturating_sub(HOST_BYTES).max(limit / 2)
 }
 
-/// The image's signal by name or number; SIGTERM otherwise.
-fn stop_signal(text: Option<&str>) -> i32 {
-    text.and_then(runtime_native::signal_number)
-        .filter(|number| *number > 0)
-        .unwrap_or(15)
+/// The user's signal, else the image's, by name or number; SIGTERM otherwise.
+fn stop_signal(options: &ContainerOptions, run: &RunConfig) -> Result<i32, EngineError> {
+    const SIGTERM: i32 = 15;
+    let number = |text| runtime_native::signal_number(text).filter(|number| *number > 0);
+    if let Some(text) = &options.stop_signal {
+        return number(text)
+            .ok_or_else(|| EngineError::Unsupported(format!("`{text}` is not a signal")));
+    }
+    let own = run.stop_signal.as_deref();
+    Ok(own.and_then(number).unwrap_or(SIGTERM))
+}
+
+fn stop_timeout_ms(options: &ContainerOptions, run: &RunConfig) -> Option<u64> {
+    let seconds = options.stop_timeout.or(run.stop_timeout.map(u64::from));
+    seconds.map(|seconds| seconds.saturating_mul(1000))
+}
+
+/// The image's labels, and over them the user's.
+fn labels(options: &ContainerOptions, run: &RunConfig) -> BTreeMap<String, String> {
+    let mut labels = run.labels.clone();
+    labels.extend(options.labels.clone());
+    labels
+}
+
+/// What only `inspect` and `commit` ask for.
+fn settings(options: &ContainerOptions, run: &RunConfig) -> ContainerSettings {
+    let user = options.user.as_deref().unwrap_or(&run.user);
+    // As with the command itself: a new entrypoint drops the image's arguments.
+    let image_cmd = || run.cmd.clone().filter(|_| options.entrypoint.is_none());
+    let own_cmd = (!options.command.is_empty()).then(|| options.command.clone());
+    ContainerSettings {
+        entrypoint: options.entrypoint.clone().or(run.entrypoint.clone()),
+        cmd: own_cmd.or_else(image_cmd),
+        user: user.to_owned(),
+        stop_signal: options.stop_signal.clone().or(run.stop_signal.clone()),
+        stop_timeout: options.stop_timeout.or(run.stop_timeout.map(u64::from)),
+        cid_file: options.cid_file.clone(),
+        renamed: false,
+    }
 }
 
 fn write_files(
@@ -273,7 +321,6 @@ fn write_files(
     network: &ContainerNetwork,
     mounts: &[ContainerMount],
 ) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(dir)?;
     for name in ["upper", "work"] {
         DirBuilder::new().mode(0o755).create(dir.join(name))?;
     }

@@ -70,7 +70,10 @@ impl Engine {
     ) -> Result<Session, EngineError> {
         let config = &container.config;
         if config.runtime == "wasm" {
-            return Err(EngineError::NoProcesses(config.name.clone()));
+            return Err(EngineError::NoProcesses {
+                what: "execute in",
+                name: config.name.clone(),
+            });
         }
         let stopped = || EngineError::NotRunning(config.name.clone());
         let pid = container.state.pid.ok_or_else(stopped)?;

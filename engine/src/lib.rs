@@ -3,19 +3,27 @@
 //! disk and the containers' monitors are the truth.
 #![forbid(unsafe_code)]
 
+mod check;
 mod create;
+mod details;
 mod error;
 mod exec;
 mod executables;
+mod files;
+mod filter;
 mod image_use;
 mod leftovers;
+mod list;
 mod memory;
 mod mounts;
 mod network;
 mod options;
+mod processes;
 mod query;
+mod rename;
 mod runtime_choice;
 mod session;
+mod size;
 mod spec;
 mod start;
 mod subject;
@@ -25,15 +33,25 @@ mod user_namespace;
 mod volume;
 mod wasm_only;
 
+pub use check::Finding;
 pub use create::Created;
+pub use details::ContainerDetails;
 pub use error::{EngineError, ErrorKind};
 pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
+pub use files::{
+    CommitRequest, ContainerRoot, Copied, CopyOptions, FileChange, FileChangeKind, FollowLink,
+    Local, Owner,
+};
+pub use filter::Filters;
+pub use list::{ListOptions, status_word};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
+pub use processes::{Sample, Usage};
 pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
+pub use size::ContainerSize;
 pub use start::Force;
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};

@@ -1,5 +1,6 @@
 //! What a container is created with, besides its image.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
@@ -134,6 +135,16 @@ pub struct ContainerOptions {
     pub interactive: bool,
     /// Remove the container when it has ended.
     pub auto_remove: bool,
+    /// Labels, beside the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the specification.
+    pub annotations: BTreeMap<String, String>,
+    /// The signal that asks it to end, by name or number; the image's when absent.
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL; 10 when absent.
+    pub stop_timeout: Option<u64>,
+    /// Where the caller writes the id to.
+    pub cid_file: Option<PathBuf>,
     /// What only a wasm container has.
     pub wasm: WasmOptions,
 }

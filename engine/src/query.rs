@@ -100,9 +100,11 @@ impl Engine {
     pub fn container(&self, reference: &str) -> Result<Container, EngineError> {
         let missing = || EngineError::NoSuchContainer(reference.to_owned());
         let is_name = crate::create::is_name(reference);
-        if is_name && let Ok(id) = fs::read_to_string(self.layout.container_names().join(reference))
+        if is_name
+            && let Ok(id) = fs::read_to_string(self.layout.container_names().join(reference))
+            && let Some(found) = self.named(reference, id.trim())?
         {
-            return self.read(id.trim());
+            return Ok(found);
         }
         let is_id = reference.len() <= 64
             && !reference.is_empty()
@@ -125,6 +127,15 @@ impl Engine {
             }
         }
         self.read(&found.ok_or_else(missing)?)
+    }
+
+    /// The container that a claim of a name leads to, unless it is gone or has another name now.
+    fn named(&self, name: &str, id: &str) -> Result<Option<Container>, EngineError> {
+        match self.read(id) {
+            Ok(found) => Ok(Some(found).filter(|found| found.config.name == name)),
+            Err(EngineError::Record(error)) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until a container has ended and gives its exit code; 0 for one that never ran.

@@ -28,6 +28,8 @@ use crate::{Engine, EngineError, Session, Wanted};
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
 const STOP_TIMEOUT_MS: u64 = 10_000;
 
+const SIGKILL: i32 = 9;
+
 /// Docker's default profile for a program with these capabilities.
 pub(crate) fn filter(capabilities: u64) -> Result<Vec<u8>, EngineError> {
     let arch = Arch::native().ok_or_else(|| {
@@ -181,7 +183,7 @@ impl Engine {
                 max_files: 1,
             },
             stop_signal: launch.stop_signal,
-            stop_timeout_ms: STOP_TIMEOUT_MS,
+            stop_timeout_ms: launch.stop_timeout_ms.unwrap_or(STOP_TIMEOUT_MS),
         };
         let plan = Plan {
             version: PLAN_VERSION,
@@ -331,7 +333,15 @@ impl Engine {
                     name: config.name.clone(),
                 });
             }
-            return self.connect(container)?.ask(&Request::Remove);
+            if !config.settings.renamed {
+                return self.connect(container)?.ask(&Request::Remove);
+            }
+            // Its monitor would give back a name that may be another container's by now.
+            let kill = Request::Stop {
+                signal: Some(SIGKILL),
+                timeout_ms: Some(0),
+            };
+            self.connect(container)?.ask(&kill)?;
         }
         self.remove_records(config)
     }

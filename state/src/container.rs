@@ -1,6 +1,7 @@
 //! A container's two records: `config.json` never changes, `state.json` is replaced by the
 //! container's one owner (its monitor while it runs, the engine otherwise).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,32 @@ pub struct ContainerConfig {
     pub command: Vec<String>,
     /// Remove the container when it has ended.
     pub auto_remove: bool,
+    /// The image's and the user's own.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What the image and the user set of how it is run, beside what the specification says.
+    #[serde(default)]
+    pub settings: ContainerSettings,
+}
+
+/// What a container was created with that nothing but `inspect` and `commit` asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSettings {
+    /// The first part of the command, which arguments do not replace.
+    pub entrypoint: Option<Vec<String>>,
+    /// The second part of the command.
+    pub cmd: Option<Vec<String>>,
+    /// The user as it was given: `user[:group]`.
+    pub user: String,
+    /// The signal that asks it to end, as it was given.
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL.
+    pub stop_timeout: Option<u64>,
+    /// Where the id was written to.
+    pub cid_file: Option<PathBuf>,
+    /// It was given its name while it ran: its monitor knows the one before.
+    pub renamed: bool,
 }
 
 /// Where a container is in its life.

@@ -7,6 +7,8 @@ mod container;
 mod layout;
 mod record;
 
-pub use container::{ContainerConfig, ContainerState, RecordError, Status, VERSION};
+pub use container::{
+    ContainerConfig, ContainerSettings, ContainerState, RecordError, Status, VERSION,
+};
 pub use layout::{Layout, LayoutError};
 pub use record::{read_record, write_record};

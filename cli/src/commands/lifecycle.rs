@@ -13,7 +13,7 @@ use crate::render::{self, Usage};
 pub(crate) struct Names {
     /// Containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 /// Options of `start`.
@@ -66,7 +66,7 @@ pub(crate) struct RmArgs {
 }
 
 /// Does `operation` on each; goes on after a failure and prints it. The exit code is 1 then.
-fn each(
+pub(super) fn each(
     context: &Invocation,
     names: &Names,
     mut operation: impl FnMut(&Engine, &Container) -> Result<(), EngineError>,
@@ -163,7 +163,7 @@ pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
     })
 }
 
-fn signal(text: &str) -> anyhow::Result<i32> {
+pub(super) fn signal(text: &str) -> anyhow::Result<i32> {
     signal_number(text)
         .filter(|number| *number > 0)
         .ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())

@@ -3,10 +3,18 @@
 
 mod artifacts;
 mod attach;
+mod check;
+mod cid_file;
+mod container_record;
+mod cp;
+mod df;
+mod diff;
 mod disk;
 mod exec;
+mod history;
 mod image;
 mod image_tools;
+mod images;
 mod info;
 mod inspect;
 mod lifecycle;
@@ -21,12 +29,16 @@ mod network_settings;
 mod oci;
 mod options;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
 mod registry_options;
+mod restart;
 mod run;
 mod search;
+mod stats;
+mod top;
 mod volume;
 mod wasm;
 mod wasm_options;
@@ -55,14 +67,29 @@ const COMMANDS: &[(&str, &str)] = &[
     ("ps", "List containers"),
     ("logs", "Show the output of a container"),
     ("stop", "Stop running containers"),
+    ("restart", "Stop containers and start them again"),
     ("kill", "Send a signal to running containers"),
     (
         "wait",
         "Wait until containers end and print their exit codes",
     ),
     ("rm", "Remove containers"),
-    ("inspect", "Show everything about containers or images"),
+    ("rename", "Give a container another name"),
+    (
+        "inspect",
+        "Show everything about containers, images, networks or volumes",
+    ),
     ("port", "Show published ports"),
+    ("top", "Show the processes of a container"),
+    ("stats", "Show what containers use"),
+    ("cp", "Copy files between a container and the host"),
+    ("diff", "Show what a container has changed of its image"),
+    ("export", "Write the files of a container to an archive"),
+    ("commit", "Make an image of a container"),
+    (
+        "container",
+        "More about containers: prune, and all of these",
+    ),
     ("network", "Create, list and remove networks"),
     ("volume", "Create, list and remove volumes"),
     ("images", "List images"),
@@ -81,7 +108,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "image",
         "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
     ),
-    ("system", "Disk usage: df"),
+    ("system", "Everything at once: df, prune, info, check"),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
@@ -118,8 +145,11 @@ impl Invocation {
         let pid = outside.container(container)?.state.pid;
         match pid {
             Some(pid) => self.engine_with(|layout, _| UserNamespace::join(layout, pid)),
-            // It does not run: the caller finds that out.
-            None => Ok(outside),
+            // It does not run: then its files are all there is of it.
+            None => {
+                drop(outside);
+                self.engine()
+            }
         }
     }
 
@@ -221,29 +251,41 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
+        "container inspect" => inspect::container(&context, &parse(command, &rest)?),
+        "container prune" => prune::container(&context, &parse(command, &rest)?),
+        "system check" => check::check(&context, &parse(command, &rest)?),
+        "system prune" => prune::system(&context, &parse(command, &rest)?),
+        "restart" => restart::restart(&context, &parse(command, &rest)?),
+        "rename" => restart::rename(&context, &parse(command, &rest)?),
+        "top" => top::top(&context, &parse(command, &rest)?),
+        "stats" => stats::stats(&context, &parse(command, &rest)?),
+        "cp" => cp::cp(&context, &parse(command, &rest)?),
+        "diff" => diff::diff(&context, &parse(command, &rest)?),
+        "export" => diff::export(&context, &parse(command, &rest)?),
+        "commit" => diff::commit(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
         "volume" => volume::volume(&context, &rest),
         "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
-        "images" => image::images(&context, &parse(command, &rest)?),
+        "images" => images::images(&context, &parse(command, &rest)?),
         "load" => image::load(&context, &parse(command, &rest)?),
         "save" => image::save(&context, &parse(command, &rest)?),
         "import" => image::import(&context, &parse(command, &rest)?),
-        "history" => image::history(&context, &parse(command, &rest)?),
+        "history" => history::history(&context, &parse(command, &rest)?),
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
         "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
-        "info" => info::info(&context),
-        "version" => info::version(),
+        "info" => info::info(&context, &parse(command, &rest)?),
+        "version" => info::version(&parse(command, &rest)?),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
     }
 }
 
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 27] = [
+const GROUPED: [(&str, &str, &str); 39] = [
     ("image", "ls", "images"),
     ("image", "list", "images"),
     ("image", "rm", "rmi"),
@@ -261,7 +303,17 @@ const GROUPED: [(&str, &str, &str); 27] = [
     ("container", "attach", "attach"),
     ("container", "create", "create"),
     ("container", "exec", "exec"),
-    ("container", "inspect", "inspect"),
+    ("container", "commit", "commit"),
+    ("container", "cp", "cp"),
+    ("container", "diff", "diff"),
+    ("container", "export", "export"),
+    ("container", "inspect", "container inspect"),
+    ("container", "port", "port"),
+    ("container", "prune", "container prune"),
+    ("container", "rename", "rename"),
+    ("container", "restart", "restart"),
+    ("container", "stats", "stats"),
+    ("container", "top", "top"),
     ("container", "kill", "kill"),
     ("container", "logs", "logs"),
     ("container", "remove", "rm"),
@@ -270,7 +322,9 @@ const GROUPED: [(&str, &str, &str); 27] = [
     ("container", "start", "start"),
     ("container", "stop", "stop"),
     ("container", "wait", "wait"),
+    ("system", "check", "system check"),
     ("system", "info", "info"),
+    ("system", "prune", "system prune"),
 ];
 
 /// The plain spelling of `image ls` and its like.

@@ -8,6 +8,7 @@ use super::Invocation;
 use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
+use crate::progress::ProgressStyle;
 use crate::render::{self, Usage};
 
 /// Options of `run`.
@@ -34,6 +35,7 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         context,
         engine: &engine,
         options: &options,
+        quiet: args.create.quiet,
     };
     let pull = args.create.pull()?;
     if args.explain {
@@ -54,7 +56,9 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
             return Err(Usage(text).into());
         }
     }
-    let created = with_image().get(pull, Engine::create)?;
+    let created = args
+        .create
+        .in_cid_file(&engine, || with_image().get(pull, Engine::create))?;
     warn(&created);
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
@@ -100,8 +104,10 @@ pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<
         context,
         engine: &engine,
         options: &options,
+        quiet: args.quiet,
     };
-    let created = with_image.get(args.pull()?, Engine::create)?;
+    let pull = args.pull()?;
+    let created = args.in_cid_file(&engine, || with_image.get(pull, Engine::create))?;
     warn(&created);
     render::print(&created.config.id)?;
     Ok(0)
@@ -131,6 +137,7 @@ struct WithImage<'a> {
     context: &'a Invocation,
     engine: &'a Engine,
     options: &'a ContainerOptions,
+    quiet: bool,
 }
 
 impl WithImage<'_> {
@@ -165,12 +172,20 @@ impl WithImage<'_> {
             return super::image::load_hello(self.engine);
         }
         let reference = Reference::parse(image)?;
-        render::line(&format!("ketch: pulling `{}`", reference.familiar()));
+        if !self.quiet {
+            render::line(&format!("ketch: pulling `{}`", reference.familiar()));
+        }
+        let style = if self.quiet {
+            ProgressStyle::None
+        } else {
+            ProgressStyle::Auto
+        };
         let choice = match &self.options.platform {
             Some(platform) => PlatformChoice::Only(platform.clone()),
             None => PlatformChoice::Default,
         };
-        pull::fetch(self.engine, &self.context.settings, &reference, &choice)?;
+        let settings = &self.context.settings;
+        pull::fetch(self.engine, settings, &reference, &choice, style)?;
         Ok(())
     }
 }
