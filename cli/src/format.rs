@@ -119,9 +119,9 @@ impl Format {
                 let header = shown.iter().map(|field| name(field)).collect();
                 let cells = |row: &Row| shown.iter().map(|field| row.text(field)).collect();
                 Ok(aligned(
-                    std::iter::once(header)
+                    &std::iter::once(header)
                         .chain(rows.iter().map(cells))
-                        .collect(),
+                        .collect::<Vec<_>>(),
                 ))
             }
             Self::Json => rows
@@ -150,7 +150,7 @@ impl Format {
                     lines.push(fill(template, row)?);
                 }
                 let cells = |line: &String| line.split('\t').map(str::to_owned).collect();
-                Ok(aligned(lines.iter().map(cells).collect()))
+                Ok(aligned(&lines.iter().map(cells).collect::<Vec<_>>()))
             }
         }
     }
@@ -162,9 +162,9 @@ fn fill(template: &Template, row: &Row) -> Result<String, TemplateError> {
 }
 
 /// Columns, each as wide as its widest cell, three blanks between.
-fn aligned(rows: Vec<Vec<String>>) -> Vec<String> {
+fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let mut widths: Vec<usize> = Vec::new();
-    for row in &rows {
+    for row in rows {
         for (index, cell) in row.iter().enumerate() {
             let width = cell.chars().count();
             match widths.get_mut(index) {

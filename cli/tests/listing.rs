@@ -1,8 +1,6 @@
 //! What commands show: filters, templates, JSON in Docker's shape; and what `run` and `create` keep
 //! as records.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use testkit::{Need, Run, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");

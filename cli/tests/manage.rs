@@ -1,7 +1,5 @@
 //! `restart`, `rename`, `top`, `stats`, `container prune`, `system prune`, of both kinds of container.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use testkit::{Need, Run, Sandbox, Subordinate, UserNamespaces};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use engine::{Container, ContainerDetails, ContainerNetwork, Engine, status_word};
 use network::PortRequest;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, Root, Spec};
 use serde_json::{Map, Value, json};
 use state::Status;
 
@@ -145,7 +145,7 @@ fn host_config(
         "PortBindings": port_bindings(network.map_or(&[], |network| network.ports.as_slice())),
         "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
         "AutoRemove": config.auto_remove,
-        "ReadonlyRootfs": details.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+        "ReadonlyRootfs": details.spec.root().as_ref().and_then(Root::readonly).unwrap_or(false),
         "Annotations": details.spec.annotations().clone().unwrap_or_default(),
         "Runtime": config.runtime,
         "MaskedPaths": linux.and_then(|linux| linux.masked_paths().clone()),
@@ -170,21 +170,21 @@ fn limits(spec: &Spec) -> Value {
         .and_then(|linux| linux.resources().as_ref());
     let memory = resources.and_then(|resources| resources.memory().as_ref());
     let cpu = resources.and_then(|resources| resources.cpu().as_ref());
-    let quota = cpu.and_then(|cpu| cpu.quota()).unwrap_or(0);
-    let period = cpu.and_then(|cpu| cpu.period()).unwrap_or(0);
+    let quota = cpu.and_then(LinuxCpu::quota).unwrap_or(0);
+    let period = cpu.and_then(LinuxCpu::period).unwrap_or(0);
     let nano = i128::from(quota.max(0)) * 1_000_000_000 / i128::from(period.max(1));
     let pids = resources.and_then(|resources| resources.pids().as_ref());
     json!({
-        "Memory": memory.and_then(|memory| memory.limit()).unwrap_or(0),
-        "MemorySwap": memory.and_then(|memory| memory.swap()).unwrap_or(0),
-        "MemoryReservation": memory.and_then(|memory| memory.reservation()).unwrap_or(0),
+        "Memory": memory.and_then(LinuxMemory::limit).unwrap_or(0),
+        "MemorySwap": memory.and_then(LinuxMemory::swap).unwrap_or(0),
+        "MemoryReservation": memory.and_then(LinuxMemory::reservation).unwrap_or(0),
         "NanoCpus": i64::try_from(nano).unwrap_or(i64::MAX),
-        "CpuShares": cpu.and_then(|cpu| cpu.shares()).unwrap_or(0),
+        "CpuShares": cpu.and_then(LinuxCpu::shares).unwrap_or(0),
         "CpuPeriod": period,
         "CpuQuota": quota,
         "CpusetCpus": cpu.and_then(|cpu| cpu.cpus().clone()).unwrap_or_default(),
         "CpusetMems": cpu.and_then(|cpu| cpu.mems().clone()).unwrap_or_default(),
-        "PidsLimit": pids.map(|pids| pids.limit()),
+        "PidsLimit": pids.map(LinuxPids::limit),
     })
 }
 

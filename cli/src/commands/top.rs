@@ -25,12 +25,11 @@ pub(crate) struct TopArgs {
     container_and_options: Vec<String>,
 }
 
+/// What a column shows of a process.
+type Show = fn(&Process, &Host) -> String;
+
 /// A column: its names in `-o`, its header, and what it shows.
-type Column = (
-    &'static [&'static str],
-    &'static str,
-    fn(&Process, &Host) -> String,
-);
+type Column = (&'static [&'static str], &'static str, Show);
 
 const COLUMNS: [Column; 25] = [
     (&["pid"], "PID", |p, _| p.pid.to_string()),
@@ -120,11 +119,10 @@ fn chosen(options: &[String]) -> Result<String, Usage> {
     let mut words = options.iter();
     while let Some(word) = words.next() {
         let letters = word.trim_start_matches('-');
-        if letters.is_empty() {
+        if letters.is_empty() || word.starts_with("--") {
             return Err(refuse(word));
         }
-        let mut letters = letters.char_indices();
-        while let Some((at, letter)) = letters.next() {
+        for (at, letter) in letters.char_indices() {
             match letter {
                 // Every process of the container is shown anyway.
                 'e' | 'A' | 'a' | 'x' | 'w' => {}
@@ -155,7 +153,7 @@ fn chosen(options: &[String]) -> Result<String, Usage> {
 }
 
 /// The columns of a list, each with its header.
-fn columns(list: &str) -> Result<Vec<(String, fn(&Process, &Host) -> String)>, Usage> {
+fn columns(list: &str) -> Result<Vec<(String, Show)>, Usage> {
     let mut columns = Vec::new();
     for text in list.split([',', ' ']).filter(|text| !text.is_empty()) {
         let (name, header) = match text.split_once('=') {

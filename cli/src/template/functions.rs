@@ -151,8 +151,8 @@ pub(super) fn is_true(value: &Value) -> bool {
     }
 }
 
-fn text<'b>(value: &'b Cow<'_, Value>) -> Result<&'b str, String> {
-    match value.as_ref() {
+fn text(value: &Value) -> Result<&str, String> {
+    match value {
         Value::String(text) => Ok(text),
         other => Err(format!("`{}` is no text", shortened(&plain(other)))),
     }

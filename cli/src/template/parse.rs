@@ -75,14 +75,14 @@ pub(super) fn parse(pieces: Vec<Piece>) -> Result<Vec<Node>, Fault> {
     match end {
         End::Template => Ok(nodes),
         End::Else { at, .. } => Err(Fault::new(at, "there is no block that `else` belongs to")),
-        End::End { at } => Err(Fault::new(at, "there is no block that `end` belongs to")),
+        End::Block { at } => Err(Fault::new(at, "there is no block that `end` belongs to")),
     }
 }
 
 /// What a list of nodes ends with.
 enum End {
     Template,
-    End {
+    Block {
         at: usize,
     },
     /// With what follows it in its action.
@@ -124,7 +124,7 @@ impl Parser {
                 "range" => nodes.push(Node::Range(self.branch(at, rest, word)?)),
                 "end" => {
                     nothing_more(rest)?;
-                    return Ok((nodes, End::End { at }));
+                    return Ok((nodes, End::Block { at }));
                 }
                 "else" => {
                     let rest = rest.to_vec();
@@ -173,7 +173,7 @@ impl Parser {
         let (body, end) = self.list()?;
         self.loops -= usize::from(word == "range");
         let otherwise = match end {
-            End::End { .. } => Vec::new(),
+            End::Block { .. } => Vec::new(),
             End::Template => return Err(Fault::new(at, format!("this `{word}` has no `end`"))),
             End::Else { at, rest } => self.otherwise(at, &rest, word)?,
         };
@@ -200,7 +200,7 @@ impl Parser {
             };
         }
         match self.list()? {
-            (nodes, End::End { .. }) => Ok(nodes),
+            (nodes, End::Block { .. }) => Ok(nodes),
             (_, End::Else { at, .. }) => Err(Fault::new(at, "this is a second `else`")),
             (_, End::Template) => Err(Fault::new(at, "this `else` has no `end`")),
         }
