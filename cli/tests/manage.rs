@@ -332,12 +332,12 @@ fn check_finds_what_is_damaged_and_what_belongs_to_nobody_and_repairs_it() {
     assert!(run.stdout.contains("unpacked again"), "{}", run.stdout);
     assert_eq!(check(&[]).code, 0);
     ok(&cx.ketch(["run", "--rm", "guests", "/sleep", "0"]));
+    // The layer's own: a document that is damaged names nothing any more.
     let blob = std::fs::read_dir(root.join("content/sha256"))
         .unwrap()
-        .next()
-        .unwrap()
-        .unwrap()
-        .path();
+        .map(|entry| entry.unwrap().path())
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap();
     append(&blob, b"x");
     let run = check(&[]);
     assert_eq!(run.code, 1);

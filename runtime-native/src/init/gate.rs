@@ -66,13 +66,18 @@ fn run(hooks: &[HookPlan], strings: &[Strings], state: BorrowedFd<'_>, step: Ste
     Ok(())
 }
 
-/// Waits for the byte that lets the program start. SIGTERM and its like end a container that waits:
-/// without a handler they would do nothing to the first process of a pid namespace.
-pub(super) fn wait(start: BorrowedFd<'_>) -> Result<()> {
+/// From here on SIGTERM and its like end a container that waits: without a handler they would do
+/// nothing to the first process of a pid namespace. Before anybody hears that it was created.
+pub(super) fn end_on_signals() -> Result<()> {
     const SIGNALS: [i32; 7] = [1, 2, 3, 10, 12, 14, 15];
-    if let Err(error) = sys::signal::end_process_on(&SIGNALS) {
-        return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)).at(Step::Gate);
-    }
+    let handled = sys::signal::end_process_on(&SIGNALS);
+    handled
+        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        .at(Step::Gate)
+}
+
+/// Waits for the byte that lets the program start.
+pub(super) fn wait(start: BorrowedFd<'_>) -> Result<()> {
     let mut byte = [0; 1];
     rustix::io::retry_on_intr(|| rustix::io::read(start, &mut byte)).at(Step::Gate)?;
     Ok(())

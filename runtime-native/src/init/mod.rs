@@ -296,6 +296,7 @@ impl Child<'_> {
         identity::assume(process, &announce)?;
         if let Some([start, _]) = self.gate {
             gate::check_program(&process.program)?;
+            gate::end_on_signals()?;
             self.tell(Message::Ready)?;
             gate::wait(start)?;
         }
