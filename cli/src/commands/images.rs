@@ -47,7 +47,7 @@ pub(crate) struct ImagesArgs {
     /// Do not shorten ids
     #[arg(long)]
     no_trunc: bool,
-    /// Only names that match: REPOSITORY[:TAG], also with * and ?
+    /// Only names that match: `REPOSITORY[:TAG]`, also with * and ?
     repository: Option<String>,
 }
 
