@@ -4,12 +4,15 @@
 
 mod attach;
 mod commands;
+mod detach;
 mod embedded;
+mod format;
 mod progress;
 mod relay;
 mod render;
 mod settings;
 mod template;
+mod times;
 
 use std::process::ExitCode;
 

@@ -8,6 +8,11 @@ use engine::EngineError;
 use image::ImageError;
 use runtime::code;
 
+use crate::template::TemplateError;
+
+/// Docker's exit code for a template that cannot be used.
+const BAD_TEMPLATE: u8 = 64;
+
 /// A usage error: Docker's exit code for it is 125.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -32,9 +37,13 @@ pub(crate) fn failure(error: &anyhow::Error, otherwise: u8) -> ExitCode {
     report(error);
     let engine = error
         .downcast_ref::<EngineError>()
+        // Where no program's own code comes back, the engine's has no meaning.
+        .filter(|_| otherwise == code::ENGINE)
         .map(EngineError::exit_code);
     ExitCode::from(engine.unwrap_or(if error.is::<Usage>() {
         code::ENGINE
+    } else if error.is::<TemplateError>() {
+        BAD_TEMPLATE
     } else {
         otherwise
     }))
@@ -68,8 +77,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         Some(EngineError::Running { name, .. }) => {
             Some(format!("stop it with `ketch stop {name}`, or add --force"))
         }
-        Some(EngineError::NoProcesses(name)) => Some(format!(
+        Some(EngineError::NoProcesses { name, .. }) => Some(format!(
             "see what it prints with `ketch logs {name}`, or start another container of its image with `ketch run`"
+        )),
+        Some(EngineError::Vanishes { name, .. }) => Some(format!(
+            "stop it with `ketch stop {name}`, and run its image again"
         )),
         _ => error
             .downcast_ref::<ImageError>()

@@ -1,16 +1,20 @@
 //! A container is created: image resolved, runtime chosen, specification written, name claimed.
 //! Its directory is built under `tmp/` and appears complete or not at all.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use image::LayeredRoot;
+use image::{LayeredRoot, RunConfig};
 use oci_spec::runtime::Spec;
-use state::{ContainerConfig, ContainerState, VERSION, clock};
+use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
+use runtime::RestartPolicy;
 use sys::durable::{self, Durability};
 
+use crate::health::HealthCheck;
+use crate::log::LogOptions;
 use crate::mounts::{self, ContainerMount, Settled};
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
@@ -54,10 +58,19 @@ pub(crate) struct Launch {
     pub(crate) interactive: bool,
     pub(crate) terminal: bool,
     pub(crate) stop_signal: i32,
+    /// Milliseconds between that signal and SIGKILL.
+    #[serde(default)]
+    pub(crate) stop_timeout_ms: Option<u64>,
     /// The module of a wasm container.
     pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
     pub(crate) create_cwd: bool,
+    #[serde(default)]
+    pub(crate) restart: RestartPolicy,
+    #[serde(default)]
+    pub(crate) log: LogOptions,
+    #[serde(default)]
+    pub(crate) health: Option<HealthCheck>,
 }
 
 impl Engine {
@@ -66,6 +79,11 @@ impl Engine {
     /// # Errors
     /// What is wrong with the request, or could not be done; then nothing is left of it.
     pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
+        if options.auto_remove && options.restart != RestartPolicy::No {
+            let text = "cannot use --rm with --restart: what is removed cannot be started again";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
+        options.log.plan(self, &[])?;
         memory::check(options.memory_bytes)?;
         // Until the container's record is there, nothing else says that its layers are needed.
         let _use = self.use_images()?;
@@ -139,15 +157,35 @@ impl Engine {
             user_namespace: self.user_namespace,
             wasm: wasm.is_some(),
         })?;
+        let is_wasm = wasm.is_some();
+        warnings.extend(options.health.warning(run, is_wasm));
+        let health = options.health.check(run, is_wasm)?;
+        let restarts = health.as_ref().is_some_and(|h| h.restart_on_unhealthy);
+        if options.auto_remove && restarts {
+            let text = "cannot use --rm with --restart-on-unhealthy: what is removed cannot be started again";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
         let launch = Launch {
             layers: subject.layers,
             interactive: options.interactive,
             terminal: options.console.is_some(),
-            stop_signal: stop_signal(run.stop_signal.as_deref()),
+            stop_signal: stop_signal(options, run)?,
+            stop_timeout_ms: stop_timeout_ms(options, run),
             wasm,
             create_cwd: true,
+            restart: options.restart,
+            log: options.log.clone(),
+            health,
         };
-        let name = self.claim_name(options.name.as_deref(), &id)?;
+        // Made before the name is claimed: a claim without a directory belongs to nobody.
+        let tmp = self.layout.tmp().join(&id);
+        let made = DirBuilder::new().mode(0o700).create(&tmp);
+        made.map_err(EngineError::io("make the container's directory"))?;
+        let name = self.claim_name(options.name.as_deref(), &id);
+        if name.is_err() {
+            drop(durable::remove_tree(&tmp));
+        }
+        let name = name?;
         let config = ContainerConfig {
             version: VERSION,
             id,
@@ -158,6 +196,8 @@ impl Engine {
             runtime: subject.choice.runtime.to_string(),
             command: args,
             auto_remove: options.auto_remove,
+            labels: labels(options, run),
+            settings: settings(options, run),
         };
         if let Err(error) = self.write(&config, &spec, &launch, &network, &settled.mounts) {
             // The claim is given back; a claim that stays is found by the next check.
@@ -166,6 +206,7 @@ impl Engine {
             ));
             return Err(error);
         }
+        self.record_container_event(&config, "create", &[]);
         Ok(Created {
             config,
             spec,
@@ -209,11 +250,10 @@ impl Engine {
             return match claim(name) {
                 Ok(()) => Ok(name.to_owned()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    let id = fs::read_to_string(names.join(name)).unwrap_or_default();
-                    Err(EngineError::NameInUse {
-                        name: name.to_owned(),
-                        id,
-                    })
+                    let _lock = self.lock_names()?;
+                    self.take_over_name(name)?;
+                    claim(name).map_err(EngineError::io("claim the container's name"))?;
+                    Ok(name.to_owned())
                 }
                 Err(error) => Err(EngineError::io("claim the container's name")(error)),
             };
@@ -258,11 +298,44 @@ pub(crate) fn guest_memory(limit: i64) -> u64 {
     limit.saturating_sub(HOST_BYTES).max(limit / 2)
 }
 
-/// The image's signal by name or number; SIGTERM otherwise.
-fn stop_signal(text: Option<&str>) -> i32 {
-    text.and_then(runtime_native::signal_number)
-        .filter(|number| *number > 0)
-        .unwrap_or(15)
+/// The user's signal, else the image's, by name or number; SIGTERM otherwise.
+fn stop_signal(options: &ContainerOptions, run: &RunConfig) -> Result<i32, EngineError> {
+    const SIGTERM: i32 = 15;
+    let number = |text| runtime_native::signal_number(text).filter(|number| *number > 0);
+    if let Some(text) = &options.stop_signal {
+        return number(text)
+            .ok_or_else(|| EngineError::Unsupported(format!("`{text}` is not a signal")));
+    }
+    let own = run.stop_signal.as_deref();
+    Ok(own.and_then(number).unwrap_or(SIGTERM))
+}
+
+fn stop_timeout_ms(options: &ContainerOptions, run: &RunConfig) -> Option<u64> {
+    let seconds = options.stop_timeout.or(run.stop_timeout.map(u64::from));
+    seconds.map(|seconds| seconds.saturating_mul(1000))
+}
+
+/// The image's labels, and over them the user's.
+fn labels(options: &ContainerOptions, run: &RunConfig) -> BTreeMap<String, String> {
+    let mut labels = run.labels.clone();
+    labels.extend(options.labels.clone());
+    labels
+}
+
+/// What only `inspect` and `commit` ask for.
+fn settings(options: &ContainerOptions, run: &RunConfig) -> ContainerSettings {
+    let user = options.user.as_deref().unwrap_or(&run.user);
+    // As with the command itself: a new entrypoint drops the image's arguments.
+    let image_cmd = || run.cmd.clone().filter(|_| options.entrypoint.is_none());
+    let own_cmd = (!options.command.is_empty()).then(|| options.command.clone());
+    ContainerSettings {
+        entrypoint: options.entrypoint.clone().or(run.entrypoint.clone()),
+        cmd: own_cmd.or_else(image_cmd),
+        user: user.to_owned(),
+        stop_signal: options.stop_signal.clone().or(run.stop_signal.clone()),
+        stop_timeout: options.stop_timeout.or(run.stop_timeout.map(u64::from)),
+        cid_file: options.cid_file.clone(),
+    }
 }
 
 fn write_files(
@@ -273,7 +346,6 @@ fn write_files(
     network: &ContainerNetwork,
     mounts: &[ContainerMount],
 ) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(dir)?;
     for name in ["upper", "work"] {
         DirBuilder::new().mode(0o755).create(dir.join(name))?;
     }

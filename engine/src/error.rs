@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use image::ImageError;
 use network::NetworkError;
 use runtime::code;
+use runtime_native::cgroup::CgroupError;
 use runtime_native::plan::PlanError;
 use runtime_wasm::worker::WorkerError;
 use state::{LayoutError, RecordError};
@@ -57,11 +58,63 @@ pub enum EngineError {
     /// The container does not run.
     #[error("container `{0}` is not running")]
     NotRunning(String),
+    /// The container's processes stand still.
+    #[error("cannot {what} container `{name}`: it is paused")]
+    Paused {
+        /// The operation.
+        what: &'static str,
+        /// The container.
+        name: String,
+    },
+    /// The container's processes do not stand still.
+    #[error("cannot resume container `{0}`: it is not paused")]
+    NotPaused(String),
     /// A wasm container has one guest and no processes.
     #[error(
-        "cannot execute in container `{0}`: a wasm container has no processes, only its one guest"
+        "cannot {what} container `{name}`: a wasm container has no processes, only its one guest"
     )]
-    NoProcesses(String),
+    NoProcesses {
+        /// The operation.
+        what: &'static str,
+        /// The container.
+        name: String,
+    },
+    /// A filter that does not exist, or not with this value.
+    #[error("cannot filter {what} by `{filter}`: {why}")]
+    BadFilter {
+        /// What is listed.
+        what: &'static str,
+        /// The filter as it was given.
+        filter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The container goes when it ends.
+    #[error("cannot {what} container `{name}`: it is removed when it ends (--rm)")]
+    Vanishes {
+        /// The operation.
+        what: &'static str,
+        /// The container.
+        name: String,
+    },
+    /// Nothing can be written where something was to be copied to.
+    #[error("cannot copy into container `{name}`: `{path}` is on a read-only file system")]
+    ReadOnly {
+        /// The container.
+        name: String,
+        /// The path in it.
+        path: String,
+    },
+    /// A path of a copy that cannot be what it is to be.
+    #[error("cannot copy {direction} `{path}`: {why}")]
+    Copy {
+        /// `from` or `to`.
+        direction: &'static str,
+        /// The path, in the container or on the host.
+        path: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The image has no command and none was given.
     #[error("cannot create a container of `{0}`: no command was given, and the image has none")]
     NoCommand(String),
@@ -145,6 +198,9 @@ pub enum EngineError {
     /// The container cannot be described to the kernel.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The container's control group cannot be changed.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// A network operation failed.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -172,12 +228,18 @@ impl EngineError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NoSuchContainer(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
-            Self::NameInUse { .. } | Self::Running { .. } | Self::NotRunning(_) => {
-                ErrorKind::Conflict
-            }
+            Self::NameInUse { .. }
+            | Self::Running { .. }
+            | Self::Vanishes { .. }
+            | Self::NotRunning(_)
+            | Self::Paused { .. }
+            | Self::NotPaused(_) => ErrorKind::Conflict,
             Self::Ambiguous(_)
             | Self::BadName(_)
-            | Self::NoProcesses(_)
+            | Self::NoProcesses { .. }
+            | Self::BadFilter { .. }
+            | Self::ReadOnly { .. }
+            | Self::Copy { .. }
             | Self::NoCommand(_)
             | Self::NoSuchUser(_)
             | Self::NoSuchGroup(_)
@@ -187,6 +249,7 @@ impl EngineError {
             | Self::Memory { .. }
             | Self::OpenModule { .. }
             | Self::Unsupported(_)
+            | Self::Cgroup(_)
             | Self::Plan(_) => ErrorKind::InvalidInput,
             _ => ErrorKind::Internal,
         }

@@ -3,19 +3,33 @@
 //! disk and the containers' monitors are the truth.
 #![forbid(unsafe_code)]
 
+mod check;
+mod change;
 mod create;
+mod details;
 mod error;
+mod events;
 mod exec;
 mod executables;
+mod files;
+mod filter;
+mod health;
 mod image_use;
 mod leftovers;
+mod list;
+mod log;
 mod memory;
 mod mounts;
 mod network;
 mod options;
+mod processes;
 mod query;
+mod rename;
+mod rescue;
 mod runtime_choice;
+mod segment_reader;
 mod session;
+mod size;
 mod spec;
 mod start;
 mod subject;
@@ -25,15 +39,29 @@ mod user_namespace;
 mod volume;
 mod wasm_only;
 
+pub use check::Finding;
+pub use change::Changes;
 pub use create::Created;
+pub use details::ContainerDetails;
 pub use error::{EngineError, ErrorKind};
+pub use events::EventReader;
 pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
+pub use files::{
+    CommitRequest, ContainerRoot, Copied, CopyOptions, FileChange, FileChangeKind, FollowLink,
+    Local, Owner,
+};
+pub use filter::Filters;
+pub use list::{ListOptions, status_word};
+pub use health::{HealthCheck, HealthOptions};
+pub use log::{LogOptions, LogReader, compress_log};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
+pub use processes::{Sample, Usage};
 pub use query::{Container, StreamKinds};
 pub use session::{Session, Streams, Wanted};
+pub use size::ContainerSize;
 pub use start::Force;
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};

@@ -1,14 +1,15 @@
 //! What a container is created with, besides its image.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use image::Platform;
 use network::{DnsOptions, HostTarget, PortRequest, Publish};
-use runtime::Console;
 use runtime::detect::{Choice, RuntimeOverride};
+use runtime::{Console, RestartPolicy};
 
-use crate::EngineError;
+use crate::{EngineError, HealthOptions, LogOptions};
 
 use crate::mounts::MountRequest;
 
@@ -134,6 +135,22 @@ pub struct ContainerOptions {
     pub interactive: bool,
     /// Remove the container when it has ended.
     pub auto_remove: bool,
+    /// Labels, beside the image's.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of the specification.
+    pub annotations: BTreeMap<String, String>,
+    /// The signal that asks it to end, by name or number; the image's when absent.
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL; 10 when absent.
+    pub stop_timeout: Option<u64>,
+    /// Where the caller writes the id to.
+    pub cid_file: Option<PathBuf>,
+    /// What happens when its program has ended by itself.
+    pub restart: RestartPolicy,
+    /// How its output is recorded.
+    pub log: LogOptions,
+    /// How it is found out whether it is healthy.
+    pub health: HealthOptions,
     /// What only a wasm container has.
     pub wasm: WasmOptions,
 }

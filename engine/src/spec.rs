@@ -133,8 +133,13 @@ fn build(parts: &Parts<'_>) -> Result<Spec, OciSpecError> {
             ),
         ]));
     }
-    SpecBuilder::default()
-        .version("1.2.0")
+    let annotations = options.annotations.clone().into_iter().collect();
+    let mut spec = SpecBuilder::default();
+    if let Some(domain) = &options.network_options.domainname {
+        spec = spec.domainname(domain.as_str());
+    }
+    spec.version("1.2.0")
+        .annotations::<HashMap<String, String>>(annotations)
         .root(
             RootBuilder::default()
                 .path("rootfs")

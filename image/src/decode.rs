@@ -45,8 +45,11 @@ impl Compression {
     }
 }
 
-/// A stream, uncompressed while it is read.
-pub(crate) fn decoder<'a>(
+/// A stream, uncompressed while it is read, and what it was compressed with: its first bytes say it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn decoder<'a>(
     reader: impl Read + 'a,
 ) -> Result<(Compression, Box<dyn Read + 'a>), ImageError> {
     let failed = |source| ImageError::ReadStream {

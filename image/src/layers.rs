@@ -80,6 +80,11 @@ pub(crate) struct StagedLayer {
 }
 
 impl StagedLayer {
+    /// Where its files are.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.dir.path().join(STAGED_ROOT)
+    }
+
     /// One barrier for all its files, and for everything else that was written before.
     pub(crate) fn sync(&self) -> Result<(), ImageError> {
         durable::sync_filesystem(self.dir.path()).map_err(|source| ImageError::Write {

@@ -7,14 +7,24 @@
 //! create`, `run` and `exec` become.
 #![forbid(unsafe_code)]
 
+mod attach;
+mod change;
 mod client;
+mod end;
+mod events;
 mod exec;
+mod health;
 mod idmap;
 mod log;
 mod monitor;
 mod network;
 mod oci;
+mod output;
+mod poll;
 mod reap;
+mod requests;
+mod restart;
+mod running;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -42,7 +52,7 @@ fn main() {
     } else {
         Plan::decode(&plan)
             .map_err(|error| error.to_string())
-            .and_then(|plan| monitor::run(&plan, &report))
+            .and_then(|plan| monitor::run(plan, &report))
             .map_err(engine_failure)
     };
     if let Err(failure) = result {

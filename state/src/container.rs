@@ -1,6 +1,7 @@
 //! A container's two records: `config.json` never changes, `state.json` is replaced by the
 //! container's one owner (its monitor while it runs, the engine otherwise).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,6 +64,30 @@ pub struct ContainerConfig {
     pub command: Vec<String>,
     /// Remove the container when it has ended.
     pub auto_remove: bool,
+    /// The image's and the user's own.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What the image and the user set of how it is run, beside what the specification says.
+    #[serde(default)]
+    pub settings: ContainerSettings,
+}
+
+/// What a container was created with that nothing but `inspect` and `commit` asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerSettings {
+    /// The first part of the command, which arguments do not replace.
+    pub entrypoint: Option<Vec<String>>,
+    /// The second part of the command.
+    pub cmd: Option<Vec<String>>,
+    /// The user as it was given: `user[:group]`.
+    pub user: String,
+    /// The signal that asks it to end, as it was given.
+    pub stop_signal: Option<String>,
+    /// Seconds between that signal and SIGKILL.
+    pub stop_timeout: Option<u64>,
+    /// Where the id was written to.
+    pub cid_file: Option<PathBuf>,
 }
 
 /// Where a container is in its life.
@@ -73,6 +98,10 @@ pub enum Status {
     Created,
     /// Its program runs.
     Running,
+    /// Its program stands still.
+    Paused,
+    /// Its program has ended and is started again after a pause.
+    Restarting,
     /// Its program has ended.
     Exited,
 }
@@ -86,6 +115,9 @@ pub struct ContainerState {
     pub status: Status,
     /// Its init on the host while it runs.
     pub pid: Option<i32>,
+    /// When that was started, in clock ticks since boot: the number alone may be given to another.
+    #[serde(default)]
+    pub pid_start: Option<u64>,
     /// The last exit code.
     pub exit_code: Option<u8>,
     /// The kernel killed it for want of memory.
@@ -96,6 +128,20 @@ pub struct ContainerState {
     pub started_at: Option<String>,
     /// RFC 3339.
     pub finished_at: Option<String>,
+    /// How often its restart policy has started it again since somebody started it.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Somebody asked it to end.
+    #[serde(default)]
+    pub stopped_by_user: bool,
+}
+
+impl Status {
+    /// Whether a monitor owns the container.
+    #[must_use]
+    pub fn is_owned(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
 }
 
 impl ContainerState {
@@ -106,11 +152,14 @@ impl ContainerState {
             version: VERSION,
             status: Status::Created,
             pid: None,
+            pid_start: None,
             exit_code: None,
             oom_killed: false,
             error: None,
             started_at: None,
             finished_at: None,
+            restart_count: 0,
+            stopped_by_user: false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! The commands that are about images and registries as things: which of them the words name.
 
-use super::{Invocation, disk, image_tools, login, manifest, parse, push, search};
+use super::{Invocation, df, disk, image_tools, login, manifest, parse, push, search};
 
 /// Runs the command that the words name; `None` when it is none of these.
 pub(crate) fn dispatch(
@@ -50,7 +50,7 @@ fn grouped(
         "image unmount" | "image umount" => {
             parse(name, rest).and_then(|args| image_tools::unmount(context, &args))
         }
-        "system df" => parse(name, rest).and_then(|args| disk::df(context, &args)),
+        "system df" => parse(name, rest).and_then(|args| df::df(context, &args)),
         "manifest create" => parse(name, rest).and_then(|args| manifest::create(context, &args)),
         "manifest annotate" => {
             parse(name, rest).and_then(|args| manifest::annotate(context, &args))

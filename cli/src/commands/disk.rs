@@ -1,20 +1,19 @@
-//! `ketch image prune`, `ketch system df`, and the emptying of the trash.
+//! `ketch image prune`, and the emptying of the trash.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
-use anyhow::Context as _;
 use clap::Args;
-use image::{Digest, PruneOptions, Removed};
-use time::format_description::well_known::Rfc3339;
-use time::{Duration, OffsetDateTime};
+use engine::Engine;
+use image::{PruneOptions, Removed};
 
 use super::Invocation;
 use super::image::size;
-use super::ps::age;
+
 use crate::render::{self, Usage};
 use crate::settings;
+use crate::times::until;
 
 /// What this program calls itself by to delete what removals left.
 pub(crate) const EMPTY_TRASH: &str = "internal-empty-trash";
@@ -33,22 +32,28 @@ pub(crate) struct PruneArgs {
     filter: Vec<String>,
 }
 
-/// Options of `system df`.
-#[derive(Debug, Args)]
-pub(crate) struct DfArgs {
-    /// Show every image
-    #[arg(short, long)]
-    verbose: bool,
-}
-
 /// Removes images that nobody needs.
 pub(crate) fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
     let options = prune_options(args)?;
     let engine = context.engine()?;
-    if !args.force && !confirmed(args.all)? {
+    let what = if args.all {
+        "all images without a container"
+    } else {
+        "all images without a name"
+    };
+    let warning = format!("This will remove {what} and what they alone need.");
+    if !args.force && !confirmed(&warning)? {
         return Ok(1);
     }
-    let pruned = engine.prune_images(&options)?;
+    let freed = remove_images(&engine, &options)?;
+    render::print(&format!("Total reclaimed space: {}", size(freed)))?;
+    empty_trash_later(context);
+    Ok(0)
+}
+
+/// Removes images, names them, and gives the bytes that they had.
+pub(crate) fn remove_images(engine: &Engine, options: &PruneOptions) -> anyhow::Result<u64> {
+    let pruned = engine.prune_images(options)?;
     if !pruned.removed.is_empty() {
         render::print("Deleted Images:")?;
     }
@@ -58,20 +63,12 @@ pub(crate) fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8
             Removed::Deleted(id) => format!("deleted: {id}"),
         })?;
     }
-    render::print(&format!("Total reclaimed space: {}", size(pruned.freed)))?;
-    empty_trash_later(context);
-    Ok(0)
+    Ok(pruned.freed)
 }
 
-fn confirmed(all: bool) -> anyhow::Result<bool> {
-    let what = if all {
-        "all images without a container"
-    } else {
-        "all images without a name"
-    };
-    render::line(&format!(
-        "This will remove {what} and what they alone need."
-    ));
+/// Asks on the terminal whether to go on.
+pub(crate) fn confirmed(warning: &str) -> anyhow::Result<bool> {
+    render::line(warning);
     if !io::stdin().is_terminal() {
         return Err(Usage("there is no terminal to ask on: add --force".to_owned()).into());
     }
@@ -94,7 +91,7 @@ fn prune_options(args: &PruneArgs) -> anyhow::Result<PruneOptions> {
     };
     for filter in &args.filter {
         if let Some(value) = filter.strip_prefix("until=") {
-            options.until = Some(until(value)?);
+            options.until = Some(times::point(value)?);
         } else if let Some(value) = filter.strip_prefix("label!=") {
             options.not_labels.push(label(value));
         } else if let Some(value) = filter.strip_prefix("label=") {
@@ -106,126 +103,6 @@ fn prune_options(args: &PruneArgs) -> anyhow::Result<PruneOptions> {
         }
     }
     Ok(options)
-}
-
-/// A time (RFC 3339 or a day), seconds since 1970, or an age: `1h30m`.
-fn until(text: &str) -> anyhow::Result<OffsetDateTime> {
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time);
-    }
-    if let Ok(time) = OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339) {
-        return Ok(time);
-    }
-    if let Some(time) = text
-        .parse()
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
-    {
-        return Ok(time);
-    }
-    let age = duration(text)
-        .with_context(|| format!("`{text}` is neither a time nor an age such as `24h`"))?;
-    Ok(OffsetDateTime::now_utc() - age)
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, tail) = rest.split_at(digits);
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let seconds: i64 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        let seconds = number.parse::<i64>().ok()?.checked_mul(seconds)?;
-        total = total.checked_add(Duration::seconds(seconds))?;
-        rest = tail;
-    }
-    (!text.is_empty()).then_some(total)
-}
-
-/// Shows how much disk images take.
-pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
-    let usage = engine.store().usage()?;
-    let users = engine.image_users()?;
-    let active = usage
-        .images
-        .iter()
-        .filter(|image| users(&image.id).is_some());
-    let active_ids: Vec<_> = active.map(|image| image.id).collect();
-    if args.verbose {
-        return df_verbose(&usage, &users);
-    }
-    let unused = usage
-        .images
-        .iter()
-        .filter(|image| !active_ids.contains(&image.id));
-    let reclaimable: u64 = unused.map(image::ImageUsage::unique).sum::<u64>() + usage.unreferenced;
-    render::table(
-        &["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"],
-        &[
-            vec![
-                "Images".to_owned(),
-                usage.images.len().to_string(),
-                active_ids.len().to_string(),
-                size(usage.total),
-                size(reclaimable),
-            ],
-            vec![
-                "Unfinished".to_owned(),
-                String::new(),
-                String::new(),
-                size(usage.unfinished),
-                size(usage.unfinished),
-            ],
-        ],
-    )?;
-    Ok(0)
-}
-
-fn df_verbose(
-    usage: &image::Usage,
-    users: &dyn Fn(&Digest) -> Option<String>,
-) -> anyhow::Result<u8> {
-    let mut rows = Vec::new();
-    for image in &usage.images {
-        let name = image.names.first();
-        rows.push(vec![
-            name.map_or("<none>".to_owned(), image::Reference::familiar_name),
-            name.and_then(|name| name.tag())
-                .unwrap_or("<none>")
-                .to_owned(),
-            image.id.short(),
-            image.created.as_deref().map(age).unwrap_or_default(),
-            size(image.size),
-            size(image.shared),
-            size(image.unique()),
-            users(&image.id).unwrap_or_default(),
-        ]);
-    }
-    render::table(
-        &[
-            "REPOSITORY",
-            "TAG",
-            "IMAGE ID",
-            "CREATED",
-            "SIZE",
-            "SHARED SIZE",
-            "UNIQUE SIZE",
-            "CONTAINER",
-        ],
-        &rows,
-    )?;
-    Ok(0)
 }
 
 /// Deletes what removals left, in a process that nobody waits for: thousands of files take longer
@@ -253,18 +130,4 @@ pub(crate) fn empty_trash_later(context: &Invocation) {
 pub(crate) fn empty_trash(context: &Invocation) -> anyhow::Result<u8> {
     context.engine()?.store().empty_trash()?;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn duration_is_a_sum_of_units() {
-        assert_eq!(duration("24h"), Some(Duration::hours(24)));
-        assert_eq!(duration("1d2h3m4s"), Some(Duration::seconds(93_784)));
-        for bad in ["", "h", "5", "5x", "1h5", "99999999999999999999h"] {
-            assert_eq!(duration(bad), None, "{bad}");
-        }
-    }
 }

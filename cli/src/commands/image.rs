@@ -1,4 +1,4 @@
-//! The commands of images: `images`, `load`, `save`, `import`, `tag`, `rmi`, `history`.
+//! The commands of images: `load`, `save`, `import`, `tag`, `rmi`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -7,24 +7,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use engine::Engine;
-use image::{Digest, Force, ImportOptions, Reference, Removed};
+use image::{Force, ImportOptions, Reference, Removed};
 
 use super::Invocation;
 use super::options::platform;
-use super::ps::age;
 use crate::progress::{Display, ProgressStyle};
 use crate::render;
-
-/// Options of `images`.
-#[derive(Debug, Args)]
-pub(crate) struct ImagesArgs {
-    /// Show ids only
-    #[arg(short, long)]
-    quiet: bool,
-    /// Do not shorten ids
-    #[arg(long)]
-    no_trunc: bool,
-}
 
 /// Options of `load`.
 #[derive(Debug, Args)]
@@ -92,20 +80,6 @@ pub(crate) struct RmiArgs {
     images: Vec<String>,
 }
 
-/// Arguments of `history`.
-#[derive(Debug, Args)]
-pub(crate) struct HistoryArgs {
-    /// Which image of an index: os/arch[/variant]
-    #[arg(long)]
-    platform: Option<String>,
-    /// Image, by name or id
-    image: String,
-}
-
-fn short(digest: &Digest) -> String {
-    digest.hex().chars().take(12).collect()
-}
-
 /// A size in powers of 1000, as Docker shows it.
 pub(crate) fn size(bytes: u64) -> String {
     let mut value = bytes;
@@ -122,58 +96,6 @@ pub(crate) fn size(bytes: u64) -> String {
         (value, rest) = (value / 1000, value % 1000);
     }
     format!("{value}TB")
-}
-
-/// Lists images.
-pub(crate) fn images(context: &Invocation, args: &ImagesArgs) -> anyhow::Result<u8> {
-    let list = context.engine()?.store().list()?;
-    let mut rows = Vec::new();
-    for image in &list {
-        let id = if args.no_trunc {
-            image.id.to_string()
-        } else {
-            short(&image.id)
-        };
-        if args.quiet {
-            render::print(&id)?;
-            continue;
-        }
-        let names: Vec<(String, String)> = if image.names.is_empty() {
-            vec![("<none>".to_owned(), "<none>".to_owned())]
-        } else {
-            image
-                .names
-                .iter()
-                .map(|n| (n.familiar_name(), n.tag().unwrap_or("<none>").to_owned()))
-                .collect()
-        };
-        for (name, tag) in names {
-            let platform = format!("{}/{}", image.platform.os(), image.platform.architecture());
-            let created = image.created.as_deref().map(age).unwrap_or_default();
-            rows.push(vec![
-                name,
-                tag,
-                id.clone(),
-                platform,
-                format!("{created} ago"),
-                size(image.size),
-            ]);
-        }
-    }
-    if !args.quiet {
-        render::table(
-            &[
-                "REPOSITORY",
-                "TAG",
-                "IMAGE ID",
-                "PLATFORM",
-                "CREATED",
-                "SIZE",
-            ],
-            &rows,
-        )?;
-    }
-    Ok(0)
 }
 
 /// Loads images from an archive or a directory.
@@ -296,23 +218,4 @@ pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
     }
     super::disk::empty_trash_later(context);
     Ok(code)
-}
-
-/// Shows how an image came to be, the newest step first.
-pub(crate) fn history(context: &Invocation, args: &HistoryArgs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
-    let platform = args.platform.as_deref().map(platform).transpose()?;
-    let image = engine.store().resolve(&args.image, platform.as_ref())?;
-    let mut rows: Vec<Vec<String>> = Vec::new();
-    for step in engine.store().history(&image)? {
-        let created = step.created.as_deref().map(age).unwrap_or_default();
-        rows.push(vec![
-            format!("{created} ago"),
-            render::clean(&step.created_by).chars().take(60).collect(),
-            size(step.size),
-            render::clean(&step.comment),
-        ]);
-    }
-    render::table(&["CREATED", "CREATED BY", "SIZE", "COMMENT"], &rows)?;
-    Ok(0)
 }

@@ -6,12 +6,16 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::{Container, ContainerOptions, Engine, EngineError};
+use engine::{ContainerOptions, Engine, EngineError};
 use image::{Image, ImageError, Reference};
 use runtime_wasm::{WasmInfo, World};
+use serde::Serialize as _;
+use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Value, json};
+use state::Status;
 
 use super::Invocation;
+use super::container_record::{self, Sizes};
 use super::options::platform;
 use crate::render::{self, Usage};
 use crate::template::Template;
@@ -25,10 +29,27 @@ pub(crate) struct InspectArgs {
     /// Print with a template such as {{.State.Pid}}, or json
     #[arg(short, long)]
     format: Option<String>,
-    /// What is meant: container or image (default: a container, else an image)
+    /// What is meant: container, image, network or volume (default: the first of these that is found)
     #[arg(long = "type", value_name = "TYPE")]
     kind: Option<String>,
-    /// Containers or images, by name or id
+    /// Show how much a container has written
+    #[arg(short, long)]
+    size: bool,
+    /// Objects, by name or id
+    #[arg(required = true)]
+    names: Vec<String>,
+}
+
+/// Options of `container inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerInspectArgs {
+    /// Print with a template such as {{.State.Pid}}, or json
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Show how much a container has written
+    #[arg(short, long)]
+    size: bool,
+    /// Containers, by name or id
     #[arg(required = true)]
     names: Vec<String>,
 }
@@ -47,28 +68,74 @@ pub(crate) struct ImageInspectArgs {
     names: Vec<String>,
 }
 
-/// Shows containers or images.
+/// Finds something by name or id; `None` when there is none.
+type Find<'a> = &'a dyn Fn(&str) -> anyhow::Result<Option<Value>>;
+
+/// Shows containers, images, networks or volumes.
 pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let container = |name: &str| Ok(container_record(&engine, &engine.container(name)?));
-    let image = |name: &str| image_record(&engine, name, None);
-    let find: &dyn Fn(&str) -> anyhow::Result<Value> = match args.kind.as_deref() {
-        Some("container") => &container,
-        Some("image") => &image,
-        None => &|name| match engine.container(name) {
-            Ok(found) => Ok(container_record(&engine, &found)),
-            // The container is what an unknown name is reported as.
-            Err(missing @ EngineError::NoSuchContainer(_)) => {
-                image(name).map_err(|_| missing.into())
+    let sizes = sizes(args.size);
+    let container = |name: &str| match engine.container(name) {
+        Err(EngineError::NoSuchContainer(_)) => Ok(None),
+        found => Ok(Some(container_record::record(&engine, &found?, sizes)?)),
+    };
+    let image = |name: &str| match image_record(&engine, name, None) {
+        // What can be no name of an image may be one of something else.
+        Err(error) if error.is::<ImageError>() => Ok(None),
+        found => found.map(Some),
+    };
+    let network = |name: &str| match super::network::find(&engine, name) {
+        Err(network::NetworkError::NotFound(_)) => Ok(None),
+        found => Ok(Some(found?)),
+    };
+    let volume = |name: &str| match engine.volume(name) {
+        Err(EngineError::NoSuchVolume(_)) => Ok(None),
+        found => Ok(Some(super::volume::record(&engine, &found?))),
+    };
+    let all: [(&str, Find<'_>); 4] = [
+        ("container", &container),
+        ("image", &image),
+        ("network", &network),
+        ("volume", &volume),
+    ];
+    let kind = args.kind.as_deref();
+    if let Some(other) = kind.filter(|kind| all.iter().all(|(name, _)| name != kind)) {
+        let text =
+            format!("cannot use --type `{other}`: it is container, image, network or volume");
+        return Err(Usage(text).into());
+    }
+    let wanted = all
+        .iter()
+        .filter(|(name, _)| kind.is_none_or(|kind| kind == *name));
+    let wanted: Vec<_> = wanted.collect();
+    let find = |name: &str| -> anyhow::Result<Value> {
+        for (_, find) in &wanted {
+            if let Some(found) = find(name)? {
+                return Ok(found);
             }
-            Err(error) => Err(error.into()),
-        },
-        Some(other) => {
-            let text = format!("cannot use --type `{other}`: it is container or image");
-            return Err(Usage(text).into());
+        }
+        match kind {
+            Some(kind) => Err(anyhow::anyhow!("no such {kind}: {name}")),
+            None => Err(anyhow::anyhow!("no such object: {name}")),
         }
     };
-    show(&args.names, args.format.as_deref(), find)
+    show(&args.names, args.format.as_deref(), &find)
+}
+
+fn sizes(wanted: bool) -> Sizes {
+    if wanted {
+        Sizes::Count
+    } else {
+        Sizes::LeaveOut
+    }
+}
+
+/// Shows containers.
+pub(crate) fn container(context: &Invocation, args: &ContainerInspectArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let sizes = sizes(args.size);
+    let find = |name: &str| container_record::record(&engine, &engine.container(name)?, sizes);
+    show(&args.names, args.format.as_deref(), &find)
 }
 
 /// Shows images, and which runtime each gets and why.
@@ -80,7 +147,7 @@ pub(crate) fn image(context: &Invocation, args: &ImageInspectArgs) -> anyhow::Re
 }
 
 /// Prints what is found; goes on after what is not. The exit code is 1 then.
-fn show(
+pub(crate) fn show(
     names: &[String],
     format: Option<&str>,
     find: &dyn Fn(&str) -> anyhow::Result<Value>,
@@ -107,39 +174,61 @@ fn show(
             }
         }
         None if format.is_some() => render::print(&serde_json::to_string(&found)?)?,
-        None => render::print(&serde_json::to_string_pretty(&found)?)?,
+        None => render::print(&pretty(&found)?)?,
     }
     Ok(code)
 }
 
-fn container_record(engine: &Engine, container: &Container) -> Value {
-    let (config, state) = (&container.config, &container.state);
+/// JSON as Docker indents it.
+fn pretty(found: &[Value]) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let indent = PrettyFormatter::with_indent(b"    ");
+    found.serialize(&mut Serializer::with_formatter(&mut bytes, indent))?;
+    Ok(String::from_utf8(bytes)?)
+}
+
+/// Where the log is; empty when it is in no file.
+fn log_path(engine: &Engine, container: &Container) -> String {
+    let path = engine.log_path(container).ok().flatten();
+    path.map(|path| path.display().to_string())
+        .unwrap_or_default()
+}
+
+fn log_config(engine: &Engine, container: &Container) -> Value {
+    let options = engine.log_options(container).unwrap_or_default();
+    json!({ "Type": options.driver, "Config": options.options })
+}
+
+/// What the probes have said, in Docker's shape; null without a health check.
+fn health(engine: &Engine, container: &Container) -> Value {
+    let Some(health) = engine.health(container) else {
+        return Value::Null;
+    };
     json!({
-        "Id": config.id,
-        "Name": format!("/{}", config.name),
-        "Created": config.created,
-        "Image": config.image_id,
-        "Path": config.command.first(),
-        "Args": config.command.get(1..),
-        "Runtime": config.runtime,
-        "State": {
-            "Status": state.status,
-            "Running": container.is_running(),
-            "OOMKilled": state.oom_killed,
-            "Pid": state.pid.unwrap_or(0),
-            "ExitCode": state.exit_code.unwrap_or(0),
-            "Error": state.error.clone().unwrap_or_default(),
-            "StartedAt": state.started_at,
-            "FinishedAt": state.finished_at,
-        },
-        "Config": { "Image": config.image, "Cmd": config.command },
-        "HostConfig": {
-            "AutoRemove": config.auto_remove,
-            "NetworkMode": super::network_settings::mode(engine, container),
-        },
-        "Mounts": super::mount_records::json(engine, container),
-        "NetworkSettings": super::network_settings::json(engine, container),
+        "Status": health.status.name(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log,
     })
+}
+
+fn healthcheck(engine: &Engine, container: &Container) -> Value {
+    let Ok(Some(check)) = engine.health_check(container) else {
+        return Value::Null;
+    };
+    let nanoseconds = |time: std::time::Duration| time.as_nanos();
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+        "Retries": check.retries,
+    })
+}
+
+fn restart_policy(engine: &Engine, container: &Container) -> Value {
+    let policy = engine.restart_policy(container).unwrap_or_default();
+    json!({ "Name": policy.name(), "MaximumRetryCount": policy.max_retries() })
 }
 
 fn image_record(engine: &Engine, name: &str, wanted: Option<&str>) -> anyhow::Result<Value> {

@@ -6,6 +6,7 @@ use runtime::Request;
 use runtime_native::signal_number;
 
 use super::Invocation;
+use super::foreground::ForegroundArgs;
 use crate::render::{self, Usage};
 
 /// Containers by name or id.
@@ -13,7 +14,7 @@ use crate::render::{self, Usage};
 pub(crate) struct Names {
     /// Containers, by name or id
     #[arg(required = true)]
-    containers: Vec<String>,
+    pub(super) containers: Vec<String>,
 }
 
 /// Options of `start`.
@@ -25,6 +26,8 @@ pub(crate) struct StartArgs {
     /// Join standard input as well
     #[arg(short, long)]
     interactive: bool,
+    #[command(flatten)]
+    foreground: ForegroundArgs,
     #[command(flatten)]
     names: Names,
 }
@@ -66,7 +69,7 @@ pub(crate) struct RmArgs {
 }
 
 /// Does `operation` on each; goes on after a failure and prints it. The exit code is 1 then.
-fn each(
+pub(crate) fn each(
     context: &Invocation,
     names: &Names,
     mut operation: impl FnMut(&Engine, &Container) -> Result<(), EngineError>,
@@ -103,7 +106,7 @@ pub(crate) fn start(context: &Invocation, args: &StartArgs) -> anyhow::Result<u8
             }
             .into());
         }
-        return super::attach::start(&engine, &container, args.interactive);
+        return super::attach::start(&engine, &container, args.interactive, &args.foreground);
     }
     each(context, &args.names, |engine, container| {
         if container.is_running() {
@@ -142,8 +145,12 @@ pub(crate) fn kill(context: &Invocation, args: &KillArgs) -> anyhow::Result<u8> 
 pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     for name in &args.containers {
-        let container = engine.container(name)?;
-        let code = engine.wait(&container)?;
+        let code = match engine.container(name) {
+            Ok(container) => engine.wait(&container)?,
+            // It may have been removed when it ended.
+            Err(EngineError::NoSuchContainer(_)) => engine.removed_exit_code(name)?,
+            Err(error) => return Err(error.into()),
+        };
         render::print(&code.to_string())?;
     }
     Ok(0)
@@ -163,7 +170,7 @@ pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
     })
 }
 
-fn signal(text: &str) -> anyhow::Result<i32> {
+pub(super) fn signal(text: &str) -> anyhow::Result<i32> {
     signal_number(text)
         .filter(|number| *number > 0)
         .ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())

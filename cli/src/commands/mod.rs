@@ -3,10 +3,23 @@
 
 mod artifacts;
 mod attach;
+mod check;
+mod cid_file;
+mod container_record;
+mod cp;
+mod df;
+mod diff;
+mod change;
+mod daemon;
 mod disk;
+mod events;
 mod exec;
+mod history;
+mod foreground;
+mod health_options;
 mod image;
 mod image_tools;
+mod images;
 mod info;
 mod inspect;
 mod lifecycle;
@@ -21,12 +34,18 @@ mod network_settings;
 mod oci;
 mod options;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
 mod registry_options;
+mod restart;
 mod run;
 mod search;
+mod stats;
+mod top;
+mod system;
+mod times;
 mod volume;
 mod wasm;
 mod wasm_options;
@@ -54,15 +73,34 @@ const COMMANDS: &[(&str, &str)] = &[
     ("attach", "Join the streams of a running container"),
     ("ps", "List containers"),
     ("logs", "Show the output of a container"),
+    ("events", "Show what happens"),
     ("stop", "Stop running containers"),
+    ("restart", "Stop containers and start them again"),
     ("kill", "Send a signal to running containers"),
     (
         "wait",
         "Wait until containers end and print their exit codes",
     ),
+    ("pause", "Stop all processes of containers where they are"),
+    ("unpause", "Let the processes of paused containers go on"),
+    ("update", "Change limits and restart policies of containers"),
     ("rm", "Remove containers"),
-    ("inspect", "Show everything about containers or images"),
+    ("rename", "Give a container another name"),
+    (
+        "inspect",
+        "Show everything about containers, images, networks or volumes",
+    ),
     ("port", "Show published ports"),
+    ("top", "Show the processes of a container"),
+    ("stats", "Show what containers use"),
+    ("cp", "Copy files between a container and the host"),
+    ("diff", "Show what a container has changed of its image"),
+    ("export", "Write the files of a container to an archive"),
+    ("commit", "Make an image of a container"),
+    (
+        "container",
+        "More about containers: prune, and all of these",
+    ),
     ("network", "Create, list and remove networks"),
     ("volume", "Create, list and remove volumes"),
     ("images", "List images"),
@@ -81,13 +119,17 @@ const COMMANDS: &[(&str, &str)] = &[
         "image",
         "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
     ),
-    ("system", "Disk usage: df"),
+    (
+        "system",
+        "Everything at once: df, prune, info, check, events, install-units, start",
+    ),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
     ("wasm", "Look at modules, compile them, make images of them"),
     ("info", "Show the settings and what this host can do"),
+    ("daemon", "Serve Docker's API"),
     ("version", "Show the version"),
     (
         "oci",
@@ -118,8 +160,11 @@ impl Invocation {
         let pid = outside.container(container)?.state.pid;
         match pid {
             Some(pid) => self.engine_with(|layout, _| UserNamespace::join(layout, pid)),
-            // It does not run: the caller finds that out.
-            None => Ok(outside),
+            // It does not run: then its files are all there is of it.
+            None => {
+                drop(outside);
+                self.engine()
+            }
         }
     }
 
@@ -211,39 +256,59 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     let (command, rest) = ungroup(command, rest)?;
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
+        runtime::COMPRESS => compress_log(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
+        "events" => events::events(&context, &parse(command, &rest)?),
         "exec" => exec::exec(&context, &parse(command, &rest)?),
         "attach" => attach::attach(&context, &parse(command, &rest)?),
         "stop" => lifecycle::stop(&context, &parse(command, &rest)?),
         "kill" => lifecycle::kill(&context, &parse(command, &rest)?),
+        "pause" => change::pause(&context, &parse(command, &rest)?),
+        "unpause" => change::unpause(&context, &parse(command, &rest)?),
+        "update" => change::update(&context, &parse(command, &rest)?),
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
+        "container inspect" => inspect::container(&context, &parse(command, &rest)?),
+        "container prune" => prune::container(&context, &parse(command, &rest)?),
+        "system check" => check::check(&context, &parse(command, &rest)?),
+        "system prune" => prune::system(&context, &parse(command, &rest)?),
+        "restart" => restart::restart(&context, &parse(command, &rest)?),
+        "rename" => restart::rename(&context, &parse(command, &rest)?),
+        "top" => top::top(&context, &parse(command, &rest)?),
+        "stats" => stats::stats(&context, &parse(command, &rest)?),
+        "cp" => cp::cp(&context, &parse(command, &rest)?),
+        "diff" => diff::diff(&context, &parse(command, &rest)?),
+        "export" => diff::export(&context, &parse(command, &rest)?),
+        "commit" => diff::commit(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
+        "system start" => system::start(&context, &parse(command, &rest)?),
+        "system install-units" => system::install_units(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
         "volume" => volume::volume(&context, &rest),
         "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
-        "images" => image::images(&context, &parse(command, &rest)?),
+        "images" => images::images(&context, &parse(command, &rest)?),
         "load" => image::load(&context, &parse(command, &rest)?),
         "save" => image::save(&context, &parse(command, &rest)?),
         "import" => image::import(&context, &parse(command, &rest)?),
-        "history" => image::history(&context, &parse(command, &rest)?),
+        "history" => history::history(&context, &parse(command, &rest)?),
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
         "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
-        "info" => info::info(&context),
-        "version" => info::version(),
+        "daemon" => daemon::daemon(&context, &parse(command, &rest)?),
+        "info" => info::info(&context, &parse(command, &rest)?),
+        "version" => info::version(&parse(command, &rest)?),
         other => Err(Usage(format!("`{other}` is not a command (see `ketch --help`)")).into()),
     }
 }
 
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 27] = [
+const GROUPED: [(&str, &str, &str); 45] = [
     ("image", "ls", "images"),
     ("image", "list", "images"),
     ("image", "rm", "rmi"),
@@ -261,16 +326,34 @@ const GROUPED: [(&str, &str, &str); 27] = [
     ("container", "attach", "attach"),
     ("container", "create", "create"),
     ("container", "exec", "exec"),
-    ("container", "inspect", "inspect"),
+    ("container", "commit", "commit"),
+    ("container", "cp", "cp"),
+    ("container", "diff", "diff"),
+    ("container", "export", "export"),
+    ("container", "inspect", "container inspect"),
+    ("container", "port", "port"),
+    ("container", "prune", "container prune"),
+    ("container", "rename", "rename"),
+    ("container", "restart", "restart"),
+    ("container", "stats", "stats"),
+    ("container", "top", "top"),
     ("container", "kill", "kill"),
     ("container", "logs", "logs"),
     ("container", "remove", "rm"),
     ("container", "rm", "rm"),
     ("container", "run", "run"),
     ("container", "start", "start"),
+    ("container", "pause", "pause"),
     ("container", "stop", "stop"),
+    ("container", "unpause", "unpause"),
+    ("container", "update", "update"),
     ("container", "wait", "wait"),
+    ("system", "check", "system check"),
     ("system", "info", "info"),
+    ("system", "prune", "system prune"),
+    ("system", "events", "events"),
+    ("system", "install-units", "system install-units"),
+    ("system", "start", "system start"),
 ];
 
 /// The plain spelling of `image ls` and its like.
@@ -313,6 +396,16 @@ fn compile_worker(args: &[&str]) -> anyhow::Result<u8> {
     let module = std::io::stdin().as_fd().try_clone_to_owned()?;
     let args = args.iter().map(std::ffi::OsString::from);
     runtime_wasm::worker::main(args, module.into(), std::io::stdout())?;
+    Ok(0)
+}
+
+/// Compresses one file of a log: what monitors start this program for.
+fn compress_log(args: &[&str]) -> anyhow::Result<u8> {
+    let [file] = args else {
+        return Err(Usage("one file of a log is needed".to_owned()).into());
+    };
+    engine::compress_log(std::path::Path::new(file))
+        .with_context(|| format!("cannot compress `{file}`"))?;
     Ok(0)
 }
 

@@ -9,6 +9,7 @@ use network::{CreateNetwork, Driver, NetworkConfig, Subnet};
 
 use super::network_options::{driver_option, mac};
 use super::{Invocation, parse_named};
+use crate::format::{Field, Format, Row};
 use crate::render::{self, Usage};
 
 const COMMANDS: [(&str, &str); 7] = [
@@ -133,12 +134,27 @@ fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Everything that a template can show, with the columns' names.
+const FIELDS: [Field; 8] = [
+    ("ID", "NETWORK ID"),
+    ("Name", "NAME"),
+    ("Driver", "DRIVER"),
+    ("Scope", "SCOPE"),
+    ("IPv6", "IPV6"),
+    ("Internal", "INTERNAL"),
+    ("Labels", "LABELS"),
+    ("CreatedAt", "CREATED AT"),
+];
+
 /// Options of `network ls`.
 #[derive(Debug, Args)]
 struct LsArgs {
     /// Show only what matches: driver=, id=, name=, label=, type=custom|builtin, scope=local, dangling= (can be repeated)
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+    /// Print with a template such as {{.Name}}, `table` and a template, or json
+    #[arg(long)]
+    format: Option<String>,
     /// Show ids only
     #[arg(short, long)]
     quiet: bool,
@@ -148,6 +164,7 @@ struct LsArgs {
 }
 
 fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
+    let format = Format::parse(args.format.as_deref())?;
     let engine = context.engine()?;
     let mut networks = engine.networks().list()?;
     if !networks
@@ -174,24 +191,30 @@ fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
             config.short_id().to_owned()
         }
     };
-    if args.quiet {
+    if args.quiet && matches!(format, Format::Columns) {
         for config in &networks {
             render::print(&id(config))?;
         }
         return Ok(0);
     }
-    let rows: Vec<Vec<String>> = networks
-        .iter()
-        .map(|config| {
-            let driver = config.driver.name().to_owned();
-            vec![id(config), config.name.clone(), driver, "local".to_owned()]
-        })
-        .collect();
-    render::table(&["NETWORK ID", "NAME", "DRIVER", "SCOPE"], &rows)?;
+    let row = |config: &NetworkConfig| {
+        Row::new([
+            ("ID", id(config)),
+            ("Name", config.name.clone()),
+            ("Driver", config.driver.name().to_owned()),
+            ("Scope", "local".to_owned()),
+            ("IPv6", config.ipv6.is_some().to_string()),
+            ("Internal", config.internal.to_string()),
+            ("CreatedAt", crate::times::local_of(&config.created)),
+        ])
+        .with_labels(&config.labels)
+    };
+    let rows: Vec<Row> = networks.iter().map(row).collect();
+    format.print(&FIELDS, &["ID", "Name", "Driver", "Scope"], &rows)?;
     Ok(0)
 }
 
-fn is_built_in(config: &NetworkConfig) -> bool {
+pub(crate) fn is_built_in(config: &NetworkConfig) -> bool {
     config.is_default() || matches!(config.driver, Driver::Host | Driver::Null)
 }
 
@@ -232,25 +255,28 @@ struct Names {
     networks: Vec<String>,
 }
 
-fn inspect(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
+/// Options of `network inspect`.
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// Print with a template such as {{.Driver}}, or json
+    #[arg(short, long)]
+    format: Option<String>,
+    #[command(flatten)]
+    names: Names,
+}
+
+fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in &args.networks {
-        let record = engine
-            .networks()
-            .find(name)
-            .and_then(|config| record(&engine, &config));
-        match record {
-            Ok(record) => found.push(record),
-            Err(error) => {
-                render::report(&error.into());
-                code = 1;
-            }
-        }
-    }
-    render::print(&serde_json::to_string_pretty(&found)?)?;
-    Ok(code)
+    let found = |name: &str| Ok(find(&engine, name)?);
+    super::inspect::show(&args.names.networks, args.format.as_deref(), &found)
+}
+
+/// The network with this name or id, as Docker shows it.
+pub(crate) fn find(
+    engine: &Engine,
+    name: &str,
+) -> Result<serde_json::Value, network::NetworkError> {
+    record(engine, &engine.networks().find(name)?)
 }
 
 /// A network as Docker shows it.

@@ -1,13 +1,16 @@
 //! The options of `run` and `create`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::ContainerOptions;
+use engine::{ContainerOptions, LogOptions};
 use image::Platform;
 use runtime::detect::RuntimeOverride;
+use runtime::{NoRestartPolicy, RestartPolicy};
 
+use super::health_options::HealthArgs;
 use super::mount_options::MountArgs;
 use super::network_options::NetworkArgs;
 use super::wasm_options::WasmArgs;
@@ -26,6 +29,17 @@ pub(crate) struct CreateArgs {
     /// Remove the container when it has ended
     #[arg(long)]
     rm: bool,
+    /// Start it again when it ends: no, on-failure[:N], always or unless-stopped
+    #[arg(long, default_value = "no", value_name = "POLICY")]
+    restart: String,
+    /// How output is recorded: json-file, local or none
+    #[arg(long, default_value = "json-file", value_name = "DRIVER")]
+    log_driver: String,
+    /// Option of the log driver, such as max-size=10m (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Name of the container (default: made up)
     #[arg(long)]
     name: Option<String>,
@@ -49,6 +63,27 @@ pub(crate) struct CreateArgs {
     /// Host name (default: the short id)
     #[arg(short = 'h', long)]
     hostname: Option<String>,
+    /// Label: KEY[=VALUE] (can be repeated)
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    /// Read labels from a file, one a line (can be repeated)
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
+    /// Annotation of the OCI specification (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Write the container's id to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<PathBuf>,
+    /// Signal that asks the container to end (default: the image's, or TERM)
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds before a container that was asked to end is killed (default 10)
+    #[arg(long, value_name = "SECONDS")]
+    stop_timeout: Option<u64>,
+    /// Say nothing about fetching the image
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     /// Memory limit, in bytes or with a unit: b, k, m, g
     #[arg(short, long)]
     memory: Option<String>,
@@ -176,9 +211,41 @@ impl CreateArgs {
             console: self.tty.then(crate::attach::console),
             interactive: self.interactive,
             auto_remove: self.rm,
+            labels: labels(&self.label_file, &self.label)?,
+            annotations: annotations(&self.annotation)?,
+            stop_signal: self.stop_signal.as_deref().map(signal_text).transpose()?,
+            stop_timeout: self.stop_timeout,
+            cid_file: self
+                .cidfile
+                .as_deref()
+                .map(std::path::absolute)
+                .transpose()?,
+            restart: restart_policy(&self.restart)?,
+            health: self.health.resolve()?,
+            log: log_options(&self.log_driver, &self.log_opt)?,
             wasm: self.wasm.resolve()?,
         })
     }
+}
+
+/// `--restart`.
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, Usage> {
+    text.parse()
+        .map_err(|error: NoRestartPolicy| Usage(format!("cannot use --restart: {error}")))
+}
+
+/// `--log-driver` and `--log-opt`.
+fn log_options(driver: &str, options: &[String]) -> Result<LogOptions, Usage> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Usage(format!(
+            "cannot use --log-opt `{text}`: it is KEY=VALUE"
+        ))),
+    };
+    Ok(LogOptions {
+        driver: driver.to_owned(),
+        options: options.iter().map(pair).collect::<Result<_, _>>()?,
+    })
 }
 
 /// The file that is meant in place of an image. No image's name begins like a path; `app.wasm` is
@@ -222,19 +289,67 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
     Ok(Platform::new(os, arch, parts.next()))
 }
 
-/// Files first, then flags, which are stronger.
-pub(crate) fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
-    let mut env = Vec::new();
+fn signal_text(text: &str) -> anyhow::Result<String> {
+    match runtime_native::signal_number(text) {
+        Some(1..) => Ok(text.to_owned()),
+        _ => Err(Usage(format!(
+            "cannot use --stop-signal `{text}`: it is no signal"
+        ))
+        .into()),
+    }
+}
+
+/// The lines of files that hold one setting a line; blank lines and those that begin with # are
+/// left out. With where each stands.
+fn setting_lines(what: &str, files: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
+    let mut lines = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the environment file `{}`", file.display()))?;
+            .with_context(|| format!("cannot read the {what} file `{}`", file.display()))?;
         for (number, line) in text.lines().enumerate() {
             let line = line.trim_start();
             if !(line.is_empty() || line.starts_with('#')) {
                 let place = format!("`{}` line {}", file.display(), number + 1);
-                env.extend(pair(line, &place)?);
+                lines.push((line.to_owned(), place));
             }
         }
+    }
+    Ok(lines)
+}
+
+/// Files first, then flags, which are stronger. A key alone has an empty value.
+fn labels(files: &[PathBuf], flags: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut given = setting_lines("label", files)?;
+    given.extend(
+        flags
+            .iter()
+            .map(|flag| (flag.clone(), "--label".to_owned())),
+    );
+    let mut labels = BTreeMap::new();
+    for (text, place) in given {
+        let (key, value) = text.split_once('=').unwrap_or((&text, ""));
+        if key.is_empty() || key.contains(char::is_whitespace) {
+            let text = format!("cannot use `{text}` in {place}: it is KEY[=VALUE]");
+            return Err(Usage(text).into());
+        }
+        labels.insert(key.to_owned(), value.to_owned());
+    }
+    Ok(labels)
+}
+
+fn annotations(flags: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(Usage(format!("cannot use --annotation `{text}`: it is KEY=VALUE")).into()),
+    };
+    flags.iter().map(pair).collect()
+}
+
+/// Files first, then flags, which are stronger.
+pub(crate) fn environment(files: &[PathBuf], flags: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut env = Vec::new();
+    for (line, place) in setting_lines("environment", files)? {
+        env.extend(pair(&line, &place)?);
     }
     for flag in flags {
         env.extend(pair(flag, "--env")?);
@@ -281,7 +396,8 @@ pub(crate) fn bytes(text: &str) -> anyhow::Result<i64> {
     })
 }
 
-fn nano_cpus(cpus: f64) -> anyhow::Result<i64> {
+/// `--cpus`.
+pub(crate) fn nano_cpus(cpus: f64) -> anyhow::Result<i64> {
     const LEAST: f64 = 0.01;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let most = u32::try_from(available).map_or(1.0, f64::from);
@@ -304,6 +420,19 @@ mod tests {
         for bad in ["", "m", "-1", "1x", "99999999999g"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn labels_of_flags_are_stronger_than_those_of_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("labels");
+        sys::durable::replace_file(&file, b"# no\n\na=1\nb\n", sys::durable::Durability::Atomic)
+            .unwrap();
+        let labels = labels(&[file], &["a=2".to_owned()]).unwrap();
+        assert_eq!(labels["a"], "2");
+        assert_eq!(labels["b"], "");
+        assert!(super::labels(&[], &["=x".to_owned()]).is_err());
+        assert!(annotations(&["x".to_owned()]).is_err());
     }
 
     #[test]

@@ -7,11 +7,23 @@ use clap::Args;
 use network::{NetworkState, PortRange, Published};
 
 use super::Invocation;
+use crate::format::{Field, Format, Row};
 use crate::render::{self, Usage};
+
+/// Everything that a template can show, with the columns' names.
+const FIELDS: [Field; 4] = [
+    ("ContainerPort", "CONTAINER PORT"),
+    ("Protocol", "PROTOCOL"),
+    ("HostIp", "HOST IP"),
+    ("HostPort", "HOST PORT"),
+];
 
 /// Options of `port`.
 #[derive(Debug, Args)]
 pub(crate) struct PortArgs {
+    /// Print each with a template such as {{.HostPort}}, or json
+    #[arg(long)]
+    format: Option<String>,
     /// Container, by name or id
     container: String,
     /// Port of the container: PORT[/tcp|udp|sctp] (default: all)
@@ -20,11 +32,16 @@ pub(crate) struct PortArgs {
 
 /// Shows where ports are published.
 pub(crate) fn port(context: &Invocation, args: &PortArgs) -> anyhow::Result<u8> {
+    let format = args.format.as_deref();
+    let format = format.map(|text| Format::parse(Some(text))).transpose()?;
     let engine = context.engine()?;
     let container = engine.container(&args.container)?;
     let mut ports = engine.network_state(&container).ports;
     ports.sort_unstable();
     let Some(text) = &args.port else {
+        if let Some(format) = &format {
+            return formatted(format, ports.iter());
+        }
         for port in &ports {
             let (inside, protocol) = (port.container_port, port.transport);
             render::print(&format!("{inside}/{protocol} -> {}", port.host))?;
@@ -41,9 +58,30 @@ pub(crate) fn port(context: &Invocation, args: &PortArgs) -> anyhow::Result<u8> 
         let text = format!("no public port `{text}` of container `{}`", args.container);
         return Err(anyhow::anyhow!(text));
     }
+    if let Some(format) = &format {
+        return formatted(format, found);
+    }
     for port in found {
         render::print(&port.host.to_string())?;
     }
+    Ok(0)
+}
+
+fn formatted<'a>(
+    format: &Format,
+    ports: impl Iterator<Item = &'a Published>,
+) -> anyhow::Result<u8> {
+    let row = |port: &Published| {
+        Row::new([
+            ("ContainerPort", port.container_port.to_string()),
+            ("Protocol", port.transport.to_string()),
+            ("HostIp", port.host.ip().to_string()),
+            ("HostPort", port.host.port().to_string()),
+        ])
+    };
+    let rows: Vec<Row> = ports.map(row).collect();
+    let shown = FIELDS.map(|(field, _)| field);
+    format.print(&FIELDS, &shown, &rows)?;
     Ok(0)
 }
 

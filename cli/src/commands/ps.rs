@@ -1,13 +1,50 @@
 //! `ketch ps`.
 
 use clap::Args;
-use engine::{Container, Engine};
+use engine::{Container, Engine, ListOptions, status_word};
 use state::Status;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::Invocation;
+use super::image::size;
+use crate::format::{Field, Format, Row};
 use crate::render;
+use crate::times::{age, local};
+
+/// Everything that a template can show, with the columns' names.
+const FIELDS: [Field; 17] = [
+    ("ID", "CONTAINER ID"),
+    ("Image", "IMAGE"),
+    ("Command", "COMMAND"),
+    ("CreatedAt", "CREATED AT"),
+    ("RunningFor", "CREATED"),
+    ("Ports", "PORTS"),
+    ("State", "STATE"),
+    ("Status", "STATUS"),
+    ("HealthStatus", "HEALTH STATUS"),
+    ("Size", "SIZE"),
+    ("Names", "NAMES"),
+    ("Labels", "LABELS"),
+    ("LocalVolumes", "LOCAL VOLUMES"),
+    ("Mounts", "MOUNTS"),
+    ("Networks", "NETWORKS"),
+    ("Platform", "PLATFORM"),
+    ("Runtime", "RUNTIME"),
+];
+
+/// What is shown without a template.
+const SHOWN: [&str; 8] = [
+    "ID",
+    "Image",
+    "Command",
+    "RunningFor",
+    "Status",
+    "Ports",
+    "Names",
+    "Size",
+];
+
+/// How long a command and a list of mounts may be.
+const SHORT: usize = 20;
 
 /// Options of `ps`.
 #[derive(Debug, Args)]
@@ -15,69 +52,144 @@ pub(crate) struct PsArgs {
     /// Show all containers, not only running ones
     #[arg(short, long)]
     all: bool,
-    /// Show ids only
+    /// Show only what matches: id, name, label, status, exited, ancestor, before, since, volume, network, publish, expose, health (KEY=VALUE, can be repeated)
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Print with a template such as {{.Names}}, `table` and a template, or json
+    #[arg(long)]
+    format: Option<String>,
+    /// Show so many, the newest, running or not
+    #[arg(short = 'n', long, value_name = "COUNT")]
+    last: Option<usize>,
+    /// Show the newest, running or not
     #[arg(short, long)]
-    quiet: bool,
+    latest: bool,
     /// Do not shorten ids and commands
     #[arg(long)]
     no_trunc: bool,
+    /// Show ids only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show how much each has written
+    #[arg(short, long)]
+    size: bool,
 }
 
 /// Lists containers.
 pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
+    let format = Format::parse(args.format.as_deref())?;
+    let options = ListOptions {
+        all: args.all,
+        last: if args.latest { Some(1) } else { args.last },
+        ..ListOptions::default()
+    };
+    let options = options.filtered(&args.filter)?;
     let engine = context.engine()?;
-    let containers = engine.containers()?;
-    let shown = containers
-        .iter()
-        .filter(|container| args.all || container.is_running());
-    let short = |text: &str, length: usize| -> String {
-        if args.no_trunc || text.chars().count() <= length {
-            return text.to_owned();
-        }
-        text.chars().take(length - 1).chain(['…']).collect()
-    };
-    let id = |container: &Container| {
-        let id = &container.config.id;
-        if args.no_trunc {
-            id.clone()
-        } else {
-            id.get(..12).unwrap_or(id).to_owned()
-        }
-    };
-    if args.quiet {
-        for container in shown {
-            render::print(&id(container))?;
+    let containers = engine.list(&options)?;
+    if args.quiet && matches!(format, Format::Columns) {
+        for container in &containers {
+            render::print(&id(container, args))?;
         }
         return Ok(0);
     }
-    let rows: Vec<Vec<String>> = shown
-        .map(|container| {
-            let config = &container.config;
-            vec![
-                id(container),
-                render::clean(&config.image),
-                format!(
-                    "\"{}\"",
-                    short(&render::clean(&config.command.join(" ")), 20)
-                ),
-                format!("{} ago", age(&config.created)),
-                status(container),
-                ports(&engine, container),
-                config.name.clone(),
-            ]
+    let with_size = args.size
+        || args
+            .format
+            .as_ref()
+            .is_some_and(|text| text.contains("Size"));
+    let rows = containers
+        .iter()
+        .map(|container| row(&engine, container, args, with_size))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let shown = if args.size { &SHOWN[..] } else { &SHOWN[..7] };
+    format.print(&FIELDS, shown, &rows)?;
+    Ok(0)
+}
+
+fn id(container: &Container, args: &PsArgs) -> String {
+    let id = &container.config.id;
+    match id.get(..12).filter(|_| !args.no_trunc) {
+        Some(short) => short.to_owned(),
+        None => id.clone(),
+    }
+}
+
+/// The beginning of a text that is too long for a column.
+fn shortened(text: &str, args: &PsArgs) -> String {
+    if args.no_trunc || text.chars().count() <= SHORT {
+        return text.to_owned();
+    }
+    text.chars().take(SHORT - 1).chain(['…']).collect()
+}
+
+fn row(
+    engine: &Engine,
+    container: &Container,
+    args: &PsArgs,
+    with_size: bool,
+) -> anyhow::Result<Row> {
+    let config = &container.config;
+    let network = engine.container_network(container).ok();
+    let mounts = engine.container_mounts(&config.id).unwrap_or_default();
+    let names: Vec<String> = mounts
+        .iter()
+        .map(|mount| match &mount.volume {
+            Some(volume) => shortened(volume, args),
+            None => shortened(&mount.source.to_string_lossy(), args),
         })
         .collect();
-    let header = [
-        "CONTAINER ID",
-        "IMAGE",
-        "COMMAND",
-        "CREATED",
-        "STATUS",
-        "PORTS",
-        "NAMES",
-    ];
-    render::table(&header, &rows)?;
-    Ok(0)
+    let volumes = mounts.iter().filter(|mount| mount.volume.is_some()).count();
+    let networks = network.map_or_else(Vec::new, |network| {
+        let names: Vec<String> = network.endpoints.iter().map(|e| e.name.clone()).collect();
+        if names.is_empty() {
+            vec![network.mode_text()]
+        } else {
+            names
+        }
+    });
+    let size = match with_size {
+        true => {
+            let bytes = engine.size(container)?;
+            format!("{} (virtual {})", size(bytes.own), size(bytes.all))
+        }
+        false => String::new(),
+    };
+    let created = time::OffsetDateTime::parse(
+        &config.created,
+        &time::format_description::well_known::Rfc3339,
+    );
+    Ok(Row::new([
+        ("ID", id(container, args)),
+        ("Image", config.image.clone()),
+        (
+            "Command",
+            format!(
+                "\"{}\"",
+                shortened(&render::clean(&config.command.join(" ")), args)
+            ),
+        ),
+        ("CreatedAt", created.map(local).unwrap_or_default()),
+        ("RunningFor", format!("{} ago", age(&config.created))),
+        ("Ports", ports(engine, container)),
+        ("State", status_word(container.state.status)),
+        ("Status", status(container)),
+        ("HealthStatus", health(engine, container)),
+        ("Size", size),
+        ("Names", config.name.clone()),
+        ("LocalVolumes", volumes.to_string()),
+        ("Mounts", names.join(",")),
+        ("Networks", networks.join(",")),
+        ("Platform", String::new()),
+        ("Runtime", config.runtime.clone()),
+    ])
+    .with_labels(&config.labels))
+}
+
+fn health(engine: &Engine, container: &Container) -> String {
+    match engine.health_word(container) {
+        "none" => String::new(),
+        word => word.to_owned(),
+    }
 }
 
 /// Published ports, and exposed ones while the container runs.
@@ -95,12 +207,22 @@ fn ports(engine: &Engine, container: &Container) -> String {
 }
 
 /// Docker's words for where a container is.
-fn status(container: &Container) -> String {
+fn status(engine: &Engine, container: &Container) -> String {
     let state = &container.state;
     let since = |at: &Option<String>| at.as_deref().map(age).unwrap_or_default();
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(&state.started_at)),
+        Status::Running => format!(
+            "Up {}{}",
+            since(&state.started_at),
+            health(engine, container)
+        ),
+        Status::Paused => format!("Up {} (Paused)", since(&state.started_at)),
+        Status::Restarting => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code.unwrap_or(0),
+            since(&state.finished_at)
+        ),
         Status::Exited => {
             format!(
                 "Exited ({}) {} ago",
@@ -108,28 +230,5 @@ fn status(container: &Container) -> String {
                 since(&state.finished_at)
             )
         }
-    }
-}
-
-/// How long ago, in one unit, as Docker words it.
-pub(crate) fn age(rfc3339: &str) -> String {
-    let Ok(at) = OffsetDateTime::parse(rfc3339, &Rfc3339) else {
-        return "?".to_owned();
-    };
-    let seconds = (OffsetDateTime::now_utc() - at).whole_seconds().max(0);
-    let (count, unit) = match seconds {
-        0 => return "Less than a second".to_owned(),
-        1..60 => (seconds, "second"),
-        60..3_600 => (seconds / 60, "minute"),
-        3_600..86_400 => (seconds / 3_600, "hour"),
-        86_400..1_209_600 => (seconds / 86_400, "day"),
-        1_209_600..5_184_000 => (seconds / 604_800, "week"),
-        5_184_000..63_072_000 => (seconds / 2_592_000, "month"),
-        _ => (seconds / 31_536_000, "year"),
-    };
-    if count == 1 {
-        format!("1 {unit}")
-    } else {
-        format!("{count} {unit}s")
     }
 }

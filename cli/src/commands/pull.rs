@@ -64,9 +64,10 @@ pub(crate) fn fetch(
     settings: &Settings,
     reference: &Reference,
     choice: &PlatformChoice,
+    style: ProgressStyle,
 ) -> anyhow::Result<String> {
     let options = registry_options(settings)?;
-    let display = Display::new(ProgressStyle::Auto);
+    let display = Display::new(style);
     let pulled = engine.store().pull(reference, choice, &options, &display);
     display.finish();
     Ok(pulled?.top.digest.to_string())

@@ -5,9 +5,11 @@ use engine::{ContainerOptions, Created, Engine, EngineError, Explanation};
 use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
+use super::foreground::ForegroundArgs;
 use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
+use crate::progress::ProgressStyle;
 use crate::render::{self, Usage};
 
 /// Options of `run`.
@@ -23,17 +25,21 @@ pub(crate) struct RunArgs {
     #[arg(long, default_value = "container", value_name = "WALLS")]
     isolation: String,
     #[command(flatten)]
+    foreground: ForegroundArgs,
+    #[command(flatten)]
     create: CreateArgs,
 }
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let options = args.create.resolve(&context.settings)?;
+    let keys = args.foreground.keys()?;
     let engine = context.engine()?;
     let with_image = || WithImage {
         context,
         engine: &engine,
         options: &options,
+        quiet: args.create.quiet,
     };
     let pull = args.create.pull()?;
     if args.explain {
@@ -54,7 +60,9 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
             return Err(Usage(text).into());
         }
     }
-    let created = with_image().get(pull, Engine::create)?;
+    let created = args
+        .create
+        .in_cid_file(&engine, || with_image().get(pull, Engine::create))?;
     warn(&created);
     if args.detach {
         let session = engine.start_created(&created, options.console, None)?;
@@ -62,11 +70,11 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         render::print(&created.config.id)?;
         return Ok(0);
     }
-    let signals = attach::block_signals()?;
+    let signals = attach::block_signals(args.foreground.proxy())?;
     let terminal = Terminal::given(options.console.is_some());
     let wanted = terminal.wanted(options.interactive);
     let session = engine.start_created(&created, options.console, Some(wanted))?;
-    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
     Ok(exit_code(&end, &created.config.name))
 }
 
@@ -81,6 +89,11 @@ pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
                 );
             }
             status.code
+        }
+        End::Detached => {
+            let name = render::clean(name);
+            render::line(&format!("ketch: detached; container `{name}` goes on"));
+            0
         }
         End::OutputClosed => {
             let name = render::clean(name);
@@ -100,8 +113,10 @@ pub(crate) fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<
         context,
         engine: &engine,
         options: &options,
+        quiet: args.quiet,
     };
-    let created = with_image.get(args.pull()?, Engine::create)?;
+    let pull = args.pull()?;
+    let created = args.in_cid_file(&engine, || with_image.get(pull, Engine::create))?;
     warn(&created);
     render::print(&created.config.id)?;
     Ok(0)
@@ -131,6 +146,7 @@ struct WithImage<'a> {
     context: &'a Invocation,
     engine: &'a Engine,
     options: &'a ContainerOptions,
+    quiet: bool,
 }
 
 impl WithImage<'_> {
@@ -165,12 +181,20 @@ impl WithImage<'_> {
             return super::image::load_hello(self.engine);
         }
         let reference = Reference::parse(image)?;
-        render::line(&format!("ketch: pulling `{}`", reference.familiar()));
+        if !self.quiet {
+            render::line(&format!("ketch: pulling `{}`", reference.familiar()));
+        }
+        let style = if self.quiet {
+            ProgressStyle::None
+        } else {
+            ProgressStyle::Auto
+        };
         let choice = match &self.options.platform {
             Some(platform) => PlatformChoice::Only(platform.clone()),
             None => PlatformChoice::Default,
         };
-        pull::fetch(self.engine, &self.context.settings, &reference, &choice)?;
+        let settings = &self.context.settings;
+        pull::fetch(self.engine, settings, &reference, &choice, style)?;
         Ok(())
     }
 }

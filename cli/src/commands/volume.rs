@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use engine::{CreateVolume, Engine, EngineError, VolumeConfig};
+use engine::{CreateVolume, Engine, EngineError, Filters, VolumeConfig};
 
 use super::{Invocation, parse_named};
+use crate::format::{Field, Format, Row};
 use crate::render::{self, Usage};
 
 const COMMANDS: [(&str, &str); 5] = [
@@ -89,34 +90,28 @@ fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Everything that a template can show, with the columns' names.
+const FIELDS: [Field; 6] = [
+    ("Driver", "DRIVER"),
+    ("Name", "VOLUME NAME"),
+    ("Scope", "SCOPE"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Labels", "LABELS"),
+    ("Anonymous", "ANONYMOUS"),
+];
+
 /// Options of `volume ls`.
 #[derive(Debug, Args)]
 struct LsArgs {
     /// Show only what matches: dangling=, driver=, label=, name= (can be repeated)
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
+    /// Print with a template such as {{.Name}}, `table` and a template, or json
+    #[arg(long)]
+    format: Option<String>,
     /// Show names only
     #[arg(short, long)]
     quiet: bool,
-}
-
-fn matches(engine: &Engine, volume: &VolumeConfig, filter: &str) -> anyhow::Result<bool> {
-    let (key, value) = filter.split_once('=').unwrap_or((filter, ""));
-    Ok(match key {
-        "driver" => value == engine::LOCAL,
-        "name" => volume.name.contains(value),
-        "label" => has_label(volume, value),
-        "dangling" => {
-            let unused = engine.volume_users(&volume.name)?.is_empty();
-            unused == (value == "true" || value == "1")
-        }
-        _ => {
-            return Err(Usage(format!(
-                "cannot use --filter `{filter}`: this key is not known"
-            ))
-            .into());
-        }
-    })
 }
 
 fn has_label(volume: &VolumeConfig, wanted: &str) -> bool {
@@ -127,28 +122,41 @@ fn has_label(volume: &VolumeConfig, wanted: &str) -> bool {
 }
 
 fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
+    let format = Format::parse(args.format.as_deref())?;
+    let keys = ["dangling", "driver", "label", "name"];
+    let filters = Filters::parse("volumes", &args.filter, &keys)?;
+    let dangling = filters.flag("volumes", "dangling")?;
     let engine = context.engine()?;
     let mut rows = Vec::new();
-    'volumes: for volume in engine.volumes()? {
-        for filter in &args.filter {
-            if !matches(&engine, &volume, filter)? {
-                continue 'volumes;
-            }
+    for volume in engine.volumes()? {
+        let unused = || {
+            engine
+                .volume_users(&volume.name)
+                .map(|users| users.is_empty())
+        };
+        let wanted = filters.any("driver", |driver| driver == engine::LOCAL)
+            && filters.any("name", |name| volume.name.contains(name))
+            && filters.labels(&volume.labels);
+        if !wanted || (dangling.is_some() && dangling != Some(unused()?)) {
+            continue;
         }
-        rows.push(volume.name);
-    }
-    if args.quiet {
-        for name in rows {
-            render::print(&name)?;
+        if args.quiet && matches!(format, Format::Columns) {
+            render::print(&volume.name)?;
+            continue;
         }
-        return Ok(0);
+        let place = engine.volume_data(&volume.name);
+        let row = Row::new([
+            ("Driver", engine::LOCAL.to_owned()),
+            ("Name", volume.name.clone()),
+            ("Scope", "local".to_owned()),
+            ("Mountpoint", place.to_string_lossy().into_owned()),
+            ("Anonymous", volume.anonymous.to_string()),
+        ]);
+        rows.push(row.with_labels(&volume.labels));
     }
-    let local = engine::LOCAL.to_owned();
-    let rows: Vec<Vec<String>> = rows
-        .into_iter()
-        .map(|name| vec![local.clone(), name])
-        .collect();
-    render::table(&["DRIVER", "VOLUME NAME"], &rows)?;
+    if !(args.quiet && matches!(format, Format::Columns)) {
+        format.print(&FIELDS, &["Driver", "Name"], &rows)?;
+    }
     Ok(0)
 }
 
@@ -160,29 +168,33 @@ struct Names {
     volumes: Vec<String>,
 }
 
-fn inspect(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
+/// Options of `volume inspect`.
+#[derive(Debug, Args)]
+struct InspectArgs {
+    /// Print with a template such as {{.Mountpoint}}, or json
+    #[arg(short, long)]
+    format: Option<String>,
+    #[command(flatten)]
+    names: Names,
+}
+
+fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let mut found = Vec::new();
-    let mut code = 0;
-    for name in &args.volumes {
-        match engine.volume(name) {
-            Ok(volume) => found.push(serde_json::json!({
-                "CreatedAt": volume.created,
-                "Driver": engine::LOCAL,
-                "Labels": volume.labels,
-                "Mountpoint": engine.volume_data(&volume.name),
-                "Name": volume.name,
-                "Options": volume.options,
-                "Scope": "local",
-            })),
-            Err(error) => {
-                render::report(&error.into());
-                code = 1;
-            }
-        }
-    }
-    render::print(&serde_json::to_string_pretty(&found)?)?;
-    Ok(code)
+    let find = |name: &str| Ok(record(&engine, &engine.volume(name)?));
+    super::inspect::show(&args.names.volumes, args.format.as_deref(), &find)
+}
+
+/// A volume as Docker shows it.
+pub(crate) fn record(engine: &Engine, volume: &VolumeConfig) -> serde_json::Value {
+    serde_json::json!({
+        "CreatedAt": volume.created,
+        "Driver": engine::LOCAL,
+        "Labels": volume.labels,
+        "Mountpoint": engine.volume_data(&volume.name),
+        "Name": volume.name,
+        "Options": volume.options,
+        "Scope": "local",
+    })
 }
 
 /// Options of `volume rm`.

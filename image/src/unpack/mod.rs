@@ -13,4 +13,4 @@ pub(crate) use erofs::write_layer;
 pub use stream::UnpackMode;
 pub(crate) use stream::unpack_layer;
 pub(crate) use tree::{LayerTree, PendingLink, Skipped};
-pub(crate) use whiteout::{is_opaque, is_whiteout};
+pub use whiteout::{is_opaque, is_whiteout};

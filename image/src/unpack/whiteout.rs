@@ -59,12 +59,16 @@ pub(super) fn meaning(path: &EntryPath) -> Result<Meaning, &'static str> {
 }
 
 /// Whether this is a whiteout on disk: a character device 0:0.
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+#[must_use]
+pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
 /// Whether the directory is marked opaque.
-pub(crate) fn is_opaque(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
+///
+/// # Errors
+/// When its attributes cannot be read.
+pub fn is_opaque(dir: BorrowedFd<'_>) -> Result<bool, Errno> {
     for name in [OPAQUE_TRUSTED, OPAQUE_USER] {
         let mut value = [0_u8; 4];
         match fgetxattr(dir, name, &mut value) {

@@ -1,0 +1,161 @@
+//! Whether what is on disk is what its name says: blobs are hashed, layers are unpacked once more
+//! and compared.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::digest::{DiffId, Digest};
+use crate::document::tar_layers;
+use crate::error::ImageError;
+use crate::pack::{Visited, walk_tree};
+use crate::store::Store;
+use crate::tarwalk::Entry;
+
+/// Something in the store that is not what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Damage {
+    /// A blob has other bytes than its digest says.
+    Blob(Digest),
+    /// An unpacked layer differs from its archive.
+    Layer {
+        /// The layer.
+        layer: DiffId,
+        /// The first path that differs.
+        path: String,
+    },
+    /// An image lacks a blob.
+    Missing {
+        /// The image.
+        image: Digest,
+        /// The blob.
+        blob: Digest,
+    },
+}
+
+/// Whether damage is repaired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// It is reported.
+    No,
+    /// A damaged blob is removed, and can be pulled again; a damaged layer is unpacked again.
+    Yes,
+}
+
+impl Store {
+    /// Looks at every blob and every unpacked layer. Takes as long as hashing and unpacking all of
+    /// them does.
+    ///
+    /// # Errors
+    /// When something cannot be read. What is damaged is no error.
+    pub fn check(&self, repair: Repair) -> Result<Vec<Damage>, ImageError> {
+        let mut damage = Vec::new();
+        for digest in self.content.list()? {
+            if !self.is_whole(&digest)? {
+                if repair == Repair::Yes {
+                    self.content.remove(&digest)?;
+                }
+                damage.push(Damage::Blob(digest));
+            }
+        }
+        let mut layers: BTreeMap<DiffId, Digest> = BTreeMap::new();
+        for summary in self.list()? {
+            // An image whose manifest is gone was named above.
+            let Ok(image) = self.resolve(&summary.id.to_string(), None) else {
+                continue;
+            };
+            for layer in tar_layers(&image.manifest_digest, &image.manifest, &image.config)? {
+                if self.content.has(&layer.blob) {
+                    layers.insert(layer.diff_id, layer.blob);
+                } else {
+                    damage.push(Damage::Missing {
+                        image: image.id,
+                        blob: layer.blob,
+                    });
+                }
+            }
+        }
+        for (layer, blob) in layers {
+            let is_damaged = damage.contains(&Damage::Blob(blob));
+            if !is_damaged
+                && self.layers.record(&layer)?.is_some()
+                && let Some(path) = self.check_layer(layer, &blob, repair)?
+            {
+                damage.push(Damage::Layer { layer, path });
+            }
+        }
+        Ok(damage)
+    }
+
+    fn is_whole(&self, digest: &Digest) -> Result<bool, ImageError> {
+        let mut hasher = Sha256::new();
+        let mut blob = self.content.open_blob(digest)?;
+        io::copy(&mut blob, &mut hasher).map_err(|source| ImageError::Read {
+            path: self.content.path(digest),
+            source,
+        })?;
+        Ok(Digest::from_hasher(hasher) == *digest)
+    }
+
+    /// The first path at which a layer differs from its archive.
+    fn check_layer(
+        &self,
+        layer: DiffId,
+        blob: &Digest,
+        repair: Repair,
+    ) -> Result<Option<String>, ImageError> {
+        let archive: File = self.content.open_blob(blob)?;
+        let staged = self.layers.stage(archive, Some(layer), &|_| {})?;
+        let is = self.layers.dir(&layer);
+        let difference = match staged.root().is_dir() {
+            true => first_difference(&tree(&staged.root())?, &tree(&is)?),
+            false => (hash_of(&staged.root())? != hash_of(&is)?).then(|| is.display().to_string()),
+        };
+        if difference.is_some() && repair == Repair::Yes {
+            staged.sync()?;
+            self.layers.remove(&layer)?;
+            self.layers.publish(&staged)?;
+        }
+        Ok(difference)
+    }
+}
+
+type Tree = BTreeMap<Vec<u8>, (Entry, Vec<u8>)>;
+
+/// Every file with its attributes and the hash of its content.
+fn tree(dir: &Path) -> Result<Tree, ImageError> {
+    let mut tree = Tree::new();
+    let walked = walk_tree(dir, &mut |visited, body: &mut dyn Read| {
+        if let Visited::Entry(entry) = visited {
+            let mut hasher = Sha256::new();
+            io::copy(body, &mut hasher)?;
+            tree.insert(entry.path.clone(), (entry, hasher.finalize().to_vec()));
+        }
+        Ok(())
+    });
+    walked.map_err(|source| ImageError::Read {
+        path: dir.to_path_buf(),
+        source,
+    })?;
+    Ok(tree)
+}
+
+fn hash_of(path: &Path) -> Result<Vec<u8>, ImageError> {
+    let mut hasher = Sha256::new();
+    File::open(path)
+        .and_then(|mut file| io::copy(&mut file, &mut hasher))
+        .map_err(|source| ImageError::Read {
+            path: path.to_path_buf(),
+            source,
+        })?;
+    Ok(hasher.finalize().to_vec())
+}
+
+fn first_difference(should: &Tree, is: &Tree) -> Option<String> {
+    let differs = |path: &&Vec<u8>| should.get(*path) != is.get(*path);
+    let path = should.keys().chain(is.keys()).filter(differs).min()?;
+    Some(format!("/{}", String::from_utf8_lossy(path)))
+}
