@@ -6,7 +6,6 @@ use std::path::Path;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
-use crate::archive::put_manifest;
 use crate::config::{HistoryEntry, RunConfig};
 use crate::content::BlobWriter;
 use crate::digest::{DiffId, Digest};
@@ -17,7 +16,6 @@ use crate::pack::pack_layer;
 use crate::reference::Reference;
 use crate::store::{Image, Store, now};
 
-const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 /// What Docker calls the types of layers, and what they are called in an OCI manifest.
@@ -103,21 +101,7 @@ impl Store {
             comment: options.message.clone(),
             empty_layer: is_empty.then_some(true),
         });
-        let bytes = serde_json::to_vec(&config).map_err(|error| ImageError::WriteStream {
-            what: "a config",
-            source: error.into(),
-        })?;
-        let config = Descriptor {
-            media_type: CONFIG.to_owned(),
-            digest: Digest::of(&bytes),
-            size: bytes.len() as u64,
-        };
-        lease.add([config.digest])?;
-        self.content.put(&bytes)?;
-        let manifest = put_manifest(&self.content, lease, &config, &layers)?;
-        let names: Vec<_> = options.name.clone().into_iter().collect();
-        self.record(&names, &manifest, None)?;
-        Ok(config.digest)
+        self.put_image(&config, &layers, options.name.as_ref(), lease)
     }
 
     /// Stores the layer of an upper directory; none when it is empty.

@@ -75,7 +75,19 @@ impl Store {
             comment: options.message.clone(),
             ..HistoryEntry::default()
         }];
-        let bytes = serde_json::to_vec(&config).map_err(|error| ImageError::WriteStream {
+        let layers = std::slice::from_ref(&layer);
+        self.put_image(&config, layers, options.name.as_ref(), lease)
+    }
+
+    /// Stores the documents of an image whose layers are there, and gives it a name; its id.
+    pub(crate) fn put_image(
+        &self,
+        config: &ImageConfig,
+        layers: &[Descriptor],
+        name: Option<&Reference>,
+        lease: &Lease,
+    ) -> Result<Digest, ImageError> {
+        let bytes = serde_json::to_vec(config).map_err(|error| ImageError::WriteStream {
             what: "a config",
             source: error.into(),
         })?;
@@ -86,9 +98,8 @@ impl Store {
         };
         lease.add([config.digest])?;
         self.content.put(&bytes)?;
-        let manifest = put_manifest(&self.content, lease, &config, std::slice::from_ref(&layer))?;
-        let names: Vec<_> = options.name.clone().into_iter().collect();
-        self.record(&names, &manifest, None)?;
+        let manifest = put_manifest(&self.content, lease, &config, layers)?;
+        self.record(name.cloned().as_slice(), &manifest, None)?;
         Ok(config.digest)
     }
 
