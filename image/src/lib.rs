@@ -54,7 +54,7 @@ pub use error::{BoxedCause, ErrorKind, ImageError};
 pub use history::HistoryStep;
 pub use layers::LayerForm;
 pub use lookup::{Found, LayeredRoot};
-pub use pack::{TarWriter, Visited, pack_layer, walk, walk_tree};
+pub use pack::{TarWriter, Visited, names, pack_layer, walk, walk_tree};
 pub use platform::Platform;
 pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};

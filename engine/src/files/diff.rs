@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use image::{EntryPath, is_opaque, is_whiteout};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, openat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
 use crate::{Container, Engine, EngineError};
@@ -97,7 +97,7 @@ fn compare(
     path: &EntryPath,
     changes: &mut Vec<FileChange>,
 ) -> Result<(), Errno> {
-    let names = names(upper)?;
+    let names = image::names(upper.as_fd())?;
     for name in &names {
         let own = match statat(upper, name.as_slice(), AtFlags::SYMLINK_NOFOLLOW) {
             // The container goes on meanwhile.
@@ -141,7 +141,7 @@ fn compare(
     if let Some(image) = image
         && is_opaque(upper.as_fd())?
     {
-        for name in self::names(image)? {
+        for name in image::names(image.as_fd())? {
             if names.binary_search(&name).is_err() {
                 changes.push(change(&path.child(&name), FileChangeKind::Deleted));
             }
@@ -164,20 +164,6 @@ fn stat_if_there(dir: &OwnedFd, name: &[u8]) -> Result<Option<Stat>, Errno> {
         Err(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The names in a directory, sorted.
-fn names(dir: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.push(name.to_vec());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 #[cfg(test)]

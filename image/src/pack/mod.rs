@@ -7,4 +7,4 @@ mod walk;
 
 pub use layer::pack_layer;
 pub use tar::TarWriter;
-pub use walk::{Visited, walk, walk_tree};
+pub use walk::{Visited, names, walk, walk_tree};
