@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use image::{LayeredRoot, RunConfig};
 use oci_spec::runtime::Spec;
+use runtime_native::real_signal;
 use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
@@ -148,7 +149,7 @@ impl Engine {
             interactive: options.interactive,
             terminal: options.console.is_some(),
             stop_signal: stop_signal(options, run)?,
-            stop_timeout_ms: stop_timeout_ms(options, run),
+            stop_timeout_ms: stop_timeout(options, run).map(|seconds| seconds.saturating_mul(1000)),
             wasm,
             create_cwd: true,
         };
@@ -275,18 +276,17 @@ pub(crate) fn guest_memory(limit: i64) -> u64 {
 /// The user's signal, else the image's, by name or number; SIGTERM otherwise.
 fn stop_signal(options: &ContainerOptions, run: &RunConfig) -> Result<i32, EngineError> {
     const SIGTERM: i32 = 15;
-    let number = |text| runtime_native::signal_number(text).filter(|number| *number > 0);
     if let Some(text) = &options.stop_signal {
-        return number(text)
+        return real_signal(text)
             .ok_or_else(|| EngineError::Unsupported(format!("`{text}` is not a signal")));
     }
     let own = run.stop_signal.as_deref();
-    Ok(own.and_then(number).unwrap_or(SIGTERM))
+    Ok(own.and_then(real_signal).unwrap_or(SIGTERM))
 }
 
-fn stop_timeout_ms(options: &ContainerOptions, run: &RunConfig) -> Option<u64> {
-    let seconds = options.stop_timeout.or(run.stop_timeout.map(u64::from));
-    seconds.map(|seconds| seconds.saturating_mul(1000))
+/// The user's seconds between that signal and SIGKILL, else the image's.
+fn stop_timeout(options: &ContainerOptions, run: &RunConfig) -> Option<u64> {
+    options.stop_timeout.or(run.stop_timeout.map(u64::from))
 }
 
 /// The image's labels, and over them the user's.
@@ -307,7 +307,7 @@ fn settings(options: &ContainerOptions, run: &RunConfig) -> ContainerSettings {
         cmd: own_cmd.or_else(image_cmd),
         user: user.to_owned(),
         stop_signal: options.stop_signal.clone().or(run.stop_signal.clone()),
-        stop_timeout: options.stop_timeout.or(run.stop_timeout.map(u64::from)),
+        stop_timeout: stop_timeout(options, run),
         cid_file: options.cid_file.clone(),
         renamed: false,
     }

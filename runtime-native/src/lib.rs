@@ -23,6 +23,6 @@ mod step;
 pub const OCI_VERSION: &str = "1.2.1";
 
 pub use exec::{ExecProcess, exec};
-pub use signal::signal_number;
+pub use signal::{real_signal, signal_number};
 pub use start::{Gate, Process, StartError, Stdio, Streams, launch, start};
 pub use step::{Failure, Step, exec_failure, reason};

@@ -28,6 +28,12 @@ pub fn signal_number(text: &str) -> Option<i32> {
     i32::try_from(index + 1).ok()
 }
 
+/// As [`signal_number`], of a signal that does something: 0 is none.
+#[must_use]
+pub fn real_signal(text: &str) -> Option<i32> {
+    signal_number(text).filter(|number| *number > 0)
+}
+
 fn realtime(offset: &str, base: i32) -> Option<i32> {
     let offset = match offset {
         "" => 0,

@@ -3,7 +3,7 @@
 use clap::Args;
 use engine::{Container, Engine, EngineError, Force};
 use runtime::Request;
-use runtime_native::signal_number;
+use runtime_native::real_signal;
 
 use super::Invocation;
 use crate::render::{self, Usage};
@@ -164,7 +164,5 @@ pub(crate) fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
 }
 
 pub(super) fn signal(text: &str) -> anyhow::Result<i32> {
-    signal_number(text)
-        .filter(|number| *number > 0)
-        .ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())
+    real_signal(text).ok_or_else(|| Usage(format!("`{text}` is not a signal")).into())
 }

@@ -254,9 +254,9 @@ pub(crate) fn platform(text: &str) -> anyhow::Result<Platform> {
 }
 
 fn signal_text(text: &str) -> anyhow::Result<String> {
-    match runtime_native::signal_number(text) {
-        Some(1..) => Ok(text.to_owned()),
-        _ => Err(Usage(format!(
+    match runtime_native::real_signal(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(Usage(format!(
             "cannot use --stop-signal `{text}`: it is no signal"
         ))
         .into()),
