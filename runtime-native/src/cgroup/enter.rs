@@ -26,7 +26,9 @@ impl Entrances {
         let open = |tasks: &CString| {
             // A cpuset without processors cannot be entered: one whose parent is not ours, and does
             // not hand its own down.
-            inherit_cpuset(path(tasks).parent().unwrap_or(Path::new("")), 0);
+            if tasks.to_string_lossy().contains("cpuset") {
+                inherit_cpuset(path(tasks).parent().unwrap_or(Path::new("")), 0);
+            }
             rustix::fs::open(&**tasks, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|errno| failure("enter the cgroup", tasks, &errno.into()))
         };
