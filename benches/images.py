@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""How long images take: load, pull from a registry on loopback, remove - against Docker and podman.
+"""How long images take: load, pull from a registry on loopback, pull again, push of what is there,
+remove - against Docker and podman.
 
-Makes an image of about 300 MB in four layers from this machine's own /usr, puts every engine's
-store on one fresh ext4 file system, and runs the engines in turn. Needs root; installs nothing; a
-peer that is absent is named and left out. Prints seconds (best and median), processor seconds with
-those of a daemon and its children, which a busy machine changes less, and ratios of both.
+Makes an image of about 300 MB in four layers from this machine's own /usr, and one of 2 GB in eight
+(files of the first under other names, with other bytes), puts every engine's store on one fresh ext4
+file system, and runs the engines in turn; ketch twice, with layers as directories and as EROFS files.
+Needs root; installs nothing; a peer that is absent is named and left out. Prints seconds (best and
+median), processor seconds with those of a daemon and its children, which a busy machine changes
+less, peak memory (of ketch and podman; of dockerd what it holds most), and ratios.
 
-    cargo build --release && sudo benches/images.py [--rounds 3] [--work DIR]
+    cargo build --release && sudo benches/images.py [--rounds 3] [--work DIR] [--images small,large]
+    sudo benches/images.py --images tiny --rounds 1     # whether it works: some seconds
     cargo build --release -p image --example store && \
         sudo benches/images.py --ketch target/release/examples/store     # the store alone
 """
@@ -31,65 +35,93 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 KETCH = ROOT / "target/release/ketch"
-LAYER_BYTES = 80_000_000
 SOURCES = [
     ["/usr/bin", "/usr/sbin"],
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu"],
     ["/usr/share"],
     ["/usr/lib/python3", "/usr/include", "/usr/lib/git-core", "/usr/lib/gcc", "/usr/lib"],
 ]
+# Name: how many layers, and how many bytes of files in each.
+IMAGES = {"tiny": (4, 2_000_000), "small": (4, 80_000_000), "large": (8, 250_000_000)}
 NAME = "bench/debian"
+# What is measured, in the order of the report.
+STEPS = ["load", "pull", "pull again", "push again", "rmi"]
 
 
 def say(text):
     print(text, flush=True)
 
 
-def layer(dirs, taken):
-    """One layer, as tar: files of these directories, in order, up to the size."""
+def layer(number, size):
+    """One layer, as tar: files of some directories, in order and again, up to the size. From the
+    fifth layer on a part of each file is replaced, so that no two layers share a file."""
     out = io.BytesIO()
-    total = 0
+    total, turn = 0, 0
+    dirs = SOURCES[number % len(SOURCES)]
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
-        for top in dirs:
-            for here, subdirs, files in os.walk(top):
-                subdirs.sort()
-                if total > LAYER_BYTES:
-                    break
-                tar.add(here, arcname=here[1:], recursive=False)
-                for name in sorted(files):
-                    if total > LAYER_BYTES:
+        while total < size and turn < 64:
+            before = total
+            for top in dirs:
+                for here, subdirs, files in os.walk(top):
+                    subdirs.sort()
+                    if total > size:
                         break
-                    path = os.path.join(here, name)
-                    size = os.lstat(path).st_size
-                    if size < 30_000_000 and path not in taken:
-                        taken.add(path)
-                        tar.add(path, arcname=path[1:], recursive=False)
-                        total += size
+                    prefix = f"{number}/{turn}" if number >= len(SOURCES) or turn else ""
+                    name_of = lambda path: os.path.join(prefix, path[1:])
+                    tar.add(here, arcname=name_of(here), recursive=False)
+                    for name in sorted(files):
+                        path = os.path.join(here, name)
+                        info = tar.gettarinfo(path, arcname=name_of(path))
+                        if info is None or info.size > 30_000_000 or total > size:
+                            continue
+                        if not info.isreg():
+                            # A link within a layer may lead to a file that was left out.
+                            if info.issym():
+                                tar.addfile(info)
+                            continue
+                        with open(path, "rb") as file:
+                            data = bytearray(file.read())
+                        if prefix and data:
+                            mark = f"{prefix}:{path}".encode()[: len(data)]
+                            data[: len(mark)] = mark
+                        info.size = len(data)
+                        info.type = tarfile.REGTYPE
+                        tar.addfile(info, io.BytesIO(data))
+                        total += info.size
+            turn += 1
+            if total == before:
+                break
     return out.getvalue()
 
 
-def make_image(path):
+def make_image(kind, path):
     """An archive that is an OCI layout and a Docker archive together."""
     if path.exists():
         return
+    count, size = IMAGES[kind]
+    name = f"{NAME}-{kind}"
     say(f"making {path} ...")
-    blobs, diff_ids, layers = {}, [], []
-    taken = set()
-    for dirs in SOURCES:
-        tar = layer(dirs, taken)
+    blobs, diff_ids, layers = path.parent / f"{kind}-blobs", [], []
+    shutil.rmtree(blobs, ignore_errors=True)
+    blobs.mkdir()
+
+    def put(data):
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return digest
+
+    for number in range(count):
+        tar = layer(number, size)
         packed = gzip.compress(tar, 6, mtime=0)
-        digest = hashlib.sha256(packed).hexdigest()
-        blobs[digest] = packed
         diff_ids.append("sha256:" + hashlib.sha256(tar).hexdigest())
-        layers.append((digest, len(packed)))
+        layers.append((put(packed), len(packed)))
         say(f"  layer: {len(tar) / 1e6:.0f} MB, {len(packed) / 1e6:.0f} MB with gzip")
     config = json.dumps({
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
         "os": "linux", "config": {"Cmd": ["/usr/bin/true"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
     }).encode()
-    config_digest = hashlib.sha256(config).hexdigest()
-    blobs[config_digest] = config
+    config_digest = put(config)
     manifest = json.dumps({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": {"mediaType": "application/vnd.oci.image.config.v1+json",
@@ -97,25 +129,31 @@ def make_image(path):
         "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
                     "digest": "sha256:" + digest, "size": size} for digest, size in layers],
     }).encode()
-    manifest_digest = hashlib.sha256(manifest).hexdigest()
-    blobs[manifest_digest] = manifest
+    manifest_digest = put(manifest)
     index = {"schemaVersion": 2, "manifests": [{
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "digest": "sha256:" + manifest_digest, "size": len(manifest),
-        "annotations": {"io.containerd.image.name": f"docker.io/{NAME}:latest",
+        "annotations": {"io.containerd.image.name": f"docker.io/{name}:latest",
                         "org.opencontainers.image.ref.name": "latest"}}]}
-    docker = [{"Config": "blobs/sha256/" + config_digest, "RepoTags": [f"{NAME}:latest"],
+    docker = [{"Config": "blobs/sha256/" + config_digest, "RepoTags": [f"{name}:latest"],
                "Layers": ["blobs/sha256/" + digest for digest, _ in layers]}]
-    files = {f"blobs/sha256/{digest}": data for digest, data in sorted(blobs.items())}
-    files["index.json"] = json.dumps(index).encode()
-    files["manifest.json"] = json.dumps(docker).encode()
-    files["oci-layout"] = b'{"imageLayoutVersion":"1.0.0"}'
+    texts = {
+        "index.json": json.dumps(index).encode(),
+        "manifest.json": json.dumps(docker).encode(),
+        "oci-layout": b'{"imageLayoutVersion":"1.0.0"}',
+    }
     part = path.with_suffix(".part")
     with tarfile.open(part, "w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
+        for blob in sorted(blobs.iterdir()):
+            info = tarfile.TarInfo(f"blobs/sha256/{blob.name}")
+            info.size = blob.stat().st_size
+            with open(blob, "rb") as file:
+                tar.addfile(info, file)
+        for text, data in texts.items():
+            info = tarfile.TarInfo(text)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
+    shutil.rmtree(blobs)
     part.rename(path)
 
 
@@ -125,7 +163,7 @@ def file_system(work):
     image, mount = work / "disk.img", work / "disk"
     mount.mkdir(exist_ok=True)
     with open(image, "wb") as file:
-        file.truncate(12 << 30)
+        file.truncate(40 << 30)
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
     subprocess.run(["mount", "-o", "loop", image, mount], check=True)
     try:
@@ -164,7 +202,7 @@ def process(args, **kwargs):
 
 
 @contextlib.contextmanager
-def registry(disk, archive):
+def registry(disk, archives):
     port = free_port()
     config = disk / "registry.yml"
     config.write_text(
@@ -175,9 +213,10 @@ def registry(disk, archive):
             with socket.socket() as sock:
                 return sock.connect_ex(("127.0.0.1", port)) == 0
         wait_for(up, "docker-registry")
-        subprocess.run(["skopeo", "copy", "-q", "--dest-tls-verify=false",
-                        f"oci-archive:{archive}:latest", f"docker://127.0.0.1:{port}/{NAME}:latest"],
-                       check=True)
+        for kind, archive in archives.items():
+            subprocess.run(["skopeo", "copy", "-q", "--dest-tls-verify=false",
+                            f"oci-archive:{archive}:latest",
+                            f"docker://127.0.0.1:{port}/{NAME}-{kind}:latest"], check=True)
         yield f"127.0.0.1:{port}"
 
 
@@ -229,6 +268,25 @@ def run(args, env=None, daemon=None):
     return seconds, spent, usage.ru_maxrss
 
 
+def peak_of(root):
+    """What a daemon and all below it have held most, in kB: the sum over its processes."""
+    parents, peaks = {}, {}
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):
+            text = status.read_text()
+            fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+            pid = int(fields["Pid"])
+            parents[pid] = int(fields["PPid"])
+            peaks[pid] = int(fields.get("VmHWM", "0").split()[0])
+    total = 0
+    for pid, own in peaks.items():
+        above = pid
+        while above not in (0, root):
+            above = parents.get(above, 0)
+        total += own if above == root else 0
+    return total
+
+
 def settle(trash, command, env):
     """Waits until what an earlier removal left is deleted: it would count for the next step."""
     if command[0].name == "store":
@@ -236,34 +294,79 @@ def settle(trash, command, env):
     wait_for(lambda: not trash.exists() or not any(trash.iterdir()), "the deletion of the trash")
 
 
+def steps_of(engine, kind, archive, host):
+    """The commands of one round, in order: what is measured, and the arguments."""
+    name = f"{NAME}-{kind}:latest"
+    steps = [("load", ["load", "-i", archive]), ("rmi", ["rmi", name])]
+    if host:
+        tls = ["--tls-verify=false"] if engine == "podman" else []
+        ref = f"{host}/{name}"
+        # Docker 20.10 has a quiet pull; podman's quiet push prints nothing either.
+        steps += [("pull", ["pull", "-q", *tls, ref]),
+                  ("pull again", ["pull", "-q", *tls, ref]),
+                  ("push again", ["push", "-q", *tls, ref]),
+                  ("rmi", ["rmi", ref])]
+    return steps
+
+
+def ketch_of(program, disk, form):
+    """One ketch with a store of its own."""
+    root = disk / f"ketch-{form}"
+    env = {**os.environ, "KETCH_ROOT": f"{root}", "KETCH_RUN": f"{root}-run", "KETCH_LAYERS": form}
+    return [program], env
+
+
+def report(kind, engines, ours, times, spent, memory):
+    say(f"\n{kind}: {IMAGES[kind][0]} layers")
+    for step in STEPS:
+        for name in engines:
+            key = (kind, step, name)
+            if key not in times:
+                continue
+            own, cpu = times[key], statistics.median(spent[key])
+            line = f"{step:<11}{name:<10}{min(own):8.3f} {statistics.median(own):8.3f} s "
+            line += f"{cpu:8.3f} s of processor {memory[key] / 1024:6.0f} MB"
+            for mine in ours if name not in ours else []:
+                base = (kind, step, mine)
+                ratio = statistics.median(own) / statistics.median(times[base])
+                work = cpu / max(statistics.median(spent[base]), 0.001)
+                line += f"   {mine}: {ratio:.1f}x faster, {work:.1f}x less work"
+            say(line)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path("/var/tmp/ketch-bench"))
     parser.add_argument("--only", help="comma-separated: ketch,docker,podman")
-    parser.add_argument("--ketch", type=Path, default=KETCH,
-                        help="another program: target/release/examples/store is the store alone")
+    parser.add_argument("--images", default="small,large", help="of tiny,small,large")
+    parser.add_argument("--ketch", type=Path, default=KETCH, help="another program")
     options = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("root is needed for mounts and the peers")
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
-    archive = work / "image.tar"
-    # In a process of its own: the memory of this one would count for the programs it starts.
-    maker = multiprocessing.Process(target=make_image, args=(archive,))
-    maker.start()
-    maker.join()
+    archives = {kind: work / f"{kind}.tar" for kind in options.images.split(",")}
+    for kind, archive in archives.items():
+        # In a process of its own: the memory of this one would count for the programs it starts.
+        maker = multiprocessing.Process(target=make_image, args=(kind, archive))
+        maker.start()
+        maker.join()
+        if maker.exitcode:
+            sys.exit(f"cannot make {archive}")
     wanted = (options.only or "ketch,docker,podman").split(",")
     with contextlib.ExitStack() as stack:
         disk = stack.enter_context(file_system(work))
         has_registry = shutil.which("docker-registry") and shutil.which("skopeo")
-        host = stack.enter_context(registry(disk, archive)) if has_registry else None
+        host = stack.enter_context(registry(disk, archives)) if has_registry else None
         if not host:
             say("skipped: pulls, because docker-registry or skopeo is absent")
-        engines, daemons = {}, {}
+        engines, daemons, ours = {}, {}, []
         if "ketch" in wanted:
-            env = {**os.environ, "KETCH_ROOT": f"{disk}/ketch", "KETCH_RUN": f"{disk}/ketch-run"}
-            engines["ketch"] = ([options.ketch], env)
+            for form in ["directory", "erofs"]:
+                ours.append(form)
+                engines[form] = ketch_of(options.ketch, disk, form)
+                stack.callback(unmount_layers, disk / f"ketch-{form}-run")
         if "docker" in wanted and shutil.which("dockerd"):
             command, daemon = stack.enter_context(dockerd(disk))
             engines["docker"] = (command, None)
@@ -273,40 +376,31 @@ def main():
                       "--runtime", "runc", "--storage-driver", "overlay"]
             engines["podman"] = (podman, None)
         for peer in wanted:
-            if peer not in engines:
+            if peer not in engines and peer != "ketch":
                 say(f"skipped: {peer} is absent")
         times, spent, memory = {}, {}, {}
-        for _ in range(options.rounds):
-            for name, (command, env) in engines.items():
-                steps = [("load", ["load", "-i", archive]), ("rmi", ["rmi", f"{NAME}:latest"])]
-                if host:
-                    tls = ["--tls-verify=false"] if name == "podman" else []
-                    ref = f"{host}/{NAME}:latest"
-                    steps += [("pull", ["pull", "-q", *tls, ref]),
-                              ("pull again", ["pull", "-q", *tls, ref]), ("rmi", ["rmi", ref])]
-                for step, args in steps:
-                    if name == "ketch":
-                        settle(disk / "ketch/trash", command, env)
-                    seconds, cpu, peak = run([*command, *args], env, daemons.get(name))
-                    say(f"  {step} {name} {seconds:.3f} {cpu:.3f}")
-                    spent.setdefault((step, name), []).append(cpu)
-                    times.setdefault((step, name), []).append(seconds)
-                    memory[(step, name)] = max(peak, memory.get((step, name), 0))
-        for step in ["load", "pull", "pull again", "rmi"]:
-            for name in engines:
-                if (step, name) not in times:
-                    continue
-                own = times[(step, name)]
-                cpu = statistics.median(spent[(step, name)])
-                line = f"{step:<11}{name:<8}{min(own):7.3f} {statistics.median(own):7.3f} s "
-                line += f"{cpu:7.3f} s of processor"
-                if name != "ketch" and "ketch" in engines:
-                    ratio = statistics.median(own) / statistics.median(times[(step, "ketch")])
-                    work = cpu / max(statistics.median(spent[(step, "ketch")]), 0.001)
-                    line += f"   ketch: {ratio:.1f} times as fast, {work:.1f} times less work"
-                else:
-                    line += f"   peak memory {memory[(step, name)] / 1024:.0f} MB"
-                say(line)
+        for kind, archive in archives.items():
+            for _ in range(options.rounds):
+                for name, (command, env) in engines.items():
+                    for step, args in steps_of(name, kind, archive, host):
+                        if name in ours:
+                            settle(disk / f"ketch-{name}/trash", command, env)
+                        seconds, cpu, peak = run([*command, *args], env, daemons.get(name))
+                        if name in daemons:
+                            peak = peak_of(daemons[name])
+                        say(f"  {kind} {step} {name} {seconds:.3f} {cpu:.3f}")
+                        key = (kind, step, name)
+                        spent.setdefault(key, []).append(cpu)
+                        times.setdefault(key, []).append(seconds)
+                        memory[key] = max(peak, memory.get(key, 0))
+            report(kind, engines, ours, times, spent, memory)
+
+
+def unmount_layers(run_dir):
+    """What a store has mounted would keep the file system busy."""
+    for dir in ["layers", "exe"]:
+        for mount in (run_dir / dir).glob("*"):
+            subprocess.run(["umount", "--lazy", mount], check=False, stderr=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,10 @@ import os
 import shutil
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
+import traceback
 
 PARALLEL = 200
 CLONE_NEWNS = 0x20000
@@ -32,6 +34,8 @@ def bundle(ketch, seccomp):
     subprocess.run([*ketch, "spec", "--bundle", directory], check=True)
     with open(f"{directory}/config.json", encoding="utf-8") as file:
         config = json.load(file)
+    # crun 1.8 reads no later version.
+    config["ociVersion"] = "1.0.2"
     config["process"]["terminal"] = False
     config["process"]["args"] = ["/bin/true"]
     if seccomp:
@@ -64,15 +68,21 @@ def without_unified(function, *arguments):
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        ctypes.CDLL(None).unshare(CLONE_NEWNS)
-        subprocess.run(["mount", "--make-rprivate", "/"], check=True)
-        subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=True)
-        os.write(writer, json.dumps(function(*arguments)).encode())
-        os._exit(0)
+        # The parent's clean-up is not the child's.
+        try:
+            ctypes.CDLL(None).unshare(CLONE_NEWNS)
+            subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+            subprocess.run(["umount", "/sys/fs/cgroup/unified"], check=True)
+            os.write(writer, json.dumps(function(*arguments)).encode())
+            os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as file:
         text = file.read()
-    os.waitpid(child, 0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("a run without the unified hierarchy failed")
     return json.loads(text)
 
 
@@ -115,6 +125,9 @@ def main():
             arguments = (command, directory, f"bench-{name}")
             rate = without_unified(together, *arguments) if hidden else together(*arguments)
             print(f"{name:8}{rate:9.0f} starts a second, {PARALLEL} at once")
+            left = subprocess.run([*command, "list", "-q"], capture_output=True, check=True)
+            if b"bench-" in left.stdout:
+                sys.exit(f"{name} has left containers: {left.stdout.decode()}")
     finally:
         shutil.rmtree(directory)
 

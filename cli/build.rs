@@ -1,4 +1,5 @@
-//! Builds the small executables that travel inside `ketch`: `ketch-init` and the wasm host.
+//! Builds the small executables that travel inside `ketch`: `ketch-init`, the wasm host, and the
+//! first process of containers with `--init`.
 //!
 //! They are linked statically, by the musl target where it is installed and by the host's C library
 //! otherwise, so that starting one costs no dynamic linking (ARCHITECTURE.md, "Small executables").
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Package, binary and arguments of each small executable.
-const EXECUTABLES: [(&str, &str, Libc, &[&str]); 2] = [
+const EXECUTABLES: [(&str, &str, Libc, &[&str]); 3] = [
     ("monitor", "ketch-init", Libc::MuslIfInstalled, &[]),
     // wasmtime compiles C, for which the musl target needs a C compiler of its own.
     (
@@ -26,6 +27,12 @@ const EXECUTABLES: [(&str, &str, Libc, &[&str]); 2] = [
         "ketch-wasm-host",
         Libc::Own,
         &["--no-default-features", "--features", "host"],
+    ),
+    (
+        "pid1",
+        "ketch-pid1",
+        Libc::None,
+        &["--features", "standalone"],
     ),
 ];
 
@@ -36,6 +43,8 @@ enum Libc {
     MuslIfInstalled,
     /// The one of the machine's own target.
     Own,
+    /// None: the program is its own start, in as few pages as it can be.
+    None,
 }
 
 /// Static, without relocations to write at each start; random numbers come from the system call,
@@ -43,17 +52,24 @@ enum Libc {
 const FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static \
                      --cfg getrandom_backend=\"linux_getrandom\"";
 
+/// For a program without a C library.
+const BARE_FLAGS: &str = "-Ctarget-feature=+crt-static -Crelocation-model=static \
+                          -Clink-arg=-nostartfiles -Clink-arg=-nostdlib -Clink-arg=-static \
+                          -Clink-arg=-Wl,--build-id=none,-z,noseparate-code,-z,norelro";
+
 /// What a change of rebuilds them for.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "Cargo.lock",
     "Cargo.toml",
     "monitor",
     "network",
+    "pid1",
     "runtime",
     "runtime-native",
     "runtime-wasm",
     "state",
     "sys",
+    "volume",
 ];
 
 fn main() {
@@ -73,13 +89,20 @@ fn main() {
     let (own, musl) = targets();
     let mut hasher = DefaultHasher::new();
     for (package, binary, libc, features) in EXECUTABLES {
-        let target = if libc == Libc::Own { &own } else { &musl };
+        let target = match libc {
+            Libc::MuslIfInstalled => &musl,
+            Libc::Own | Libc::None => &own,
+        };
+        let flags = match libc {
+            Libc::None => BARE_FLAGS,
+            Libc::MuslIfInstalled | Libc::Own => FLAGS,
+        };
         let built = match &prebuilt {
             Some(dir) => {
                 println!("cargo:rerun-if-changed={}", dir.join(binary).display());
                 dir.join(binary)
             }
-            None => build(root, &out, target, package, binary, features),
+            None => build(root, &out, [target, flags], package, binary, features),
         };
         std::fs::copy(&built, out.join(binary)).expect("the built executable can be copied");
         hasher.write(&std::fs::read(out.join(binary)).expect("the built executable can be read"));
@@ -105,7 +128,7 @@ fn targets() -> (String, String) {
 fn build(
     root: &Path,
     out: &Path,
-    target: &str,
+    [target, flags]: [&str; 2],
     package: &str,
     binary: &str,
     extra: &[&str],
@@ -146,7 +169,7 @@ fn build(
             cargo.env_remove(&name);
         }
     }
-    cargo.env("RUSTFLAGS", FLAGS);
+    cargo.env("RUSTFLAGS", flags);
     let status = cargo.status().expect("cargo can be run");
     assert!(status.success(), "cannot build {binary}");
     target_dir.join(target).join(profile).join(binary)

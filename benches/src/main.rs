@@ -1,6 +1,6 @@
 //! Whole-process measurements of ketch and of what it is compared with, interleaved.
 //!
-//! `cargo run --release -p benches` measures starts, `cargo run --release -p benches links` the ways
+//! `cargo run --release -p benches` measures starts (`start --trace-steps` shows where the time goes), `cargo run --release -p benches links` the ways
 //! to link the small executables. Nothing is installed; a peer that is absent is named and left out.
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,7 @@ mod links;
 mod measure;
 mod peers;
 mod start;
+mod steps;
 
 use std::path::PathBuf;
 
@@ -16,7 +17,12 @@ use anyhow::bail;
 fn main() -> anyhow::Result<()> {
     let ketch = ketch()?;
     match std::env::args().nth(1).as_deref() {
-        None | Some("start") => start::run(&ketch),
+        None => start::run(&ketch),
+        Some("start") => match std::env::args().nth(2).as_deref() {
+            None => start::run(&ketch),
+            Some("--trace-steps") => start::steps(&ketch),
+            Some(other) => bail!("`{other}` is no option of `start`: --trace-steps"),
+        },
         Some("links") => links::run(&ketch),
         Some(other) => bail!("`{other}` is no measurement: start, links"),
     }

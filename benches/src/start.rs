@@ -114,6 +114,24 @@ pub(crate) fn run(program: &Path) -> anyhow::Result<()> {
     wasm(&ketch)
 }
 
+/// Shows where the time of a start goes.
+pub(crate) fn steps(program: &Path) -> anyhow::Result<()> {
+    let dir = tempfile::tempdir()?;
+    let ketch = Ketch {
+        program: program.to_path_buf(),
+        dir: dir.path().to_path_buf(),
+    };
+    let tar = dir.path().join("image.tar");
+    archive(&tar)?;
+    ketch.output(&["import", &tar.display().to_string(), "small"])?;
+    let file = dir.path().join("steps");
+    let trace = ["run", "--trace-steps", &file.display().to_string()].map(str::to_owned);
+    let rest = ["--rm", "--network", "none", "small", "/true", "0"].map(str::to_owned);
+    let args = [&trace[..], &rest[..]].concat();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    crate::steps::table(&ketch.case("`ketch run`", &args), &file)
+}
+
 /// Prints the private memory of an idle container's monitor. The pages of its program are private
 /// only as long as there is no second monitor.
 #[expect(clippy::print_stdout, reason = "a measuring program's output")]

@@ -6,6 +6,7 @@ use engine::Executables;
 pub(crate) const EXECUTABLES: Executables = Executables {
     init: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-init")),
     wasm_host: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-wasm-host")),
+    pid1: include_bytes!(concat!(env!("OUT_DIR"), "/ketch-pid1")),
     version: env!("KETCH_EXECUTABLES"),
 };
 

@@ -2,6 +2,7 @@
 //! engine's.
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod attach;
 mod commands;
 mod embedded;

@@ -54,14 +54,21 @@ pub(crate) const MIRRORS: Setting = Setting {
     variable: "KETCH_REGISTRY_MIRRORS",
 };
 
-/// What layers are on disk: `directory`, or `erofs` for one file each (root, Linux 6.12).
+/// What layers are on disk: `directory`, `erofs` for one file each (root, Linux 6.12), or `auto` for
+/// the latter where it can be used.
 pub(crate) const LAYERS: Setting = Setting {
     key: "layers",
     variable: "KETCH_LAYERS",
 };
 
+/// Directories with CDI specifications, separated by commas, the most important last.
+pub(crate) const CDI_SPEC_DIRS: Setting = Setting {
+    key: "cdi-spec-dirs",
+    variable: "KETCH_CDI_SPEC_DIRS",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 8] = [
+const ALL: [&Setting; 9] = [
     &ROOT,
     &RUN,
     &NETWORK,
@@ -70,6 +77,7 @@ const ALL: [&Setting; 8] = [
     &INSECURE,
     &MIRRORS,
     &LAYERS,
+    &CDI_SPEC_DIRS,
 ];
 
 /// Where the config file is, unless the variable says otherwise.
@@ -195,8 +203,11 @@ fn default(key: &str) -> anyhow::Result<String> {
             user("XDG_RUNTIME_DIR", format!("/tmp/ketch-{uid}"))?
         }
         "network" if is_root => network::DEFAULT_NETWORK.to_owned(),
-        "network" => "none".to_owned(),
-        "layers" => "directory".to_owned(),
+        "network" => network::Helper::choose()
+            .map_or("none", network::Helper::name)
+            .to_owned(),
+        "cdi-spec-dirs" => "/etc/cdi,/var/run/cdi".to_owned(),
+        "layers" => "auto".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),
         _ => String::new(),

@@ -122,6 +122,12 @@ fn image_inspect_has_dockers_fields_and_what_the_module_is() {
         imports.starts_with("[\"wasi_snapshot_preview1."),
         "{imports}"
     );
+    for platform in ["linux/amd64", "wasi/wasm"] {
+        let layers = format(platform, "{{json .Layers}}");
+        assert!(layers.contains("\"Digest\":\"sha256:") && layers.contains("\"Size\":"));
+        let history = format(platform, "{{json .History}}");
+        assert!(history.contains("\"CreatedBy\":"), "{history}");
+    }
     let missing = cx.ketch(["image", "inspect", "nothing"]);
     assert_eq!((missing.code, missing.stdout.as_str()), (1, "[]\n"));
     assert_eq!(

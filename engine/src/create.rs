@@ -4,21 +4,28 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use image::{LayeredRoot, RunConfig};
 use oci_spec::runtime::Spec;
 use runtime_native::real_signal;
 use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
+use sys::lock::{FileLock, Mode};
 
-use crate::mounts::{self, ContainerMount, Settled};
+use crate::isolation::{self, IpcMode, Share, SharedNamespace, UserMode};
+use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
 use crate::runtime_choice::WasmModule;
+use crate::settle_mounts::Settled;
 use crate::subject::Subject;
 use crate::{Engine, EngineError, memory, spec, user};
+
+/// Ids are given out in milliseconds; a caller that was stopped meanwhile is not waited for.
+const IDS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Docker's pattern for names, `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
 pub(crate) fn is_name(text: &str) -> bool {
@@ -63,6 +70,26 @@ pub(crate) struct Launch {
     pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
     pub(crate) create_cwd: bool,
+    /// Namespaces of other containers.
+    #[serde(default)]
+    pub(crate) shared: Vec<SharedNamespace>,
+    /// Others may share its IPC namespace.
+    #[serde(default)]
+    pub(crate) shareable_ipc: bool,
+    /// Docker's filter of system calls; otherwise the specification's, or none.
+    #[serde(default = "default_filter")]
+    pub(crate) default_filter: bool,
+    /// A built-in first process stands before the program.
+    #[serde(default)]
+    pub(crate) init: bool,
+    /// Where the steps of the first start go.
+    #[serde(skip)]
+    pub(crate) trace: Option<PathBuf>,
+}
+
+/// Of a container that was made before there was a choice.
+fn default_filter() -> bool {
+    true
 }
 
 impl Engine {
@@ -99,15 +126,18 @@ impl Engine {
         let id = random_id().map_err(EngineError::io("make an id"))?;
         let short = id.get(..12).unwrap_or_default().to_owned();
         let run = &subject.config;
-        let hostname = options.hostname.as_deref().unwrap_or(&short);
+        let hosts_name = self.shared_hostname(options)?;
+        let hostname = options.hostname.as_deref().or(hosts_name.as_deref());
+        let hostname = hostname.unwrap_or(&short);
+        let mut warnings = Vec::new();
         let exposed: Vec<String> = run.exposed_ports.keys().cloned().collect();
         let network = self.settle_network(
             &options.network,
             &options.network_options,
             &exposed,
             hostname,
+            &mut warnings,
         )?;
-        let mut warnings = Vec::new();
         let wasm = match &subject.module {
             Some(path) => {
                 let (module, info) = self.module_at(path, program, &subject.wasm)?;
@@ -123,7 +153,8 @@ impl Engine {
             None => None,
         };
         let user = options.user.as_deref().unwrap_or(&run.user);
-        let user = user::resolve(user, &root)?;
+        let mut user = user::resolve(user, &root)?;
+        user::add_groups(&mut user, &options.isolation.groups, &root)?;
         if let Some(namespace) = self.user_namespace {
             user.require_mapped(namespace)?;
         }
@@ -133,7 +164,7 @@ impl Engine {
             _ => &id,
         };
         let dir = self.layout.container(files_of);
-        let spec = spec::make(&spec::Parts {
+        let mut spec = spec::make(&spec::Parts {
             options,
             config: run,
             user: &user,
@@ -144,7 +175,26 @@ impl Engine {
             user_namespace: self.user_namespace,
             wasm: wasm.is_some(),
         })?;
+        // Until the record is there nothing else says which ids are taken.
+        let _ids = match options.isolation.users {
+            UserMode::Auto { .. } => Some(self.lock_ids()?),
+            UserMode::Host | UserMode::KeepId => None,
+        };
+        let applied = isolation::apply(
+            &isolation::Context {
+                engine: self,
+                options,
+                id: &id,
+                wasm: wasm.as_ref().map(|_| subject.choice.reason.to_string()),
+            },
+            &mut spec,
+        )?;
         let launch = Launch {
+            shared: applied.shared,
+            shareable_ipc: options.isolation.ipc == IpcMode::Shareable,
+            default_filter: applied.default_filter,
+            init: options.isolation.init,
+            trace: options.trace.clone(),
             layers: subject.layers,
             interactive: options.interactive,
             terminal: options.console.is_some(),
@@ -190,6 +240,26 @@ impl Engine {
             mounts: settled.mounts.clone(),
             warnings,
         })
+    }
+
+    /// The host's own name, for a container that shares it.
+    fn shared_hostname(&self, options: &ContainerOptions) -> Result<Option<String>, EngineError> {
+        if options.isolation.uts != Share::Host {
+            return Ok(None);
+        }
+        if options.hostname.is_some() || options.network_options.domainname.is_some() {
+            let text =
+                "cannot use --hostname and --domainname with --uts host: the names are the host's";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
+        let name = rustix::system::uname();
+        Ok(Some(name.nodename().to_string_lossy().into_owned()))
+    }
+
+    fn lock_ids(&self) -> Result<FileLock, EngineError> {
+        let path = self.layout.root().join("ids.lock");
+        FileLock::acquire(&path, Mode::Exclusive, IDS_TIMEOUT)
+            .map_err(EngineError::io("lock the ids of containers"))
     }
 
     fn write(
@@ -326,6 +396,9 @@ fn write_files(
     }
     // The mask of the caller does not decide what the container's root directory looks like.
     fs::set_permissions(dir.join("upper"), Permissions::from_mode(0o755))?;
+    if let Some(first) = first_id(spec) {
+        chown(dir.join("upper"), Some(first), Some(first))?;
+    }
     let write = |name: &str, bytes: &[u8]| durable::create_file(&dir.join(name), bytes, 0o644);
     write("spec.json", &serde_json::to_vec(spec)?)?;
     write("launch.json", &serde_json::to_vec(launch)?)?;
@@ -339,6 +412,12 @@ fn write_files(
         .write(dir)
         .map_err(io::Error::other)?;
     config.write(dir).map_err(io::Error::other)
+}
+
+/// The host's id that is the container's root, where it has users of its own.
+fn first_id(spec: &Spec) -> Option<u32> {
+    let maps = spec.linux().as_ref()?.uid_mappings().as_ref()?;
+    maps.first().map(oci_spec::runtime::LinuxIdMapping::host_id)
 }
 
 /// A name like `brisk_cutter`, numbered when many are taken.

@@ -189,6 +189,9 @@ pub enum EngineError {
     /// A network operation failed.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// A volume driver failed.
+    #[error(transparent)]
+    Driver(#[from] volume::DriverError),
     /// A record could not be read or written.
     #[error(transparent)]
     Record(#[from] RecordError),

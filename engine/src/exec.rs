@@ -11,6 +11,7 @@ use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
 use sys::clone::namespace;
 
+use crate::isolation::bounding;
 use crate::query::Container;
 use crate::start::{Role, c_path, filter};
 use crate::user::{self, User};
@@ -83,10 +84,10 @@ impl Engine {
         if !self.container(&config.id)?.is_running() {
             return Err(stopped());
         }
-        let (spec, _) = self.stored(&config.id)?;
+        let (spec, launch) = self.stored(&config.id)?;
         let root = LayeredRoot::new(vec![format!("/proc/{pid}/root/.").into()]);
         let capabilities = match options.privilege {
-            Privilege::AsContainer => capability::DEFAULT,
+            Privilege::AsContainer => bounding(&spec),
             Privilege::All => capability::ALL,
         };
         let spec = self.exec_spec(spec, options, &root, capabilities)?;
@@ -98,7 +99,10 @@ impl Engine {
             &spec,
             Options {
                 user_namespace: self.user_namespace.map(|ids| ids.gids),
-                seccomp: Some(filter(capabilities)?),
+                seccomp: match launch.default_filter {
+                    true => Some(filter(capabilities)?),
+                    false => None,
+                },
                 ..Options::new(rootfs, &config.id, &detect())
             },
         )?;
@@ -168,7 +172,7 @@ fn set_user(process: &mut Process, user: &User) {
 }
 
 /// The program of a user other than root has no capability in force, as after any change of user.
-fn set_capabilities(process: &mut Process, mask: u64) {
+pub(crate) fn set_capabilities(process: &mut Process, mask: u64) {
     let all: HashSet<Capability> = capability::to_spec(mask).into_iter().collect();
     let in_force = if process.user().uid() == 0 {
         all.clone()

@@ -20,6 +20,8 @@ pub struct Executables {
     pub init: &'static [u8],
     /// `ketch-wasm-host`.
     pub wasm_host: &'static [u8],
+    /// `ketch-pid1`.
+    pub pid1: &'static [u8],
     /// A name that changes with the bytes, made when ketch is built.
     pub version: &'static str,
 }
@@ -59,11 +61,17 @@ impl Executables {
         self.place(exe, "ketch-wasm-host", self.wasm_host)
     }
 
-    /// Writes both as plain files, for users who may not mount, and gives the path of `ketch-init`.
+    /// The path of `ketch-pid1`, put in place when it is missing.
+    pub(crate) fn pid1_path(&self, exe: &Path) -> io::Result<PathBuf> {
+        self.place(exe, "ketch-pid1", self.pid1)
+    }
+
+    /// Writes all as plain files, for users who may not mount, and gives the path of `ketch-init`.
     pub(crate) fn place_files(&self, exe: &Path) -> io::Result<PathBuf> {
         let mut init = PathBuf::new();
         for (name, bytes) in [
             ("ketch-wasm-host", self.wasm_host),
+            ("ketch-pid1", self.pid1),
             ("ketch-init", self.init),
         ] {
             let dir = self.dir(exe, name);

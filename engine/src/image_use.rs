@@ -50,13 +50,20 @@ impl Engine {
     /// # Errors
     /// When the containers cannot be listed.
     pub fn image_users(&self) -> Result<impl Fn(&Digest) -> Option<String> + use<>, EngineError> {
-        let containers = self.containers()?;
+        let mut needed = Vec::new();
+        for container in self.containers()? {
+            let name = container.config.name;
+            // One without a record is being removed.
+            let mounts = self.container_mounts(&container.config.id);
+            let mounted = mounts.unwrap_or_default().into_iter();
+            let images = mounted.filter_map(|mount| mount.image);
+            needed.extend(images.map(|image| (image, name.clone())));
+            needed.push((container.config.image_id, name));
+        }
         Ok(move |id: &Digest| {
             let id = id.to_string();
-            let user = containers
-                .iter()
-                .find(|container| container.config.image_id == id);
-            user.map(|container| container.config.name.clone())
+            let user = needed.iter().find(|(image, _)| *image == id);
+            user.map(|(_, name)| name.clone())
         })
     }
 }

@@ -12,6 +12,7 @@ mod executables;
 mod files;
 mod filter;
 mod image_use;
+mod isolation;
 mod leftovers;
 mod list;
 mod memory;
@@ -20,9 +21,11 @@ mod network;
 mod options;
 mod processes;
 mod query;
+mod remote_mounts;
 mod rename;
 mod runtime_choice;
 mod session;
+mod settle_mounts;
 mod size;
 mod spec;
 mod start;
@@ -31,6 +34,8 @@ mod subordinate;
 mod user;
 mod user_namespace;
 mod volume;
+mod volume_archive;
+mod volume_driver;
 mod wasm_only;
 
 pub use check::Finding;
@@ -44,6 +49,10 @@ pub use files::{
     Local, Owner,
 };
 pub use filter::Filters;
+pub use isolation::{
+    DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,
+    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode,
+};
 pub use list::{ListOptions, status_word};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
@@ -56,6 +65,7 @@ pub use start::Force;
 pub use subject::Explanation;
 pub use user_namespace::{UserNamespace, UserNamespaceError};
 pub use volume::{CreateVolume, LOCAL, VolumeConfig};
+pub use volume_driver::ForeignVolume;
 
 use std::path::PathBuf;
 

@@ -2,18 +2,22 @@
 //! Settled when the container is created, and written down as `mounts.json` in its directory.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
-use oci_spec::runtime::{Mount, MountBuilder};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, Mount, MountBuilder};
 use runtime::{InitPlan, MountSource};
 use serde::{Deserialize, Serialize};
 use state::{read_record, write_record};
-use std::os::unix::ffi::OsStrExt;
 use sys::durable::Durability;
 
-use crate::volume::{Backing, CreateVolume, is_empty};
-use crate::{Engine, EngineError};
+use crate::EngineError;
+use crate::remote_mounts::settle_address;
+use crate::start::c_path;
+use crate::user::User;
+use crate::volume::is_empty;
+use crate::volume_driver::DriverMounts;
 
 const FILE: &str = "mounts.json";
 
@@ -30,6 +34,29 @@ pub struct MountRequest {
     pub propagation: Option<String>,
     /// Without what is mounted below the source.
     pub single: bool,
+    /// Read-only holds for what is mounted below too.
+    pub recursive_readonly: bool,
+    /// The files' owner appears as the container's user.
+    pub owner_shift: bool,
+    /// Only this part of a volume or an image, relative.
+    pub subpath: Option<PathBuf>,
+}
+
+impl MountRequest {
+    /// A mount without wishes.
+    #[must_use]
+    pub fn new(target: PathBuf, source: MountKind) -> Self {
+        Self {
+            target,
+            source,
+            readonly: false,
+            propagation: None,
+            single: false,
+            recursive_readonly: true,
+            owner_shift: false,
+            subpath: None,
+        }
+    }
 }
 
 /// What a mount request asks for.
@@ -52,6 +79,13 @@ pub enum MountKind {
         labels: BTreeMap<String, String>,
         /// Driver options of a new one.
         options: BTreeMap<String, String>,
+        /// Who keeps a new one; the local driver when absent.
+        driver: Option<String>,
+    },
+    /// An image's files, which cannot be written.
+    Image {
+        /// The image.
+        reference: String,
     },
     /// Memory.
     Tmpfs {
@@ -63,7 +97,7 @@ pub enum MountKind {
 /// A mount of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerMount {
-    /// `bind`, `volume` or `tmpfs`.
+    /// `bind`, `volume`, `image` or `tmpfs`.
     pub kind: String,
     /// The volume's name.
     pub volume: Option<String>,
@@ -79,18 +113,67 @@ pub struct ContainerMount {
     pub readonly: bool,
     /// Fill it with what the image has there as long as it is empty.
     pub copy: bool,
+    /// Only this part of the source, relative.
+    #[serde(default)]
+    pub subpath: Option<PathBuf>,
+    /// The user and group that the files belong to and that appear as the container's own.
+    #[serde(default)]
+    pub owner_shift: Option<(u32, u32)>,
+    /// The driver of the volume, when it is another program's: it says where the source is.
+    #[serde(default)]
+    pub driver: Option<String>,
+    /// The image's identifier.
+    #[serde(default)]
+    pub image: Option<String>,
 }
 
 impl ContainerMount {
-    /// Its entry in the specification.
-    pub(crate) fn to_spec(&self) -> Result<Mount, OciSpecError> {
-        MountBuilder::default()
+    /// Its entry in the specification of a container of this user.
+    pub(crate) fn to_spec(&self, user: &User) -> Result<Mount, OciSpecError> {
+        let mut mount = MountBuilder::default()
             .destination(self.target.clone())
             .typ(self.filesystem.clone())
             .source(self.source.clone())
-            .options(self.options.clone())
-            .build()
+            .options(self.options.clone());
+        if let Some((uid, gid)) = self.owner_shift
+            && (uid, gid) != (user.uid, user.gid)
+        {
+            mount = mount
+                .uid_mappings(swapped(uid, user.uid)?)
+                .gid_mappings(swapped(gid, user.gid)?);
+        }
+        mount.build()
     }
+}
+
+/// All ids as they are, but these two in each other's place: on the disk, and as seen.
+fn swapped(disk: u32, seen: u32) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
+    let (low, high) = (disk.min(seen), disk.max(seen));
+    let range = |inside: u32, outside: u32, count: u32| {
+        LinuxIdMappingBuilder::default()
+            .container_id(inside)
+            .host_id(outside)
+            .size(count)
+            .build()
+    };
+    let mut all = Vec::with_capacity(5);
+    if low > 0 {
+        all.push(range(0, 0, low)?);
+    }
+    if low == high {
+        all.push(range(low, low, 1)?);
+    } else {
+        all.push(range(low, high, 1)?);
+        if high - low > 1 {
+            all.push(range(low + 1, low + 1, high - low - 1)?);
+        }
+        all.push(range(high, low, 1)?);
+    }
+    // 4294967295 means "no id" to the kernel.
+    if high < u32::MAX - 1 {
+        all.push(range(high + 1, high + 1, u32::MAX - 1 - high)?);
+    }
+    Ok(all)
 }
 
 /// The mounts of a container, by its directory.
@@ -103,230 +186,43 @@ pub(crate) fn write(dir: &Path, mounts: &[ContainerMount]) -> Result<(), EngineE
     Ok(write_record(&dir.join(FILE), &mounts, Durability::Atomic)?)
 }
 
-/// Marks the mounts of volumes that are still empty, to be filled by the container's init, which
-/// alone sees the image's files in one tree.
-pub(crate) fn mark_copies(init: &mut InitPlan, mounts: &[ContainerMount]) {
-    for mount in mounts.iter().filter(|mount| mount.copy) {
-        if !is_empty(&mount.source).unwrap_or(false) {
-            continue;
+/// Brings into the plan what the specification does not say: parts of sources, sources that drivers
+/// name, and which volumes are still empty, to be filled by the container's init, which alone sees
+/// the image's files in one tree.
+pub(crate) fn complete(
+    init: &mut InitPlan,
+    mounts: &[ContainerMount],
+    drivers: &DriverMounts,
+) -> Result<(), EngineError> {
+    for mount in mounts {
+        let target = mount.target.as_os_str().as_bytes();
+        let planned = init
+            .mounts
+            .iter_mut()
+            .rev()
+            .find(|planned| planned.target.to_bytes() == target);
+        let Some(planned) = planned else { continue };
+        let mut source = mount.source.as_path();
+        if let MountSource::FileSystem {
+            kind,
+            options,
+            name,
+        } = &mut planned.source
+        {
+            settle_address(kind, name, options)?;
         }
-        let source = mount.source.as_os_str().as_bytes();
-        let planned = init.mounts.iter_mut().find(|planned| {
-            matches!(&planned.source, MountSource::Bind { path, .. } if path.to_bytes() == source)
-                && planned.target.to_bytes() == mount.target.as_os_str().as_bytes()
-        });
-        if let Some(planned) = planned {
+        if let Some(mountpoint) = drivers.mountpoint(mount)
+            && let MountSource::Bind { path, .. } = &mut planned.source
+        {
+            source = mountpoint;
+            *path = c_path(mountpoint)?;
+        }
+        if let Some(subpath) = &mount.subpath {
+            planned.beneath = Some(c_path(subpath)?);
+        }
+        if mount.copy && is_empty(source).unwrap_or(false) {
             planned.copy_up = true;
         }
     }
-}
-
-impl Engine {
-    /// The mounts of a container: what was asked for, what `--volumes-from` brings, and an anonymous
-    /// volume for each of the image's volumes that nothing else is mounted on. With the names of the
-    /// volumes that were made for it.
-    pub(crate) fn settle_mounts(
-        &self,
-        requests: &[MountRequest],
-        volumes_from: &[(String, bool)],
-        image_volumes: impl Iterator<Item = String>,
-    ) -> Result<Settled, EngineError> {
-        let mut settled = Settled::default();
-        let done = self.settle_into(&mut settled, requests, volumes_from, image_volumes);
-        if let Err(error) = done {
-            self.unsettle(&settled);
-            return Err(error);
-        }
-        Ok(settled)
-    }
-
-    /// Gives back what was made for a container that was not created.
-    pub(crate) fn unsettle(&self, settled: &Settled) {
-        for name in &settled.made {
-            // What stays is an unused volume, which `volume prune` finds.
-            drop(self.remove_volume(name));
-        }
-    }
-
-    fn settle_into(
-        &self,
-        settled: &mut Settled,
-        requests: &[MountRequest],
-        volumes_from: &[(String, bool)],
-        image_volumes: impl Iterator<Item = String>,
-    ) -> Result<(), EngineError> {
-        for (reference, readonly) in volumes_from {
-            let other = self.container(reference)?;
-            for mut mount in read(&self.layout().container(&other.config.id))? {
-                if let Some(volume) = &mount.volume {
-                    // Two have it now: it no longer goes with the first.
-                    self.keep_volume(volume)?;
-                }
-                if *readonly && !mount.readonly {
-                    mount.readonly = true;
-                    mount.options.push("rro".to_owned());
-                }
-                settled.add(mount);
-            }
-        }
-        for request in requests {
-            if settled.asked.contains(&request.target) {
-                let text = format!("cannot mount twice on `{}`", request.target.display());
-                return Err(EngineError::Unsupported(text));
-            }
-            settled.asked.push(request.target.clone());
-            let mount = self.settle_one(request, settled)?;
-            settled.add(mount);
-        }
-        for target in image_volumes {
-            let target = PathBuf::from(target);
-            if settled.mounts.iter().any(|mount| mount.target == target) {
-                continue;
-            }
-            let request = MountRequest {
-                target,
-                source: MountKind::Volume {
-                    name: None,
-                    no_copy: false,
-                    labels: BTreeMap::new(),
-                    options: BTreeMap::new(),
-                },
-                readonly: false,
-                propagation: None,
-                single: false,
-            };
-            let mount = self.settle_one(&request, settled)?;
-            settled.add(mount);
-        }
-        Ok(())
-    }
-
-    fn settle_one(
-        &self,
-        request: &MountRequest,
-        settled: &mut Settled,
-    ) -> Result<ContainerMount, EngineError> {
-        match &request.source {
-            MountKind::Bind { source, create } => {
-                if *create && !source.exists() {
-                    std::fs::create_dir_all(source)
-                        .map_err(EngineError::io("make the mount's source"))?;
-                }
-                if !source.exists() {
-                    return Err(EngineError::NoSuchSource(source.display().to_string()));
-                }
-                Ok(bind(request, "bind", None, source.clone(), false))
-            }
-            MountKind::Volume {
-                name,
-                no_copy,
-                labels,
-                options,
-            } => {
-                let there = name.as_ref().is_some_and(|name| self.volume(name).is_ok());
-                let volume = self.create_volume(&CreateVolume {
-                    name: name.clone(),
-                    labels: labels.clone(),
-                    options: options.clone(),
-                })?;
-                if !there {
-                    settled.made.push(volume.name.clone());
-                }
-                let name = Some(volume.name.clone());
-                Ok(match volume.backing()? {
-                    Backing::Own => {
-                        let data = self.volume_data(&volume.name);
-                        let copy = !no_copy && !request.readonly;
-                        bind(request, "volume", name, data, copy)
-                    }
-                    Backing::Bind(device) => {
-                        if !device.exists() {
-                            let device = device.display().to_string();
-                            return Err(EngineError::NoSuchSource(device));
-                        }
-                        bind(request, "volume", name, device, false)
-                    }
-                    Backing::FileSystem(kind, device, flags) => ContainerMount {
-                        kind: "volume".to_owned(),
-                        volume: name,
-                        filesystem: kind,
-                        source: PathBuf::from(device),
-                        target: request.target.clone(),
-                        options: with_readonly(flags, request.readonly),
-                        readonly: request.readonly,
-                        copy: false,
-                    },
-                })
-            }
-            MountKind::Tmpfs { options } => {
-                let mut all: Vec<String> = ["nosuid", "nodev", "noexec"]
-                    .into_iter()
-                    .filter(|flag| !options.iter().any(|own| own == &flag[2..]))
-                    .map(str::to_owned)
-                    .collect();
-                all.extend(options.iter().cloned());
-                Ok(ContainerMount {
-                    kind: "tmpfs".to_owned(),
-                    volume: None,
-                    filesystem: "tmpfs".to_owned(),
-                    source: PathBuf::from("tmpfs"),
-                    target: request.target.clone(),
-                    options: with_readonly(all, request.readonly),
-                    readonly: request.readonly,
-                    copy: false,
-                })
-            }
-        }
-    }
-}
-
-fn with_readonly(mut options: Vec<String>, readonly: bool) -> Vec<String> {
-    if readonly {
-        options.push("ro".to_owned());
-    }
-    options
-}
-
-fn bind(
-    request: &MountRequest,
-    kind: &str,
-    volume: Option<String>,
-    source: PathBuf,
-    copy: bool,
-) -> ContainerMount {
-    let depth = if request.single { "bind" } else { "rbind" };
-    let propagation = request.propagation.as_deref().unwrap_or("rprivate");
-    let mut options = vec![depth.to_owned(), propagation.to_owned()];
-    if request.readonly {
-        options.push(if request.single { "ro" } else { "rro" }.to_owned());
-    }
-    ContainerMount {
-        kind: kind.to_owned(),
-        volume,
-        filesystem: "bind".to_owned(),
-        source,
-        target: request.target.clone(),
-        options,
-        readonly: request.readonly,
-        copy,
-    }
-}
-
-/// The settled mounts of a container that is being created.
-#[derive(Debug, Default)]
-pub(crate) struct Settled {
-    pub(crate) mounts: Vec<ContainerMount>,
-    asked: Vec<PathBuf>,
-    made: Vec<String>,
-}
-
-impl Settled {
-    /// Adds a mount, in place of one on the same target that came from another container.
-    fn add(&mut self, mount: ContainerMount) {
-        self.mounts.retain(|other| other.target != mount.target);
-        self.mounts.push(mount);
-        // Parents before what lies below them.
-        self.mounts
-            .sort_by_key(|mount| mount.target.components().count());
-    }
+    Ok(())
 }

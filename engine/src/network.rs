@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use network::{
-    DEFAULT_NETWORK, DnsOptions, Driver, EndpointPlan, HostTarget, NetworkError, NetworkPlan,
-    NetworkState, Networks, PortRange, PortRequest, Publish,
+    DEFAULT_NETWORK, DnsOptions, Driver, EndpointPlan, Helper, HostTarget, NetworkError,
+    NetworkPlan, NetworkState, Networks, PortRange, PortRequest, Publish, UserWay,
 };
 use runtime::Request;
 use serde::{Deserialize, Serialize};
@@ -33,6 +33,9 @@ pub enum NetworkMode {
     Container(String),
     /// Its own, on networks.
     Joined,
+    /// An ordinary user's own: a helper carries its packets, or nobody does and its published ports
+    /// alone are passed on.
+    User(Option<Helper>),
 }
 
 /// `network.json` of a container.
@@ -77,7 +80,8 @@ impl ContainerNetwork {
     #[must_use]
     pub fn mode_text(&self) -> String {
         match &self.mode {
-            NetworkMode::None => "none".to_owned(),
+            NetworkMode::None | NetworkMode::User(None) => "none".to_owned(),
+            NetworkMode::User(Some(helper)) => helper.name().to_owned(),
             NetworkMode::Host => "host".to_owned(),
             NetworkMode::Container(id) => format!("container:{id}"),
             NetworkMode::Joined => self
@@ -127,10 +131,14 @@ impl Engine {
         options: &NetworkOptions,
         exposed: &[String],
         hostname: &str,
+        warnings: &mut Vec<String>,
     ) -> Result<ContainerNetwork, EngineError> {
         let (mode, endpoints) = match network {
             Network::None => (NetworkMode::None, Vec::new()),
-            Network::Default => self.default_network(options)?,
+            Network::Default => self.default_network(options, warnings)?,
+            Network::Joined(joins) if self.is_in_user_namespace() => {
+                (user_network(joins)?, Vec::new())
+            }
             Network::Host => (NetworkMode::Host, Vec::new()),
             Network::Container(reference) => {
                 let other = self.container(reference)?;
@@ -172,14 +180,26 @@ impl Engine {
         Ok(network)
     }
 
-    /// The default network; none where this host cannot have it and nothing is to be published.
+    /// The default network; none, with a warning, where this host cannot have it and nothing is to
+    /// be published.
     fn default_network(
         &self,
         options: &NetworkOptions,
+        warnings: &mut Vec<String>,
     ) -> Result<(NetworkMode, Vec<EndpointPlan>), EngineError> {
         let published = options.publish_all || !options.ports.is_empty();
-        if self.is_in_user_namespace() && !published {
-            return Ok((NetworkMode::None, Vec::new()));
+        let mut none = |why: &str| {
+            warnings.push(format!(
+                "the container has no network: {why} (`--network none` asks for that)"
+            ));
+            (NetworkMode::None, Vec::new())
+        };
+        if self.is_in_user_namespace() {
+            return Ok(match Helper::choose() {
+                Ok(helper) => (NetworkMode::User(Some(helper)), Vec::new()),
+                Err(_) if published => (NetworkMode::User(None), Vec::new()),
+                Err(why) => none(&why),
+            });
         }
         let join = Join {
             network: DEFAULT_NETWORK.to_owned(),
@@ -187,19 +207,27 @@ impl Engine {
         };
         match self.endpoints(std::slice::from_ref(&join)) {
             Ok(endpoints) => Ok((NetworkMode::Joined, endpoints)),
-            Err(EngineError::Network(NetworkError::Missing { .. })) if !published => {
-                Ok((NetworkMode::None, Vec::new()))
+            Err(EngineError::Network(error @ NetworkError::Missing { .. })) if !published => {
+                Ok(none(&error.line()))
             }
             Err(error) => Err(error),
         }
     }
 
-    fn endpoints(&self, joins: &[Join]) -> Result<Vec<EndpointPlan>, EngineError> {
+    /// The networks, for somebody who makes or changes one.
+    ///
+    /// # Errors
+    /// When the user is an ordinary one, who cannot.
+    pub fn networks_to_change(&self) -> Result<Networks, EngineError> {
         if self.is_in_user_namespace() {
             return Err(refused(
-                "cannot use a network other than none and host: an ordinary user's networks are not built yet",
+                "cannot make or change networks: an ordinary user has no rights on the host's links",
             ));
         }
+        Ok(self.networks())
+    }
+
+    fn endpoints(&self, joins: &[Join]) -> Result<Vec<EndpointPlan>, EngineError> {
         let mut endpoints: Vec<EndpointPlan> = Vec::with_capacity(joins.len());
         for join in joins {
             let endpoint = self.endpoint(join)?;
@@ -217,6 +245,11 @@ impl Engine {
 
     /// An endpoint of what was asked for.
     pub(crate) fn endpoint(&self, join: &Join) -> Result<EndpointPlan, EngineError> {
+        if self.is_in_user_namespace() {
+            return Err(EngineError::Network(NetworkError::OrdinaryUser {
+                network: join.network.clone(),
+            }));
+        }
         let config = self.networks().find(&join.network)?;
         if matches!(config.driver, Driver::Host | Driver::Null) {
             return Err(refused(&format!(
@@ -248,9 +281,11 @@ impl Engine {
         name: &str,
         network: &ContainerNetwork,
     ) -> Result<Option<Vec<u8>>, EngineError> {
-        if network.mode != NetworkMode::Joined || network.endpoints.is_empty() {
-            return Ok(None);
-        }
+        let user = match network.mode {
+            NetworkMode::User(helper) => Some(UserWay { helper }),
+            NetworkMode::Joined if !network.endpoints.is_empty() => None,
+            _ => return Ok(None),
+        };
         let layout = self.layout();
         let plan = NetworkPlan {
             root: layout.root().to_owned(),
@@ -266,6 +301,7 @@ impl Engine {
             extra_hosts: network.extra_hosts.clone(),
             dns: network.dns.clone(),
             files: layout.container(id),
+            user,
         };
         Ok(Some(plan.encode()?))
     }
@@ -280,9 +316,36 @@ impl Engine {
     }
 }
 
+/// The network that an ordinary user has named.
+fn user_network(joins: &[Join]) -> Result<NetworkMode, EngineError> {
+    let Some(join) = joins.first() else {
+        return Ok(NetworkMode::None);
+    };
+    let Some(helper) = Helper::parse(&join.network) else {
+        return Err(EngineError::Network(NetworkError::OrdinaryUser {
+            network: join.network.clone(),
+        }));
+    };
+    let name = helper.name();
+    let bare = Join {
+        network: join.network.clone(),
+        ..Join::default()
+    };
+    if joins.len() != 1 || *join != bare {
+        return Err(refused(&format!(
+            "cannot use network `{name}`: it takes no address, no alias and no second network"
+        )));
+    }
+    helper
+        .check()
+        .map_err(|why| refused(&format!("cannot use network `{name}`: {why}")))?;
+    Ok(NetworkMode::User(Some(helper)))
+}
+
 /// Refuses what a mode cannot do.
 fn check(network: &ContainerNetwork) -> Result<(), EngineError> {
-    if network.mode != NetworkMode::Joined && !network.ports.is_empty() {
+    let publishes = matches!(network.mode, NetworkMode::Joined | NetworkMode::User(_));
+    if !publishes && !network.ports.is_empty() {
         return Err(refused(&format!(
             "cannot publish ports on network `{}`: they are published on networks of containers",
             network.mode_text()

@@ -11,6 +11,7 @@ use runtime::detect::{Choice, RuntimeOverride};
 
 use crate::EngineError;
 
+use crate::isolation::IsolationOptions;
 use crate::mounts::MountRequest;
 
 /// The network of a container.
@@ -129,6 +130,8 @@ pub struct ContainerOptions {
     pub read_only: bool,
     /// `no_new_privs`.
     pub no_new_privileges: bool,
+    /// What else stands between it and the host.
+    pub isolation: IsolationOptions,
     /// A terminal of this size.
     pub console: Option<Console>,
     /// Keep standard input open.
@@ -145,6 +148,8 @@ pub struct ContainerOptions {
     pub stop_timeout: Option<u64>,
     /// Where the caller writes the id to.
     pub cid_file: Option<PathBuf>,
+    /// A file that the steps of the start and their times are added to.
+    pub trace: Option<PathBuf>,
     /// What only a wasm container has.
     pub wasm: WasmOptions,
 }

@@ -270,7 +270,7 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
     };
     mounts.retain(|mount| !replaced(mount));
     for mount in parts.mounts {
-        mounts.push(mount.to_spec()?);
+        mounts.push(mount.to_spec(parts.user)?);
     }
     Ok(mounts)
 }

@@ -19,6 +19,7 @@ use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
+use crate::isolation::bounding;
 use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode};
 use crate::query::Container;
@@ -36,6 +37,19 @@ pub(crate) fn filter(capabilities: u64) -> Result<Vec<u8>, EngineError> {
         EngineError::Unsupported("no seccomp filter is made for this machine".to_owned())
     })?;
     Ok(default_profile(capabilities, arch))
+}
+
+/// Docker's filter where it is the container's. A wasm guest's program is ketch's own, which is
+/// held in by the usual capabilities' filter and one of its own.
+fn default_filter(spec: &Spec, launch: &Launch) -> Result<Option<Vec<u8>>, EngineError> {
+    let capabilities = match &launch.wasm {
+        Some(_) => capability::DEFAULT,
+        None => bounding(spec),
+    };
+    launch
+        .default_filter
+        .then(|| filter(capabilities))
+        .transpose()
 }
 
 pub(crate) fn c_path(path: &Path) -> Result<CString, EngineError> {
@@ -113,9 +127,13 @@ impl Engine {
         let failed = EngineError::io("read the container's specification");
         let spec = fs::read(dir.join("spec.json")).map_err(&failed)?;
         let launch = fs::read(dir.join("launch.json")).map_err(&failed)?;
+        let launch: Launch =
+            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?;
+        // It may have been created before the last boot.
+        self.store.attach_layers(&launch.layers)?;
         Ok((
             serde_json::from_slice(&spec).map_err(|error| failed(error.into()))?,
-            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?,
+            launch,
         ))
     }
 
@@ -151,11 +169,15 @@ impl Engine {
                 user_namespace: self.user_namespace.map(|ids| ids.gids),
                 wasm: self.wasm_plan(spec, launch)?,
                 create_cwd: launch.create_cwd,
-                seccomp: Some(filter(capability::DEFAULT)?),
+                seccomp: default_filter(spec, launch)?,
+                init: self.init_path(launch)?,
                 ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
-        mounts::mark_copies(&mut init, mounts);
+        let drivers = self.mount_driver_volumes(&run_dir, mounts)?;
+        mounts::complete(&mut init, mounts, &drivers)?;
+        self.join_shared(&launch.shared, &mut init)?;
+        init.trace = launch.trace.as_deref().map(c_path).transpose()?;
         if let NetworkMode::Container(other) = &network.mode {
             init.namespaces.push(Namespace {
                 flag: sys::clone::namespace::NET,
@@ -184,6 +206,7 @@ impl Engine {
             },
             stop_signal: launch.stop_signal,
             stop_timeout_ms: launch.stop_timeout_ms.unwrap_or(STOP_TIMEOUT_MS),
+            volumes: drivers.record().map(c_path).transpose()?,
         };
         let plan = Plan {
             version: PLAN_VERSION,
@@ -192,7 +215,9 @@ impl Engine {
         };
         let bytes = plan.encode().map_err(io::Error::other);
         let bytes = bytes.map_err(EngineError::io("encode the plan"))?;
-        self.spawn(Role::Monitor, &bytes, wanted)
+        let session = self.spawn(Role::Monitor, &bytes, wanted)?;
+        drivers.hand_over();
+        Ok(session)
     }
 
     /// The volumes that go with a container that vanishes when it ends.
@@ -202,7 +227,14 @@ impl Engine {
         } else {
             Vec::new()
         };
-        dirs.iter().map(|dir| c_path(dir)).collect()
+        // What another driver keeps the monitor cannot remove: `volume prune` does.
+        let is_local = |dir: &&std::path::PathBuf| {
+            let name = dir.file_name().and_then(OsStr::to_str);
+            name.and_then(|name| self.volume(name).ok())
+                .is_some_and(|volume| volume.driver == crate::LOCAL)
+        };
+        let dirs = dirs.iter().filter(is_local);
+        dirs.map(|dir| c_path(dir)).collect()
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {
@@ -214,6 +246,16 @@ impl Engine {
             .as_ref()
             .ok_or(PlanError::Missing("process"))?;
         self.wasm_host_plan(module, process).map(Some)
+    }
+
+    /// The built-in first process, for a container that has one.
+    fn init_path(&self, launch: &Launch) -> Result<Option<CString>, EngineError> {
+        if !launch.init {
+            return Ok(None);
+        }
+        let path = self.executables.pid1_path(&self.layout.exe());
+        let path = path.map_err(EngineError::io("put the first process in place"))?;
+        c_path(&path).map(Some)
     }
 
     /// What init needs to execute the wasm host.

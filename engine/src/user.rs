@@ -85,6 +85,29 @@ pub(crate) fn resolve(text: &str, root: &LayeredRoot) -> Result<User, EngineErro
     })
 }
 
+/// Adds the groups of `--group-add`, by name or number.
+pub(crate) fn add_groups(
+    user: &mut User,
+    names: &[String],
+    root: &LayeredRoot,
+) -> Result<(), EngineError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let database = read(root, "/etc/group");
+    for name in names {
+        let gid = match number(name)? {
+            Some(gid) => gid,
+            None => group_by_name(&database, name)
+                .ok_or_else(|| EngineError::NoSuchGroup(name.clone()))?,
+        };
+        if !user.groups.contains(&gid) {
+            user.groups.push(gid);
+        }
+    }
+    Ok(())
+}
+
 /// Absent and unreadable databases are empty.
 fn read(root: &LayeredRoot, path: &str) -> String {
     let bytes = root

@@ -18,8 +18,12 @@ use crate::{Engine, EngineError};
 /// Others hold the lock for milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The only driver.
+/// ketch's own driver; all others are plugins.
 pub const LOCAL: &str = "local";
+
+fn local() -> String {
+    LOCAL.to_owned()
+}
 
 /// `config.json` of a volume.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,10 +36,13 @@ pub struct VolumeConfig {
     pub created: String,
     /// The user's own.
     pub labels: BTreeMap<String, String>,
-    /// Driver options: `type`, `device`, `o`.
+    /// Driver options: `type`, `device`, `o` of the local driver.
     pub options: BTreeMap<String, String>,
     /// Nobody gave it a name.
     pub anonymous: bool,
+    /// Who keeps it.
+    #[serde(default = "local")]
+    pub driver: String,
 }
 
 /// The file in an anonymous volume's directory that is there as long as one container alone has it:
@@ -51,11 +58,15 @@ pub struct CreateVolume {
     pub labels: BTreeMap<String, String>,
     /// Driver options.
     pub options: BTreeMap<String, String>,
+    /// Who keeps it; the local driver when absent.
+    pub driver: Option<String>,
 }
 
 /// What the driver options of a volume ask for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Backing {
+    /// Another program's.
+    Driver(String),
     /// The volume's own directory.
     Own,
     /// A directory of the host.
@@ -82,6 +93,9 @@ fn refused(text: String) -> EngineError {
 impl VolumeConfig {
     /// Where the containers' view is kept.
     pub(crate) fn backing(&self) -> Result<Backing, EngineError> {
+        if self.driver != LOCAL {
+            return Ok(Backing::Driver(self.driver.clone()));
+        }
         let option = |key: &str| {
             self.options
                 .get(key)
@@ -138,7 +152,7 @@ impl VolumeConfig {
 }
 
 impl Engine {
-    fn volume_dir(&self, name: &str) -> PathBuf {
+    pub(crate) fn volume_dir(&self, name: &str) -> PathBuf {
         self.layout().volumes().join(name)
     }
 
@@ -178,16 +192,24 @@ impl Engine {
             labels: options.labels.clone(),
             options: options.options.clone(),
             anonymous,
+            driver: options.driver.clone().unwrap_or_else(local),
         };
-        if let Backing::Bind(device) = config.backing()?
-            && !device.is_dir()
-        {
-            return Err(EngineError::NoSuchSource(device.display().to_string()));
+        match config.backing()? {
+            Backing::Bind(device) if !device.is_dir() => {
+                return Err(EngineError::NoSuchSource(device.display().to_string()));
+            }
+            Backing::FileSystem(kind, ..) => check_file_system(&config.name, &kind)?,
+            // Asked outside of the lock: it may take its time.
+            Backing::Driver(_) if self.volume(&config.name).is_err() => {
+                self.create_at_driver(&config)?;
+            }
+            _ => {}
         }
         let _lock = self.lock_volumes()?;
         if let Ok(there) = self.volume(&config.name) {
+            let same_driver = options.driver.is_none() || there.driver == config.driver;
             let same = options.options.is_empty() || there.options == options.options;
-            if same {
+            if same && same_driver {
                 return Ok(there);
             }
             return Err(EngineError::VolumeExists(config.name));
@@ -253,8 +275,27 @@ impl Engine {
     /// # Errors
     /// When there is none, or a container has it.
     pub fn remove_volume(&self, name: &str) -> Result<(), EngineError> {
+        self.remove_unused_volume(name, |config| match config.backing()? {
+            Backing::Driver(_) => self.remove_at_driver(config),
+            _ => Ok(()),
+        })
+    }
+
+    /// Removes what is known here of a volume whose driver is gone.
+    ///
+    /// # Errors
+    /// As [`Engine::remove_volume`].
+    pub fn forget_volume(&self, name: &str) -> Result<(), EngineError> {
+        self.remove_unused_volume(name, |_| Ok(()))
+    }
+
+    fn remove_unused_volume(
+        &self,
+        name: &str,
+        remove: impl FnOnce(&VolumeConfig) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
         let _lock = self.lock_volumes()?;
-        self.volume(name)?;
+        let config = self.volume(name)?;
         let users = self.volume_users(name)?;
         if !users.is_empty() {
             return Err(EngineError::VolumeInUse {
@@ -262,6 +303,7 @@ impl Engine {
                 containers: users.join(", "),
             });
         }
+        remove(&config)?;
         self.discard_volume(name)
     }
 
@@ -334,6 +376,22 @@ impl Engine {
     }
 }
 
+/// Refuses a type of file system that this kernel does not know: better now than when a container
+/// starts. One that is not loaded yet may be known all the same.
+fn check_file_system(volume: &str, kind: &str) -> Result<(), EngineError> {
+    let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    let is_known = known
+        .lines()
+        .any(|line| line.split_whitespace().last() == Some(kind));
+    let modules = Path::new("/proc/modules").exists();
+    if is_known || modules || known.is_empty() {
+        return Ok(());
+    }
+    Err(refused(format!(
+        "cannot make the volume `{volume}`: this kernel has no file system `{kind}`"
+    )))
+}
+
 /// Whether a directory has nothing in it.
 pub(crate) fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(dir)?.next().is_none())
@@ -352,6 +410,7 @@ mod tests {
             labels: BTreeMap::new(),
             options: options.iter().map(owned).collect(),
             anonymous: false,
+            driver: local(),
         }
     }
 

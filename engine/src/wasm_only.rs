@@ -112,8 +112,10 @@ fn refuse_container_options(options: &ContainerOptions) -> Result<(), EngineErro
         (options.pids_limit.is_some(), "--pids-limit"),
         (options.console.is_some(), "--tty"),
     ];
-    match given.into_iter().find(|(given, _)| *given) {
-        Some((_, option)) => Err(EngineError::Unsupported(format!(
+    let first = given.into_iter().find(|(given, _)| *given);
+    let first = first.map(|(_, option)| option);
+    match first.or_else(|| options.isolation.first_given()) {
+        Some(option) => Err(EngineError::Unsupported(format!(
             "cannot use {option} with --isolation wasm-only: it needs a container"
         ))),
         None => Ok(()),

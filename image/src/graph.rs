@@ -132,6 +132,30 @@ pub(crate) fn choose(
         })
 }
 
+/// The manifests below `top` that are not among `chosen`.
+pub(crate) fn others_than(
+    content: &ContentStore,
+    top: &Descriptor,
+    chosen: &BTreeSet<Digest>,
+) -> BTreeSet<Digest> {
+    let mut others = BTreeSet::new();
+    let mut todo = vec![(top.clone(), 0)];
+    while let Some((descriptor, depth)) = todo.pop() {
+        match Document::read(content, &descriptor) {
+            Ok(Document::Index(index)) if depth <= MAX_DEPTH => {
+                let entries = index.manifests().iter().map(Descriptor::try_from);
+                todo.extend(entries.flatten().map(|entry| (entry, depth + 1)));
+            }
+            Ok(Document::Manifest(_)) if !chosen.contains(&descriptor.digest) => {
+                others.insert(descriptor.digest);
+            }
+            // What is absent has nothing to be left out.
+            _ => {}
+        }
+    }
+    others
+}
+
 /// What is reachable from a set of descriptors.
 #[derive(Debug, Default)]
 pub(crate) struct Reachable {

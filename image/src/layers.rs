@@ -6,37 +6,33 @@
 //! complete.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use state::Layout;
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
-use sys::mount::{FileSystem, attach};
 
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
+use crate::form::{LayerForm, mount_erofs};
 use crate::mounts::is_mounted;
 use crate::progress::{Outcome, Progress, Task};
 use crate::tarwalk::EntryPath;
-use crate::unpack::{PendingLink, Skipped, UnpackMode, unpack_layer, write_layer};
+use crate::unpack::{
+    LayerStream, PendingLink, Skipped, UnpackMode, Unpacked, Written, archive_of, unpack_layer,
+    write_layer,
+};
 
 /// How many layers are unpacked at once: each has one thread that inflates and one that writes.
 pub(crate) const PARALLEL: usize = 2;
-
-/// `MOUNT_ATTR_RDONLY` (`mount_setattr(2)`).
-const MOUNT_ATTR_RDONLY: u64 = 1;
 
 /// How long a layer waits for its name.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -76,6 +72,7 @@ const STAGED_RECORD: &str = "record.json";
 #[derive(Debug)]
 pub(crate) struct StagedLayer {
     dir: tempfile::TempDir,
+    form: LayerForm,
     pub(crate) diff_id: DiffId,
 }
 
@@ -92,17 +89,6 @@ impl StagedLayer {
             source,
         })
     }
-}
-
-/// What a layer is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LayerForm {
-    /// A directory with its files.
-    #[default]
-    Directory,
-    /// One EROFS file, mounted below the run directory when it is used: written, synced and deleted
-    /// at once. Needs root and Linux 6.12.
-    Erofs,
 }
 
 /// Unpacked layers of one mode and form.
@@ -181,8 +167,26 @@ impl LayerStore {
         Ok(found)
     }
 
-    /// The record of an unpacked layer; `None` when it is not (usably) there.
+    /// The record of an unpacked layer; `None` when it is not (usably) there. What is there as a
+    /// directory is used as that, whatever new layers are.
     pub(crate) fn record(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, ImageError> {
+        match self.own_record(diff_id)? {
+            None if self.form == LayerForm::Erofs => {
+                self.in_form(LayerForm::Directory).own_record(diff_id)
+            }
+            found => Ok(found),
+        }
+    }
+
+    fn in_form(&self, form: LayerForm) -> Self {
+        Self {
+            form,
+            ..self.clone()
+        }
+    }
+
+    /// The record of the layer in our form.
+    fn own_record(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, ImageError> {
         if !self.dir(diff_id).exists() {
             return Ok(None);
         }
@@ -288,14 +292,12 @@ impl LayerStore {
             .tempdir_in(&self.tmp)
             .map_err(failed)?;
         let root = dir.path().join(STAGED_ROOT);
-        let (stream, unpacked) = if self.form == LayerForm::Erofs {
-            let mut options = File::options();
-            options.read(true).write(true).create_new(true);
-            let file = options.open(&root).map_err(failed)?;
-            write_layer(blob, file, advance)?
-        } else {
-            fs::create_dir(&root).map_err(failed)?;
-            unpack_layer(blob, &root, self.mode, advance)?
+        let (form, (stream, unpacked)) = match self.form {
+            LayerForm::Erofs => self.write_file(blob, &root, advance)?,
+            form @ LayerForm::Directory => {
+                fs::create_dir(&root).map_err(failed)?;
+                (form, unpack_layer(blob, &root, self.mode, advance)?)
+            }
         };
         if let Some(expected) = expected
             && expected != stream.diff_id
@@ -320,18 +322,47 @@ impl LayerStore {
             .map_err(failed)?;
         Ok(StagedLayer {
             dir,
+            form,
             diff_id: stream.diff_id,
         })
     }
 
+    /// Writes a blob as a file; a layer that does not fit into that form becomes a directory.
+    fn write_file(
+        &self,
+        blob: impl Read + Send,
+        root: &Path,
+        advance: &(dyn Fn(u64) + Sync),
+    ) -> Result<(LayerForm, (LayerStream, Unpacked)), ImageError> {
+        let failed = |source| ImageError::Write {
+            path: root.to_path_buf(),
+            source,
+        };
+        let mut options = File::options();
+        options.read(true).write(true).create_new(true);
+        let file = options.open(root).map_err(failed)?;
+        let written = file.try_clone().map_err(failed)?;
+        let stream = match write_layer(blob, file, advance)? {
+            Written::Image(stream, unpacked) => return Ok((LayerForm::Erofs, (stream, unpacked))),
+            Written::Archive(stream) => stream,
+        };
+        let archive = archive_of(written, stream.size).map_err(failed)?;
+        fs::remove_file(root)
+            .and_then(|()| fs::create_dir(root))
+            .map_err(failed)?;
+        let unpacked = unpack_layer(archive, root, self.mode, &|_| ())?;
+        Ok((LayerForm::Directory, unpacked))
+    }
+
     /// Gives a durable layer its name. Says whether it was not there before.
     pub(crate) fn publish(&self, staged: &StagedLayer) -> Result<bool, ImageError> {
-        let target = self.dir(&staged.diff_id);
+        let own = self.in_form(staged.form);
+        let target = own.dir(&staged.diff_id);
         let failed = |path: &Path| {
             let path = path.to_path_buf();
             move |source| ImageError::Write { path, source }
         };
-        let path = self.record_path(&staged.diff_id);
+        let path = own.record_path(&staged.diff_id);
         let _lock = self.lock()?;
         if self.record(&staged.diff_id)?.is_some() {
             // Somebody unpacked the same layer meanwhile; ours goes with its temporary directory.
@@ -365,25 +396,48 @@ impl LayerStore {
             return Ok(self.dir(diff_id));
         }
         let (file, root) = (self.dir(diff_id), self.mounts.join(diff_id.hex()));
+        if !file.exists() {
+            return Ok(self.in_form(LayerForm::Directory).dir(diff_id));
+        }
+        self.mount(&file, &root)?;
+        Ok(root)
+    }
+
+    /// Mounts again what `dirs`, which [`Self::root`] gave in another boot, need to be mounted.
+    pub(crate) fn attach(&self, dirs: &[PathBuf]) -> Result<(), ImageError> {
+        for root in dirs
+            .iter()
+            .filter(|dir| dir.parent() == Some(self.mounts.as_path()))
+        {
+            let name = root.file_name().and_then(OsStr::to_str);
+            if let Some(Ok(digest)) = name.map(Digest::parse_hex) {
+                let file = self.in_form(LayerForm::Erofs).dir(&DiffId(digest));
+                self.mount(&file, root)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mount(&self, file: &Path, root: &Path) -> Result<(), ImageError> {
         let failed = |source| ImageError::Write {
-            path: root.clone(),
+            path: root.to_path_buf(),
             source,
         };
-        if is_mounted(&root).map_err(failed)? {
-            return Ok(root);
+        if is_mounted(root).map_err(failed)? {
+            return Ok(());
         }
         let _lock = self.lock()?;
-        if !is_mounted(&root).map_err(failed)? {
+        if !is_mounted(root).map_err(failed)? {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
-                .create(&root)
+                .create(root)
                 .map_err(failed)?;
-            mount_erofs(&file, &root)
+            mount_erofs(file, root)
                 .map_err(io::Error::from)
                 .map_err(failed)?;
         }
-        Ok(root)
+        Ok(())
     }
 
     fn unmount(&self, diff_id: &DiffId) -> io::Result<()> {
@@ -428,16 +482,4 @@ impl LayerStore {
         }
         Ok(())
     }
-}
-
-/// Mounts an EROFS file, read-only, without a loop device (Linux 6.12).
-fn mount_erofs(file: &Path, target: &Path) -> Result<(), Errno> {
-    let source = CString::new(file.as_os_str().as_bytes()).map_err(|_| Errno::INVAL)?;
-    let file_system = FileSystem::open(c"erofs")?;
-    file_system.set(c"source", Some(&source))?;
-    file_system.set(c"ro", None)?;
-    let mount = file_system.mount(MOUNT_ATTR_RDONLY)?;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::open(target, flags, rustix::fs::Mode::empty())?;
-    attach(mount.as_fd(), target.as_fd())
 }

@@ -18,6 +18,7 @@ mod document;
 mod edit;
 mod error;
 mod fixup;
+mod form;
 mod graph;
 mod history;
 mod layers;
@@ -40,7 +41,7 @@ mod tree;
 mod unpack;
 mod usage;
 
-pub use archive::{ImportOptions, Loaded, apply_change};
+pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change, write_tree};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use check::{Damage, Repair};
 pub use commit::CommitOptions;
@@ -51,8 +52,8 @@ pub use digest::{DiffId, Digest};
 pub use document::{Descriptor, Document, MAX_DOCUMENT};
 pub use edit::{ConvertOptions, EntryChange, IndexEntry, WasmArtifact};
 pub use error::{BoxedCause, ErrorKind, ImageError};
+pub use form::LayerForm;
 pub use history::HistoryStep;
-pub use layers::LayerForm;
 pub use lookup::{Found, LayeredRoot};
 pub use pack::{TarWriter, Visited, names, pack_layer, walk, walk_tree};
 pub use platform::Platform;
@@ -60,12 +61,12 @@ pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
 pub use registry::{
-    Mirror, PlatformChoice, Proxies, Pulled, Pushed, RegistryError, RegistryOptions, SearchResult,
-    check_credentials, fetch_manifest, pull, search, tags,
+    Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError, RegistryOptions,
+    SearchResult, check_credentials, fetch_manifest, pull, referrers, search, tags,
 };
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};
 pub use tree::{ChangeKind, PathChange};
-pub use unpack::{UnpackMode, is_opaque, is_whiteout};
+pub use unpack::{UnpackMode, is_opaque, is_whiteout, unpack_archive};
 pub use usage::{ImageUsage, Usage};

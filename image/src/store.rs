@@ -19,8 +19,9 @@ use crate::digest::Digest;
 use crate::document::{Descriptor, tar_layers, wasm_layers};
 use crate::error::ImageError;
 use crate::fixup;
+use crate::form::LayerForm;
 use crate::graph::{Candidate, candidates, choose};
-use crate::layers::{LayerForm, LayerStore};
+use crate::layers::LayerStore;
 use crate::links;
 use crate::names::{NameRecord, NameTable};
 use crate::platform::Platform;
@@ -194,6 +195,15 @@ impl Store {
             dirs.insert(0, fixup);
         }
         Ok(dirs)
+    }
+
+    /// Makes directories that [`Self::ensure_unpacked`] gave usable again: layers that are file systems
+    /// are mounted until the next boot only.
+    ///
+    /// # Errors
+    /// When a layer is gone or the kernel refuses its mount.
+    pub fn attach_layers(&self, dirs: &[PathBuf]) -> Result<(), ImageError> {
+        self.layers.attach(dirs)
     }
 
     /// A layer to put above `dirs`, the image's unpacked layers, in which its absolute symbolic links

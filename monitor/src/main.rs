@@ -4,7 +4,8 @@
 //!
 //! `ketch-init exec` is as much for a further program in a running container; `ketch-init idmap` is
 //! another, short life: it maps the ids of a user's front end; `ketch-init oci` is what `ketch oci
-//! create`, `run` and `exec` become.
+//! create`, `run` and `exec` become; `ketch-init sockets` makes sockets in an ordinary user's
+//! container for its monitor.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -15,6 +16,7 @@ mod monitor;
 mod network;
 mod oci;
 mod reap;
+mod volumes;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -29,6 +31,9 @@ fn main() {
     match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("idmap") => sys::exec::exit_now(idmap::run(args)),
         Some("oci") => sys::exec::exit_now(oci::run(args)),
+        Some("sockets") => {
+            sys::exec::exit_now(::network::serve_sockets().map_or(1, |()| 0));
+        }
         _ => {}
     }
     let Ok((plan, report)) = inherited() else {
@@ -42,7 +47,7 @@ fn main() {
     } else {
         Plan::decode(&plan)
             .map_err(|error| error.to_string())
-            .and_then(|plan| monitor::run(&plan, &report))
+            .and_then(|plan| volumes::around(&plan.monitor, || monitor::run(&plan, &report)))
             .map_err(engine_failure)
     };
     if let Err(failure) = result {

@@ -19,6 +19,7 @@ use runtime_native::{Process, Stdio, cgroup};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use state::{ContainerState, Status, clock};
+use sys::clone::namespace::PID;
 use sys::lock::{FileLock, Mode};
 
 use crate::client::{Client, Message, Output, write_some};
@@ -281,8 +282,20 @@ impl<'a> Monitor<'a> {
             }
         }
         let status = self.reap();
+        self.kill_others();
         self.drain();
         status
+    }
+
+    /// With a pid namespace of its own all processes end with the first one (pid_namespaces(7)). In
+    /// another's they would go on, and hold the output open.
+    fn kill_others(&self) {
+        let namespaces = &self.plan.init.namespaces;
+        let is_own = |n: &runtime::Namespace| n.flag == PID && n.path.is_none();
+        if !namespaces.iter().any(is_own) {
+            // What stays is found by the removal of the group.
+            drop(cgroup::kill(&self.plan.init.cgroup));
+        }
     }
 
     fn kill_all(&self) -> std::io::Result<()> {

@@ -35,7 +35,7 @@ fn make(bytes: &[u8], pid: i32) -> Result<Live, NetworkError> {
         what: "find the container's network".to_owned(),
         source: errno.into(),
     })?;
-    Live::start(NetworkPlan::decode(bytes)?, netns)
+    Live::start(NetworkPlan::decode(bytes)?, netns, pid)
 }
 
 fn failure(error: &NetworkError) -> StartFailure {

@@ -133,6 +133,34 @@ pub enum NetworkError {
         /// The cause.
         source: io::Error,
     },
+    /// A port that an ordinary user may not have.
+    #[error(
+        "cannot publish port {address}/{protocol}: an ordinary user's ports begin at {first} (the sysctl net.ipv4.ip_unprivileged_port_start)"
+    )]
+    PortForbidden {
+        /// Host address and port.
+        address: String,
+        /// tcp, udp or sctp.
+        protocol: &'static str,
+        /// The first that is allowed.
+        first: u16,
+    },
+    /// A network that an ordinary user cannot have.
+    #[error(
+        "cannot use network `{network}`: an ordinary user's container has pasta, slirp4netns, host, none or container:NAME"
+    )]
+    OrdinaryUser {
+        /// The network.
+        network: String,
+    },
+    /// The program that carries an ordinary user's packets does not.
+    #[error("cannot start {program}: {why}")]
+    Helper {
+        /// The program.
+        program: &'static str,
+        /// What it says.
+        why: String,
+    },
     /// Something that the kernel lacks.
     #[error("cannot use {what}: this kernel lacks it")]
     Missing {

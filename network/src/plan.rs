@@ -9,6 +9,7 @@ use state::Layout;
 
 use crate::NetworkError;
 use crate::ports::{PortRequest, Publish};
+use crate::user_mode::Helper;
 
 /// A container on a network, before it has addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +90,14 @@ pub struct DnsOptions {
     pub options: Vec<String>,
 }
 
+/// How an ordinary user's container has a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserWay {
+    /// What carries its packets; without it the container has its loopback link alone, and the
+    /// monitor passes published ports on.
+    pub helper: Option<Helper>,
+}
+
 /// Everything about a container's network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlan {
@@ -118,6 +127,8 @@ pub struct NetworkPlan {
     pub dns: DnsOptions,
     /// Where `hosts` and `resolv.conf` are.
     pub files: PathBuf,
+    /// In place of networks, for an ordinary user.
+    pub user: Option<UserWay>,
 }
 
 impl NetworkPlan {

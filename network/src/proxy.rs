@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType};
 
 use crate::ports::{Bound, Transport};
+use crate::user_mode::Dialer;
 
 /// A flow of UDP datagrams ends when it was silent for so long.
 const FLOW_LIFETIME: Duration = Duration::from_secs(90);
@@ -38,6 +39,8 @@ pub(crate) struct Proxies {
     /// The second socket of a relay.
     peers: BTreeMap<Token, Token>,
     flows: BTreeMap<Token, Flow>,
+    /// Connects from inside the container.
+    dialer: Option<Dialer>,
 }
 
 /// A TCP connection and the one to the container.
@@ -70,10 +73,17 @@ fn family(address: SocketAddr) -> AddressFamily {
     }
 }
 
-/// A socket on its way to an address.
-fn connect(address: SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
+/// A socket on its way to an address, from this process's namespace or from the container's.
+fn connect(
+    dialer: Option<&Dialer>,
+    address: SocketAddr,
+    kind: SocketType,
+) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family(address), kind, flags, None)?;
+    let socket = match dialer {
+        Some(dialer) => dialer.socket(family(address), kind)?,
+        None => rustix::net::socket_with(family(address), kind, flags, None)?,
+    };
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
@@ -97,7 +107,16 @@ impl Proxies {
             relays: BTreeMap::new(),
             peers: BTreeMap::new(),
             flows: BTreeMap::new(),
+            dialer: None,
         })
+    }
+
+    /// The same, connecting from inside the container.
+    pub(crate) fn through(self, dialer: Dialer) -> Self {
+        Self {
+            dialer: Some(dialer),
+            ..self
+        }
     }
 
     /// The published ports.
@@ -154,7 +173,7 @@ impl Proxies {
                 return;
             };
             // A container that cannot be reached: the client sees its connection end.
-            let Ok(upstream) = connect(target, SocketType::STREAM) else {
+            let Ok(upstream) = connect(self.dialer.as_ref(), target, SocketType::STREAM) else {
                 continue;
             };
             let tokens = [self.token(), self.token()];
@@ -235,7 +254,7 @@ impl Proxies {
                 self.flows.remove(&token);
             }
         }
-        let socket = connect(target, SocketType::DGRAM)?;
+        let socket = connect(self.dialer.as_ref(), target, SocketType::DGRAM)?;
         let token = self.token();
         epoll::add(epoll, &socket, EventData::new_u64(token), EventFlags::IN)?;
         self.flows.insert(

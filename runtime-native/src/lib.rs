@@ -10,7 +10,9 @@ pub mod cgroup;
 mod exec;
 mod hooks;
 mod init;
+mod layers;
 mod listener;
+mod net_devices;
 pub mod oci;
 pub mod plan;
 mod prepare;
@@ -18,6 +20,8 @@ pub mod seccomp;
 mod signal;
 mod start;
 mod step;
+mod trace;
+mod users;
 
 /// The version of the runtime specification that containers are described by.
 pub const OCI_VERSION: &str = "1.2.1";

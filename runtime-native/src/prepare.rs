@@ -7,13 +7,14 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime::{IdMap, InitPlan, MountPlan, MountSource, RootfsPlan, UserMap};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sys::clone::{Side, clone_process, namespace};
 use sys::mount::Depth;
 
+use crate::layers;
 use crate::start::StartError;
 
 /// Mounts that are attached nowhere yet.
@@ -30,10 +31,14 @@ impl Prepared {
         // Whoever is not root makes the maps of a user namespace for its own files.
         let is_root = rustix::process::geteuid().is_root();
         let foreign = is_root && has_user_namespace(plan);
-        if !foreign && plan.mounts.iter().all(|mount| mount.id_map.is_none()) {
+        let is_ours = |mount: &MountPlan| {
+            mount.id_map.is_some() || matches!(mount.source, MountSource::OtherNamespace { .. })
+        };
+        if !foreign && !plan.mounts.iter().any(is_ours) {
             return Ok(Self::default());
         }
         let root = match &plan.rootfs {
+            RootfsPlan::Overlay { .. } if foreign => Some(layers::mount(plan)?),
             RootfsPlan::Directory { path, .. } if foreign => {
                 let tree = sys::mount::clone_tree(path, Depth::Tree).and_then(slave);
                 Some(tree.map_err(|errno| failed("open the root file system", path, errno))?)
@@ -63,20 +68,28 @@ fn has_user_namespace(plan: &InitPlan) -> bool {
     plan.namespaces.iter().any(|n| n.flag == namespace::USER)
 }
 
-fn failed(what: &str, path: &CStr, errno: Errno) -> StartError {
+pub(crate) fn failed(what: &str, path: &CStr, errno: Errno) -> StartError {
     let what = format!("{what} `{}`", path.to_string_lossy());
     StartError::engine(&what, &errno.into())
 }
 
 fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError> {
-    let MountSource::Bind { path, recursive } = &mount.source else {
-        return Ok(None);
+    let (path, recursive) = match &mount.source {
+        MountSource::FileSystem { .. } => return Ok(None),
+        MountSource::Bind { path, recursive } => (path, recursive),
+        MountSource::OtherNamespace { namespace, path } => {
+            let mount = of_namespace(namespace, path);
+            return mount
+                .map(Some)
+                .map_err(|errno| failed("share the other container's", path, errno));
+        }
     };
     if !foreign && mount.id_map.is_none() {
         return Ok(None);
     }
     let depth = |deep: bool| if deep { Depth::Tree } else { Depth::One };
-    let tree = sys::mount::clone_tree(path, depth(*recursive))
+    let beneath = mount.beneath.as_deref();
+    let tree = sys::mount::clone_tree_beneath(path, beneath, depth(*recursive))
         .and_then(slave)
         .map_err(|errno| failed("mount", path, errno))?;
     if let Some(id_map) = &mount.id_map {
@@ -88,6 +101,27 @@ fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError>
     Ok(Some(tree))
 }
 
+/// A detached copy of the mount at `path` in another mount namespace, whose processes cannot send
+/// this one elsewhere by a link.
+fn of_namespace(namespace: &CStr, path: &CStr) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open(c"/proc/self/ns/mnt", flags, Mode::empty())?;
+    let other = rustix::fs::open(namespace, flags, Mode::empty())?;
+    enter_mounts(other.as_fd())?;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let copy = openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve)
+        .and_then(|dir| sys::mount::clone_tree_of(dir.as_fd(), Depth::One));
+    enter_mounts(own.as_fd())?;
+    copy
+}
+
+/// Root and working directory of this process are the namespace's root afterwards (setns(2)).
+pub(crate) fn enter_mounts(namespace: BorrowedFd<'_>) -> Result<(), Errno> {
+    let kind = rustix::thread::LinkNameSpaceType::Mount;
+    rustix::thread::move_into_link_name_space(namespace, Some(kind))
+}
+
 /// A copy of a shared mount is its peer, and would show the host what happens below it.
 fn slave(tree: OwnedFd) -> Result<OwnedFd, Errno> {
     const MS_SLAVE: u64 = 1 << 19;
@@ -96,7 +130,7 @@ fn slave(tree: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 /// A user namespace with these maps and nobody in it.
-fn user_namespace(map: &UserMap) -> io::Result<OwnedFd> {
+pub(crate) fn user_namespace(map: &UserMap) -> io::Result<OwnedFd> {
     let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
     let (pid, pidfd) = match clone_process(namespace::USER, None)? {
         Side::Parent { pid, pidfd } => (pid, pidfd),

@@ -19,6 +19,8 @@ use crate::init::{Child, ConsoleRequest, InitHooks};
 use crate::listener;
 use crate::prepare::{self, Prepared};
 use crate::step::{Failure, Message, reason};
+use crate::trace::Steps;
+use crate::{net_devices, users};
 
 /// Why a container could not be started, with nothing of it left.
 #[derive(Debug, thiserror::Error)]
@@ -113,8 +115,13 @@ pub fn launch(
     gate: Option<&Gate>,
     created: &mut dyn FnMut(i32) -> Result<(), StartFailure>,
 ) -> Result<Process, StartError> {
+    let mut steps = Steps::new(plan.trace.as_ref())
+        .map_err(|error| StartError::engine("write the steps of the start", &error))?;
     cgroup::create(&plan.cgroup).map_err(StartError)?;
-    let result = start_in_cgroup(plan, streams, gate, created);
+    steps.mark("cgroups-made");
+    let result = start_in_cgroup(plan, streams, gate, created, &mut steps);
+    steps.mark("running");
+    steps.write();
     if result.is_err() {
         // The first error is the one to report; what is left is found by the next check.
         drop(cgroup::remove(&plan.cgroup));
@@ -139,6 +146,7 @@ fn start_in_cgroup(
     streams_wanted: Streams,
     gate: Option<&Gate>,
     created: &mut dyn FnMut(i32) -> Result<(), StartFailure>,
+    steps: &mut Steps,
 ) -> Result<Process, StartError> {
     let pipes = |error: Errno| StartError::engine("make the container's pipes", &error.into());
     let (go_read, go_write) = pipe_with(PipeFlags::CLOEXEC).map_err(pipes)?;
@@ -151,9 +159,11 @@ fn start_in_cgroup(
     let (guest_report, wasm) = wasm_ends(plan)?.unzip();
     let cgroup_dir = clone_cgroup(plan)?;
     let prepared = Prepared::new(plan)?;
+    let init = first_process(plan)?;
     let groups = Entrances::open(&plan.cgroup.enter).map_err(StartError)?;
     join_pid_namespace(plan)?;
     let own_time = own_time(plan)?;
+    steps.mark("prepared");
 
     let left_to_others = namespace::CGROUP | own_time.as_ref().map_or(0, |_| namespace::TIME);
     let flags = plan
@@ -161,8 +171,12 @@ fn start_in_cgroup(
         .iter()
         .filter(|n| n.path.is_none() && n.flag & left_to_others == 0)
         .fold(0, |flags, n| flags | n.flag);
-    let side = clone_process(flags, cgroup_dir.as_ref().map(AsFd::as_fd))
-        .map_err(|error| clone_failure(flags, &error))?;
+    let group = cgroup_dir.as_ref().map(AsFd::as_fd);
+    let side = match joined_users(plan) {
+        Some(path) => users::clone_into(path, flags, group),
+        None => clone_process(flags, group),
+    };
+    let side = side.map_err(|error| clone_failure(flags, &error))?;
     let (pid, pidfd) = match side {
         Side::Child => {
             let stdio = theirs.stdio.as_ref();
@@ -175,6 +189,8 @@ fn start_in_cgroup(
                     .as_ref()
                     .map(|s| [s.create_container.as_fd(), s.start_container.as_fd()]),
                 prepared: &prepared,
+                begin: steps.begin(),
+                init: init.as_ref().map(AsFd::as_fd),
                 groups: &groups,
                 gate: gate.map(|gate| [gate.start.as_fd(), gate.report.as_fd()]),
                 go: go_read.as_fd(),
@@ -189,7 +205,8 @@ fn start_in_cgroup(
         }
         Side::Parent { pid, pidfd } => (pid, pidfd),
     };
-    drop((go_read, report_write, theirs, wasm, prepared, groups));
+    steps.mark("cloned");
+    drop((go_read, report_write, theirs, wasm, prepared, groups, init));
 
     let mut parent = Parent {
         plan,
@@ -197,10 +214,14 @@ fn start_in_cgroup(
         pidfd: pidfd.as_fd(),
         go: File::from(go_write),
         states,
+        steps,
     };
     let started = leave_time(own_time)
         .and_then(|()| created(pid).map_err(StartError))
-        .and_then(|()| parent.release())
+        .and_then(|()| {
+            parent.steps.mark("announced");
+            parent.release()
+        })
         .and_then(|()| parent.answer(report_read))
         .and_then(|()| ours.collect());
     match started {
@@ -295,6 +316,23 @@ fn clone_cgroup(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
     let open = rustix::fs::open(&**path, flags, Mode::empty());
     open.map(Some)
         .map_err(|e| StartError::engine("open the container's cgroup", &e.into()))
+}
+
+/// The executable of `--init`, opened while the host's tree is in sight.
+fn first_process(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
+    let Some(path) = &plan.process.init else {
+        return Ok(None);
+    };
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let open = rustix::fs::open(&**path, flags, Mode::empty());
+    open.map(Some)
+        .map_err(|e| StartError::engine("open the container's first process", &e.into()))
+}
+
+/// The user namespace that is joined.
+fn joined_users(plan: &InitPlan) -> Option<&CString> {
+    let users = plan.namespaces.iter().find(|n| n.flag == namespace::USER);
+    users?.path.as_ref()
 }
 
 /// Joins a pid namespace by path: it holds for the children of this process.
@@ -404,6 +442,7 @@ struct Parent<'a> {
     pidfd: BorrowedFd<'a>,
     go: File,
     states: Option<HookStates>,
+    steps: &'a mut Steps,
 }
 
 impl Parent<'_> {
@@ -414,6 +453,8 @@ impl Parent<'_> {
                 .map_err(|e| StartError::engine("map the container's ids", &e))?;
             self.signal()?;
         }
+        net_devices::move_all(self.plan, self.pid)?;
+        self.steps.mark("released");
         // A child that has already failed does not read: its report says why.
         drop(self.signal());
         Ok(())
@@ -435,6 +476,10 @@ impl Parent<'_> {
             let Some(bytes) = bytes else { return Ok(()) };
             match Message::decode(bytes) {
                 Some(Message::Ready) => return Ok(()),
+                Some(Message::Over(step, ns)) => {
+                    self.steps.of_init(step, ns);
+                    continue;
+                }
                 Some(Message::Mounted) => self.run_hooks()?,
                 Some(Message::Listener(number)) => self.pass_listener(number)?,
                 Some(Message::Failed(failure)) => {

@@ -99,6 +99,8 @@ pub enum Step {
     StartContainerHook,
     /// Waiting to be started.
     Gate,
+    /// Becoming the container's first process.
+    Init,
     /// Entering the control group `index`.
     EnterGroup,
     /// Executing the program.
@@ -106,7 +108,7 @@ pub enum Step {
 }
 
 /// All steps, to decode one from its number.
-const STEPS: [Step; 46] = [
+const STEPS: [Step; 47] = [
     Step::Sync,
     Step::JoinNamespace,
     Step::UserNamespace,
@@ -151,6 +153,7 @@ const STEPS: [Step; 46] = [
     Step::CreateContainerHook,
     Step::StartContainerHook,
     Step::Gate,
+    Step::Init,
     Step::EnterGroup,
     Step::Exec,
 ];
@@ -166,12 +169,15 @@ pub(crate) enum Message {
     Listener(i32),
     /// Everything is done but the program's start.
     Ready,
+    /// A step was over so many nanoseconds after the start began, when it is traced.
+    Over(Step, u64),
 }
 
 impl Message {
     const MOUNTED: u8 = 0x80;
     const LISTENER: u8 = 0x81;
     const READY: u8 = 0x82;
+    const OVER: u8 = 0x83;
 
     /// The bytes that go through the pipe.
     pub(crate) fn encode(self) -> [u8; Failure::SIZE] {
@@ -184,13 +190,22 @@ impl Message {
             Self::Mounted => notice(Self::MOUNTED, 0),
             Self::Listener(descriptor) => notice(Self::LISTENER, descriptor),
             Self::Ready => notice(Self::READY, 0),
+            Self::Over(step, ns) => {
+                // Six bytes of nanoseconds are three days.
+                let [n0, n1, n2, n3, n4, n5, _, _] = ns.to_le_bytes();
+                [Self::OVER, step as u8, n0, n1, n2, n3, n4, n5]
+            }
         }
     }
 
     /// What [`Message::encode`] made.
     pub(crate) fn decode(bytes: [u8; Failure::SIZE]) -> Option<Self> {
-        let [kind, _, _, _, v0, v1, v2, v3] = bytes;
+        let [kind, step, n0, n1, v0, v1, v2, v3] = bytes;
         Some(match kind {
+            Self::OVER => {
+                let ns = u64::from_le_bytes([n0, n1, v0, v1, v2, v3, 0, 0]);
+                Self::Over(*STEPS.get(usize::from(step))?, ns)
+            }
             Self::MOUNTED => Self::Mounted,
             Self::LISTENER => Self::Listener(i32::from_ne_bytes([v0, v1, v2, v3])),
             Self::READY => Self::Ready,
@@ -281,6 +296,14 @@ impl Failure {
                 "copy up",
                 plan.mounts.get(index).map(|mount| &*mount.target),
             ),
+            Step::Rlimit => {
+                let limit = plan.process.rlimits.get(index).map(|limit| limit.resource);
+                format!("set the resource limit `{}`", rlimit_name(limit))
+            }
+            Step::OomScoreAdj => {
+                let value = plan.process.oom_score_adj.unwrap_or_default();
+                format!("set the OOM score to {value}")
+            }
             Step::Hostname => named("set the host name", plan.hostname.as_deref()),
             Step::User => format!("become user {}:{}", plan.process.uid, plan.process.gid),
             Step::WasmHost | Step::WasmArtifact => match &plan.process.program {
@@ -317,8 +340,6 @@ impl Step {
             Self::PivotRoot => "change the root file system",
             Self::ReadonlyRoot => "make the root file system read-only",
             Self::GuestRoot => "give the wasm guest its root file system",
-            Self::Rlimit => "set a resource limit",
-            Self::OomScoreAdj => "set the OOM score",
             Self::Capabilities => "drop capabilities",
             Self::Groups => "set the supplementary groups",
             Self::NoNewPrivileges => "set no-new-privileges",
@@ -331,9 +352,37 @@ impl Step {
             Self::CreateContainerHook => "run a createContainer hook",
             Self::StartContainerHook => "run a startContainer hook",
             Self::Gate => "wait for the start",
+            Self::Init => "start the container's first process (--init)",
             _ => "set up the container",
         }
     }
+}
+
+/// The name of `RLIMIT_*` of `asm-generic/resource.h`, as `--ulimit` spells it.
+fn rlimit_name(resource: Option<u32>) -> &'static str {
+    const NAMES: [&str; 16] = [
+        "cpu",
+        "fsize",
+        "data",
+        "stack",
+        "core",
+        "rss",
+        "nproc",
+        "nofile",
+        "memlock",
+        "as",
+        "locks",
+        "sigpending",
+        "msgqueue",
+        "nice",
+        "rtprio",
+        "rttime",
+    ];
+    let index = resource.and_then(|number| usize::try_from(number).ok());
+    index
+        .and_then(|index| NAMES.get(index))
+        .copied()
+        .unwrap_or("?")
 }
 
 /// The message and exit code of a program that could not be executed.
@@ -435,9 +484,12 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
         return "mount".to_owned();
     };
     let target = mount.target.to_string_lossy();
+    let part = mount.beneath.as_ref().map_or_else(String::new, |part| {
+        format!("`{}` of ", part.to_string_lossy())
+    });
     match &mount.source {
         MountSource::Bind { path, .. } => {
-            format!("mount `{}` on `{target}`", path.to_string_lossy())
+            format!("mount {part}`{}` on `{target}`", path.to_string_lossy())
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {
             format!(
@@ -446,7 +498,11 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
             )
         }
         MountSource::FileSystem { kind, .. } => {
-            format!("mount {} on `{target}`", kind.to_string_lossy())
+            format!("mount {part}{} on `{target}`", kind.to_string_lossy())
+        }
+        MountSource::OtherNamespace { path, .. } => {
+            let path = path.to_string_lossy();
+            format!("mount the other container's `{path}` on `{target}`")
         }
     }
 }

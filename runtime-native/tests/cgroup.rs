@@ -48,6 +48,7 @@ fn plan_of(
         bundle: "",
         root_change: RootChange::Pivot,
         preserve_descriptors: 0,
+        init: None,
     };
     Ok(plan(&spec, options)?.cgroup)
 }

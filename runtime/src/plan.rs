@@ -92,6 +92,8 @@ pub struct MonitorPlan {
     /// Directories of volumes that go with the container when it is removed at its end, as long as
     /// each has its file `owned`.
     pub own_volumes: Vec<CString>,
+    /// The record of what volume drivers have mounted for this start, to be given back at its end.
+    pub volumes: Option<CString>,
 }
 
 /// What happens to the container's standard input.
@@ -157,6 +159,8 @@ pub struct InitPlan {
     pub domainname: Option<CString>,
     /// Paths below `/proc/sys` and what to write.
     pub sysctl: Vec<(CString, CString)>,
+    /// Links of the host that are moved into the container's network: their names there, and inside.
+    pub net_devices: Vec<(String, String)>,
     /// Bring the loopback link of a new network namespace up.
     pub loopback_up: bool,
     /// What is written to `/proc/self/timens_offsets` of a new time namespace.
@@ -169,6 +173,8 @@ pub struct InitPlan {
     pub hooks: HooksPlan,
     /// The program.
     pub process: ProcessPlan,
+    /// A file that the steps of the start and their times are added to.
+    pub trace: Option<CString>,
 }
 
 /// How mounts spread between the container and the host (`linux.rootfsPropagation`).
@@ -317,6 +323,8 @@ pub struct MountPlan {
     pub id_map: Option<MountIdMap>,
     /// Fill a new tmpfs with what it hides (`tmpcopyup`).
     pub copy_up: bool,
+    /// Only this of the source, resolved beneath it.
+    pub beneath: Option<CString>,
 }
 
 /// An id-mapped mount (mount_setattr(2), `MOUNT_ATTR_IDMAP`).
@@ -346,6 +354,13 @@ pub enum MountSource {
         path: CString,
         /// With everything mounted below it.
         recursive: bool,
+    },
+    /// A directory that another mount namespace shows.
+    OtherNamespace {
+        /// The namespace's file.
+        namespace: CString,
+        /// The directory, as that namespace names it; no link is followed.
+        path: CString,
     },
 }
 
@@ -411,10 +426,13 @@ pub struct ProcessPlan {
     pub memory_policy: Option<MemoryPolicy>,
     /// The CPUs it may run on.
     pub affinity: CpuAffinity,
-    /// What is written to `/proc/thread-self/attr/…/exec`: the file below `attr`, the label.
+    /// What is written to `attr/…/exec` in the process's own directory of procfs: the file, the label.
     pub exec_label: Option<(CString, CString)>,
     /// So many descriptors from 3 on stay open.
     pub preserve_descriptors: u32,
+    /// An executable of the host that becomes the container's first process, as the parent of the
+    /// program: it reaps what loses its parent and passes signals on.
+    pub init: Option<CString>,
 }
 
 /// Who is handed the notifications of a seccomp filter (runtime-spec v1.2

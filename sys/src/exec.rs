@@ -61,6 +61,39 @@ pub fn execve_fd(file: BorrowedFd<'_>, args: &CStringArray, env: &CStringArray) 
     last_errno()
 }
 
+/// As [`execve_fd`], with two arguments, a name and a number, and no environment: without the heap.
+#[must_use]
+pub fn execve_fd_with_number(file: BorrowedFd<'_>, name: &CStr, number: i32) -> Errno {
+    let mut digits = [0_u8; 12];
+    let mut at = digits.len() - 1;
+    let mut rest = number.unsigned_abs();
+    // The last byte stays zero; ten digits and a sign fit.
+    loop {
+        at -= 1;
+        digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    let number = digits[at..].as_ptr().cast::<libc::c_char>();
+    let args = [name.as_ptr(), number, ptr::null()];
+    let env: [*const libc::c_char; 1] = [ptr::null()];
+    // SAFETY: the descriptor is open, the path is an empty string; both arrays end with a null
+    // pointer, their strings end with NUL, and all live over the call (execveat(2)).
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            args.as_ptr(),
+            env.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
+}
+
 /// Ends this process without running anything of it.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no precondition (_exit(2)).

@@ -4,6 +4,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -76,6 +77,24 @@ pub fn clone_tree(path: &CStr, depth: Depth) -> Result<OwnedFd, Errno> {
 /// As `open_tree(2)`.
 pub fn clone_tree_of(file: BorrowedFd<'_>, depth: Depth) -> Result<OwnedFd, Errno> {
     open_tree(file, c"", tree_flags(depth) | OpenTreeFlags::AT_EMPTY_PATH)
+}
+
+/// As [`clone_tree`], of what lies at `beneath` in the directory at `path`: links stay inside of it.
+///
+/// # Errors
+/// As `openat2(2)` and `open_tree(2)`.
+pub fn clone_tree_beneath(
+    path: &CStr,
+    beneath: Option<&CStr>,
+    depth: Depth,
+) -> Result<OwnedFd, Errno> {
+    let Some(beneath) = beneath else {
+        return clone_tree(path, depth);
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(path, flags, Mode::empty())?;
+    let part = crate::path::open_in_root(root.as_fd(), beneath, OFlags::PATH, Mode::empty())?;
+    clone_tree_of(part.as_fd(), depth)
 }
 
 fn tree_flags(depth: Depth) -> OpenTreeFlags {

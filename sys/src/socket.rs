@@ -4,9 +4,11 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt::Timeout;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -77,9 +79,29 @@ pub fn connect_stream(path: &Path) -> Result<OwnedFd, Errno> {
     connect_as(path, SocketType::STREAM)
 }
 
+/// As [`connect_stream`], to a program that may take nobody: it is given up after a while.
+///
+/// # Errors
+/// As [`connect`]; `EAGAIN` when the time is over.
+pub fn connect_stream_within(path: &Path, patience: Duration) -> Result<OwnedFd, Errno> {
+    connect_limited(path, SocketType::STREAM, Some(patience))
+}
+
 fn connect_as(path: &Path, kind: SocketType) -> Result<OwnedFd, Errno> {
+    connect_limited(path, kind, None)
+}
+
+fn connect_limited(
+    path: &Path,
+    kind: SocketType,
+    patience: Option<Duration>,
+) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
+    if patience.is_some() {
+        // A full queue of callers is waited for as long as sending is (unix(7)).
+        rustix::net::sockopt::set_socket_timeout(&socket, Timeout::Send, patience)?;
+    }
     let (address, _dir) = address(path)?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket)

@@ -6,6 +6,7 @@
 mod disk;
 mod user;
 mod vm;
+mod volume_driver;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -18,7 +19,8 @@ use disk::Disk;
 use user::User;
 pub use user::{Subordinate, UserNamespaces};
 
-pub use vm::{Vm, VmRun};
+pub use vm::{Vm, VmRun, WriteLog};
+pub use volume_driver::{Behaviour, VolumeDriver};
 
 /// Where [`Need::Busybox`] is.
 pub const BUSYBOX: &str = "/usr/bin/busybox";
@@ -110,6 +112,22 @@ impl Sandbox {
         let user = User::make(self.dir.path(), &self.ketch, subordinate, namespaces);
         self.user = Some(user);
         self
+    }
+
+    /// Whether the sandbox's user may open `/dev/net/tun`, which it may at first.
+    ///
+    /// # Panics
+    /// When the sandbox is root's.
+    pub fn set_tun(&self, is_open: bool) {
+        self.user.as_ref().unwrap().set_tun(is_open);
+    }
+
+    /// Gives the sandbox's user resolvers of its own in place of the host's.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn set_resolv_conf(&self, text: &str) {
+        write(&self.dir.path().join("resolv.conf"), text.as_bytes());
     }
 
     /// The same sandbox with its state root on a disk of its own, of so many KiB.
@@ -229,10 +247,13 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        let exe = self.dir.path().join("run/exe");
-        for entry in std::fs::read_dir(exe).into_iter().flatten().flatten() {
-            // A directory without a mount has nothing to be unmounted.
-            let _unmounted = unmount(entry.path(), UnmountFlags::DETACH);
+        // The small executables, and the layers of images.
+        for dir in ["run/exe", "run/layers"] {
+            let dir = self.dir.path().join(dir);
+            for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+                // A directory without a mount has nothing to be unmounted.
+                let _unmounted = unmount(entry.path(), UnmountFlags::DETACH);
+            }
         }
     }
 }

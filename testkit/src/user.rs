@@ -29,6 +29,8 @@ pub enum UserNamespaces {
 /// Binds the databases and becomes the user; the arguments after the first two are the command.
 const ENTER: &str = "
 cd \"$1\" && for file in passwd subuid subgid; do mount --bind $file /etc/$file || exit 99; done
+[ ! -e resolv.conf ] || mount --bind resolv.conf /etc/resolv.conf || exit 99
+[ ! -e /dev/net/tun ] || mount --bind tun /dev/net/tun || exit 99
 cd / && id=$2; shift 2
 exec setpriv --reuid=$id --regid=$id --clear-groups --inh-caps=-all \"$@\"";
 
@@ -74,6 +76,7 @@ impl User {
         write(&dir.join("passwd"), &passwd);
         write(&dir.join("subuid"), &ranges);
         write(&dir.join("subgid"), &ranges);
+        make_tun(&dir.join("tun"), 0o666);
         let program = dir.join("ketch");
         if std::fs::hard_link(ketch, &program).is_err() {
             std::fs::copy(ketch, &program).unwrap();
@@ -83,6 +86,13 @@ impl User {
             ketch: program,
             namespaces,
         }
+    }
+
+    /// Lets the user open `/dev/net/tun`, or not, whatever the host does.
+    pub(crate) fn set_tun(&self, is_open: bool) {
+        let mode = if is_open { 0o666 } else { 0o600 };
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(self.dir.join("tun"), mode).unwrap();
     }
 
     /// A command that runs `ketch` as the user.
@@ -101,10 +111,27 @@ impl User {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.dir.join("user"))
+            // As for root: networks are tested where they are the subject.
+            .env("KETCH_NETWORK", "none")
             .env("KETCH_ROOT", self.dir.join("user/root"))
             .env("KETCH_RUN", self.dir.join("user/run"));
         command
     }
+}
+
+/// The device that makes tap links (`Documentation/networking/tuntap.rst`).
+fn make_tun(path: &Path, mode: u32) {
+    use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+    let device = makedev(10, 200);
+    mknodat(
+        CWD,
+        path,
+        FileType::CharacterDevice,
+        Mode::from(0o600),
+        device,
+    )
+    .unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 #[expect(

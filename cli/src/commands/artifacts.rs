@@ -1,6 +1,8 @@
 //! The commands that are about images and registries as things: which of them the words name.
 
-use super::{Invocation, df, disk, image_tools, login, manifest, parse, push, search};
+use super::{
+    Invocation, df, disk, image_tools, login, manifest, parse, push, registry_lists, search,
+};
 
 /// Runs the command that the words name; `None` when it is none of these.
 pub(crate) fn dispatch(
@@ -49,6 +51,12 @@ fn grouped(
         "image mount" => parse(name, rest).and_then(|args| image_tools::mount(context, &args)),
         "image unmount" | "image umount" => {
             parse(name, rest).and_then(|args| image_tools::unmount(context, &args))
+        }
+        "image tags" => {
+            parse(name, rest).and_then(|args| registry_lists::list_tags(context, &args))
+        }
+        "image referrers" => {
+            parse(name, rest).and_then(|args| registry_lists::list_referrers(context, &args))
         }
         "system df" => parse(name, rest).and_then(|args| df::df(context, &args)),
         "manifest create" => parse(name, rest).and_then(|args| manifest::create(context, &args)),

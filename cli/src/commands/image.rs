@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::Engine;
-use image::{Force, ImportOptions, Reference, Removed};
+use engine::{Engine, EngineError};
+use image::{Force, ImportOptions, Reference, Removed, SaveOptions};
 
 use super::Invocation;
 use super::options::platform;
@@ -37,6 +37,10 @@ pub(crate) struct SaveArgs {
     /// File to write (default: standard output)
     #[arg(short, long)]
     output: Option<PathBuf>,
+    /// Write these platforms of indexes only: os/arch[/variant] (can be repeated; default: all that
+    /// are here)
+    #[arg(long, value_delimiter = ',')]
+    platform: Vec<String>,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -75,6 +79,9 @@ pub(crate) struct RmiArgs {
     /// Remove also what several names lead to
     #[arg(short, long)]
     force: bool,
+    /// Remove this platform of an index only: os/arch[/variant]
+    #[arg(long)]
+    platform: Option<String>,
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
@@ -141,17 +148,22 @@ pub(crate) fn load_hello(engine: &Engine) -> anyhow::Result<()> {
 /// Writes images to an archive.
 pub(crate) fn save(context: &Invocation, args: &SaveArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
+    let platforms = args.platform.iter().map(|text| platform(text));
+    let options = SaveOptions {
+        platforms: platforms.collect::<anyhow::Result<_>>()?,
+        modified: super::push::source_epoch()?.unwrap_or_default(),
+    };
     match &args.output {
         Some(path) => {
             let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
             let mut file = sys_temp(dir.unwrap_or(Path::new(".")), path)?;
-            engine.store().save(&args.images, &mut file)?;
+            engine.store().save(&args.images, &options, &mut file)?;
             file.persist(path)
                 .with_context(|| format!("cannot write `{}`", path.display()))?;
         }
         None => {
             let mut out = io::stdout().lock();
-            engine.store().save(&args.images, &mut out)?;
+            engine.store().save(&args.images, &options, &mut out)?;
             out.flush()?;
         }
     }
@@ -199,9 +211,19 @@ pub(crate) fn tag(context: &Invocation, args: &TagArgs) -> anyhow::Result<u8> {
 pub(crate) fn rmi(context: &Invocation, args: &RmiArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let force = if args.force { Force::Yes } else { Force::No };
+    let platform = args.platform.as_deref().map(platform).transpose()?;
     let mut code = 0;
     for image in &args.images {
-        match engine.remove_image(image, force) {
+        let removed = match &platform {
+            // An identifier is of one platform.
+            Some(platform) => engine
+                .store()
+                .resolve(image, Some(platform))
+                .map_err(EngineError::from)
+                .and_then(|found| engine.remove_image(&found.id.to_string(), force)),
+            None => engine.remove_image(image, force),
+        };
+        match removed {
             Ok(removed) => {
                 for one in removed {
                     render::print(&match one {

@@ -45,11 +45,11 @@ pub(crate) fn info(context: &Invocation, args: &FormatArgs) -> anyhow::Result<u8
         }
     };
     render::print(&format!("Control groups: {groups}"))?;
-    let bridges = match network::bridge_obstacle() {
-        None => "bridge, none, host".to_owned(),
-        Some(why) => format!("none, host (no bridge networks: {why}; the default is none)"),
-    };
-    render::print(&format!("Networks: {bridges}"))?;
+    render::print(&format!("Networks: {}", networks()))?;
+    if rustix::process::geteuid().is_root() {
+        let (layout, _) = context.places()?;
+        render::print(&format!("Layers: {}", context.layer_form(&layout)?))?;
+    }
     let system = rustix::system::uname();
     render::print(&format!("Kernel: {}", system.release().to_string_lossy()))?;
     render::print(&format!(
@@ -57,6 +57,23 @@ pub(crate) fn info(context: &Invocation, args: &FormatArgs) -> anyhow::Result<u8
         system.machine().to_string_lossy()
     ))?;
     Ok(0)
+}
+
+/// Which networks this user's containers can have, the default one first.
+fn networks() -> String {
+    if !rustix::process::geteuid().is_root() {
+        return match network::Helper::choose() {
+            Ok(helper) => format!(
+                "{} (chosen of pasta, slirp4netns), none, host",
+                helper.name()
+            ),
+            Err(why) => format!("none, host (no other: {why}; the default is none)"),
+        };
+    }
+    match network::bridge_obstacle() {
+        None => "bridge, none, host".to_owned(),
+        Some(why) => format!("none, host (no bridge networks: {why}; the default is none)"),
+    }
 }
 
 /// Prints a record as JSON or with a template. A template that is wrong is refused before the record

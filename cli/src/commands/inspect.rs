@@ -89,7 +89,7 @@ pub(crate) fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Resul
     };
     let volume = |name: &str| match engine.volume(name) {
         Err(EngineError::NoSuchVolume(_)) => Ok(None),
-        found => Ok(Some(super::volume::record(&engine, &found?))),
+        found => Ok(Some(super::volume::record(&engine, &found?)?)),
     };
     let all: [(&str, Find<'_>); 4] = [
         ("container", &container),
@@ -221,8 +221,40 @@ fn image_record(engine: &Engine, name: &str, wanted: Option<&str>) -> anyhow::Re
         "RootFS": { "Type": "layers", "Layers": config.rootfs.diff_ids },
         "Metadata": { "LastTagTime": summary.map(|summary| summary.added.clone()) },
         "Descriptor": { "digest": image.manifest_digest.to_string() },
+        "Layers": layers(&image),
+        "History": history(engine, &image)?,
         "Runtime": runtime(engine, &image),
     }))
+}
+
+/// What its layers are as blobs, the lowest first.
+fn layers(image: &Image) -> Vec<Value> {
+    let layers = image.manifest.layers().iter();
+    layers
+        .map(|layer| {
+            json!({
+                "Digest": layer.digest().to_string(),
+                "MediaType": layer.media_type().to_string(),
+                "Size": layer.size(),
+            })
+        })
+        .collect()
+}
+
+/// How it came to be, the newest step first.
+fn history(engine: &Engine, image: &Image) -> anyhow::Result<Vec<Value>> {
+    let steps = engine.store().history(image)?;
+    Ok(steps
+        .iter()
+        .map(|step| {
+            json!({
+                "Created": step.created,
+                "CreatedBy": step.created_by,
+                "Size": step.size,
+                "Comment": step.comment,
+            })
+        })
+        .collect())
 }
 
 /// Docker shows these fields also when they are empty.

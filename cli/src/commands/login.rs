@@ -69,10 +69,14 @@ pub(crate) fn login(context: &Invocation, args: &LoginArgs) -> anyhow::Result<u8
         username,
         password: Secret::new(password),
     };
-    check_credentials(&registry, &credentials, &options)?;
+    let credentials = check_credentials(&registry, &credentials, &options)?;
     if let Kept::File(path) = CredentialFile::open(&path)?.keep(&registry, &credentials)? {
         render::line(&format!(
-            "warning: the password is kept unencrypted in `{}`; a credential helper would protect it",
+            "warning: {} is kept unencrypted in `{}`; a credential helper would protect it",
+            match credentials {
+                Credentials::Password { .. } => "the password",
+                _ => "a token",
+            },
             path.display()
         ));
     }

@@ -17,7 +17,9 @@ mod image_tools;
 mod images;
 mod info;
 mod inspect;
+mod isolation_options;
 mod lifecycle;
+mod limit_options;
 mod login;
 mod logs;
 mod manifest;
@@ -33,6 +35,7 @@ mod prune;
 mod ps;
 mod pull;
 mod push;
+mod registry_lists;
 mod registry_options;
 mod restart;
 mod run;
@@ -106,7 +109,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "image",
-        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree",
+        "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree, tags, referrers",
     ),
     ("system", "Everything at once: df, prune, info, check"),
     ("save", "Write images to an archive"),
@@ -153,6 +156,17 @@ impl Invocation {
         }
     }
 
+    /// The engine for a container beside another one: an ordinary user's process enters the other's
+    /// user namespace when it runs, or a new one.
+    pub(crate) fn engine_beside(&self, container: &str) -> anyhow::Result<Engine> {
+        let other = self.engine_of(container)?;
+        // In the other's user namespace this process is root.
+        if rustix::process::geteuid().is_root() {
+            return Ok(other);
+        }
+        self.engine()
+    }
+
     fn engine_with(
         &self,
         enter: impl FnOnce(&Layout, &Executables) -> Result<UserNamespace, UserNamespaceError>,
@@ -160,7 +174,7 @@ impl Invocation {
         let (layout, ketch) = self.places()?;
         if rustix::process::geteuid().is_root() {
             let store = Store::open(&layout, UnpackMode::default())?;
-            let store = store.with_layer_form(self.layer_form()?);
+            let store = store.with_layer_form(self.layer_form(&layout)?);
             return Ok(Engine::new(layout, store, EXECUTABLES, ketch)?);
         }
         let namespace = enter(&layout, &EXECUTABLES).map_err(EngineError::from)?;
@@ -172,17 +186,18 @@ impl Invocation {
         Ok(Engine::new(layout, store, EXECUTABLES, ketch)?.in_user_namespace(namespace))
     }
 
-    fn layer_form(&self) -> Result<LayerForm, Usage> {
+    pub(crate) fn layer_form(&self, layout: &Layout) -> Result<LayerForm, Usage> {
         match self.settings.get(&crate::settings::LAYERS) {
+            "auto" => Ok(LayerForm::best(layout)),
             "directory" => Ok(LayerForm::Directory),
             "erofs" => Ok(LayerForm::Erofs),
             other => Err(Usage(format!(
-                "`{other}` is not a form of layers: there are directory and erofs"
+                "`{other}` is not a form of layers: there are auto, directory and erofs"
             ))),
         }
     }
 
-    fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
+    pub(crate) fn places(&self) -> anyhow::Result<(Layout, PathBuf)> {
         let root = PathBuf::from(self.settings.get(&crate::settings::ROOT));
         let run = PathBuf::from(self.settings.get(&crate::settings::RUN));
         let layout = Layout::open(root, run).map_err(EngineError::from)?;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use engine::{MountKind, MountRequest};
 
-use super::volume::check_driver;
 use crate::render::Usage;
 
 /// Mount options, spelt as Docker's.
@@ -15,7 +14,7 @@ pub(crate) struct MountArgs {
     /// Mount a path of the host or a volume; a target alone is an anonymous volume (can be repeated)
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
-    /// Mount something: type=bind|volume|tmpfs,source=…,target=…,… (can be repeated)
+    /// Mount something: type=bind|volume|tmpfs|image,source=…,target=…,… (can be repeated)
     #[arg(long, value_name = "KEY=VALUE,…")]
     mount: Vec<String>,
     /// Mount memory (can be repeated)
@@ -24,7 +23,7 @@ pub(crate) struct MountArgs {
     /// Mount what another container has (can be repeated)
     #[arg(long, value_name = "CONTAINER[:ro]")]
     volumes_from: Vec<String>,
-    /// Driver of new volumes: local
+    /// Driver of the new volumes of --volume: local, or a plugin
     #[arg(long, value_name = "DRIVER")]
     volume_driver: Option<String>,
 }
@@ -36,10 +35,13 @@ fn wrong(option: &str, text: &str, why: &str) -> anyhow::Error {
 impl MountArgs {
     /// What is to be mounted.
     pub(crate) fn mounts(&self) -> anyhow::Result<Vec<MountRequest>> {
-        if let Some(driver) = &self.volume_driver {
-            check_driver(driver)?;
-        }
-        let volumes = self.volume.iter().map(|text| volume(text));
+        let volumes = self.volume.iter().map(|text| {
+            let mut request = volume(text)?;
+            if let MountKind::Volume { driver, .. } = &mut request.source {
+                driver.clone_from(&self.volume_driver);
+            }
+            Ok(request)
+        });
         let mounts = self.mount.iter().map(|text| mount(text));
         let memory = self.tmpfs.iter().map(|text| tmpfs(text));
         volumes.chain(mounts).chain(memory).collect()
@@ -83,18 +85,14 @@ pub(crate) fn volume(text: &str) -> anyhow::Result<MountRequest> {
         [source, target, options] => (Some(*source), *target, *options),
         _ => return Err(bad("it is [SOURCE:]TARGET[:OPTIONS]")),
     };
-    let mut request = MountRequest {
-        target: target("--volume", text, at)?,
-        source: MountKind::Volume {
-            name: None,
-            no_copy: false,
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
-        },
-        readonly: false,
-        propagation: None,
-        single: false,
+    let anonymous = MountKind::Volume {
+        name: None,
+        no_copy: false,
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        driver: None,
     };
+    let mut request = MountRequest::new(target("--volume", text, at)?, anonymous);
     match source {
         None => {}
         Some("") => return Err(bad("the source is empty")),
@@ -114,16 +112,23 @@ pub(crate) fn volume(text: &str) -> anyhow::Result<MountRequest> {
             (kind, MountKind::Bind { .. }) if PROPAGATIONS.contains(&kind) => {
                 request.propagation = Some(kind.to_owned());
             }
+            // Without SELinux there is no label to change.
+            ("z" | "Z", _) if !has_selinux() => {}
             ("z" | "Z", _) => return Err(bad("SELinux labels are not built yet")),
-            ("U", _) => return Err(bad("owner shifts are not built yet")),
+            ("U", _) => request.owner_shift = true,
             _ => {
                 return Err(bad(
-                    "the options after the target are ro, rw, nocopy and propagation",
+                    "the options after the target are ro, rw, nocopy, U, z, Z and propagation",
                 ));
             }
         }
     }
     Ok(request)
+}
+
+/// Whether the kernel labels files for SELinux.
+fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 fn set_name(request: &mut MountRequest, text: &str) {
@@ -136,15 +141,10 @@ fn set_name(request: &mut MountRequest, text: &str) {
 fn tmpfs(text: &str) -> anyhow::Result<MountRequest> {
     let (at, options) = text.split_once(':').unwrap_or((text, ""));
     let options = options.split(',').filter(|option| !option.is_empty());
-    Ok(MountRequest {
-        target: target("--tmpfs", text, at)?,
-        source: MountKind::Tmpfs {
-            options: options.map(str::to_owned).collect(),
-        },
-        readonly: false,
-        propagation: None,
-        single: false,
-    })
+    let source = MountKind::Tmpfs {
+        options: options.map(str::to_owned).collect(),
+    };
+    Ok(MountRequest::new(target("--tmpfs", text, at)?, source))
 }
 
 /// The fields of a line of comma-separated values; a field in quotes may hold commas (RFC 4180).
@@ -175,10 +175,17 @@ struct Fields {
     readonly: bool,
     propagation: Option<String>,
     single: bool,
+    /// What is mounted below stays writable.
+    writable_below: bool,
+    /// What is mounted below must be read-only, and stay so.
+    readonly_below: bool,
+    owner_shift: bool,
     create: bool,
     no_copy: bool,
     labels: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
+    driver: Option<String>,
+    subpath: Option<PathBuf>,
     memory: Vec<String>,
     /// The kinds that the keys belong to, with the key.
     belongs: Vec<(&'static str, String)>,
@@ -216,23 +223,53 @@ fn mount(text: &str) -> anyhow::Result<MountRequest> {
             no_copy: found.no_copy,
             labels: found.labels,
             options: found.options,
+            driver: found.driver,
+        },
+        "image" => MountKind::Image {
+            reference: found.source.ok_or_else(|| bad("it names no image"))?,
         },
         "tmpfs" if found.source.is_some() => return Err(bad("a tmpfs has no source")),
         "tmpfs" => MountKind::Tmpfs {
             options: found.memory,
         },
-        "image" | "npipe" | "cluster" => {
-            return Err(bad(&format!("the type {kind} is not built yet")));
+        "npipe" | "cluster" => {
+            return Err(bad(&format!("there is no type {kind} on this system")));
         }
-        _ => return Err(bad("the type is bind, volume or tmpfs")),
+        _ => return Err(bad("the type is bind, volume, image or tmpfs")),
     };
+    let private = found.propagation.as_deref() == Some("rprivate");
+    if found.readonly_below && !(found.readonly && private) {
+        return Err(bad(
+            "`bind-recursive=readonly` needs `readonly` and `bind-propagation=rprivate`",
+        ));
+    }
+    if found.writable_below && !found.readonly {
+        return Err(bad("`bind-recursive=writable` needs `readonly`"));
+    }
+    if found.owner_shift && !matches!(kind.as_str(), "bind" | "volume") {
+        return Err(bad(&format!("`U` does not belong to type {kind}")));
+    }
     Ok(MountRequest {
-        target: target("--mount", text, &at)?,
-        source,
         readonly: found.readonly,
         propagation: found.propagation,
         single: found.single,
+        recursive_readonly: !found.writable_below,
+        owner_shift: found.owner_shift,
+        subpath: found.subpath,
+        ..MountRequest::new(target("--mount", text, &at)?, source)
     })
+}
+
+/// A path inside of a volume or an image.
+fn inside(key: &str, text: &str) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    let plain = path
+        .components()
+        .all(|part| matches!(part, std::path::Component::Normal(_)));
+    if text.is_empty() || !plain {
+        return Err(format!("`{key}` is a relative path without `..`"));
+    }
+    Ok(path.to_path_buf())
 }
 
 fn switch(key: &str, value: Option<&str>) -> Result<bool, String> {
@@ -274,18 +311,23 @@ impl Fields {
             }
             "bind-nonrecursive" => self.single = switch(key, value)?,
             "bind-recursive" => match text()?.as_str() {
-                "enabled" | "readonly" => self.single = false,
+                "enabled" => {}
+                "readonly" => self.readonly_below = true,
                 "disabled" => self.single = true,
-                "writable" => return Err("`bind-recursive=writable` is not built yet".to_owned()),
-                _ => return Err("`bind-recursive` is enabled, disabled or readonly".to_owned()),
+                "writable" => self.writable_below = true,
+                _ => {
+                    return Err(
+                        "`bind-recursive` is enabled, disabled, writable or readonly".to_owned(),
+                    );
+                }
             },
+            "U" => self.owner_shift = switch(key, value)?,
             "bind-create-src" => self.create = switch(key, value)?,
             "volume-nocopy" => self.no_copy = switch(key, value)?,
             "volume-label" => self.labels.extend([pair()?]),
             "volume-opt" => self.options.extend([pair()?]),
-            "volume-driver" if value == Some(engine::LOCAL) => {}
-            "volume-driver" => return Err("only the volume driver local is known".to_owned()),
-            "volume-subpath" | "image-subpath" => return Err(format!("`{key}` is not built yet")),
+            "volume-driver" => self.driver = Some(text()?),
+            "volume-subpath" | "image-subpath" => self.subpath = Some(inside(key, &text()?)?),
             "tmpfs-size" => self.memory.push(format!(
                 "size={}",
                 super::options::bytes(&text()?).map_err(|_| "`tmpfs-size` is a size".to_owned())?
@@ -304,6 +346,7 @@ impl Fields {
             ("bind-", "bind"),
             ("volume-", "volume"),
             ("tmpfs-", "tmpfs"),
+            ("image-", "image"),
         ] {
             if key.starts_with(prefix) {
                 self.belongs.push((kind, key.to_owned()));
@@ -352,12 +395,22 @@ mod tests {
         assert!(
             matches!(quoted.source, MountKind::Volume { options, .. } if options["o"] == "a,b")
         );
+        let image = mount("type=image,source=i,target=/b,image-subpath=a/b").unwrap();
+        assert!(matches!(image.source, MountKind::Image { reference } if reference == "i"));
+        assert_eq!(image.subpath.as_deref(), Some(Path::new("a/b")));
+        let below = "type=bind,source=/a,target=/b,ro,bind-recursive=writable";
+        assert!(!mount(below).unwrap().recursive_readonly);
         for bad in [
             "type=bind,source=/a",
             "type=bind,target=/a",
             "type=bind,source=/a,target=/b,volume-nocopy",
             "type=volume,target=/b,subpath=x",
-            "type=volume,target=/b,volume-subpath=x",
+            "type=volume,target=/b,volume-subpath=../x",
+            "type=volume,target=/b,image-subpath=x",
+            "type=image,target=/b",
+            "type=image,source=i,target=/b,U",
+            "type=bind,source=/a,target=/b,bind-recursive=readonly",
+            "type=bind,source=/a,target=/b,bind-recursive=writable",
             "type=tmpfs,source=x,target=/b",
             "type=what,target=/b",
             "target=/b,\"x",

@@ -21,7 +21,7 @@ pub(crate) fn json(engine: &Engine, container: &Container) -> Vec<Value> {
             });
             if let Some(volume) = &mount.volume {
                 record["Name"] = volume.clone().into();
-                record["Driver"] = engine::LOCAL.into();
+                record["Driver"] = mount.driver.as_deref().unwrap_or(engine::LOCAL).into();
             }
             record
         })

@@ -129,7 +129,7 @@ fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
         options: pairs(&args.opt),
         ..CreateNetwork::named(&args.name)
     };
-    let config = context.engine()?.networks().create(&options)?;
+    let config = context.engine()?.networks_to_change()?.create(&options)?;
     render::print(&config.id)?;
     Ok(0)
 }

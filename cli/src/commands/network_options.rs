@@ -69,6 +69,7 @@ impl NetworkArgs {
                 return Ok(Network::Default);
             }
             [] => vec![default],
+            [name] if name == "default" && self.has_no_wish() => return Ok(Network::Default),
             given => given.iter().map(String::as_str).collect(),
         };
         let names = names.into_iter().map(|name| {

@@ -27,6 +27,10 @@ pub(crate) fn json(engine: &Engine, container: &Container) -> Value {
         record["IPAMConfig"] = wishes;
         networks.insert(plan.name.clone(), record);
     }
+    // What an ordinary user's container has is no network that it was put on.
+    for live in state.endpoints.iter().filter(|e| e.network.is_empty()) {
+        networks.insert(live.network_name.clone(), endpoint(live));
+    }
     let public = state.ports.iter().any(|port| !port.host.ip().is_loopback());
     let mut settings = json!({
         "Ports": super::port::json(&state, &exposed.unwrap_or_default()),
@@ -39,7 +43,7 @@ pub(crate) fn json(engine: &Engine, container: &Container) -> Value {
     let default = state
         .endpoints
         .iter()
-        .find(|e| e.network_name == network::DEFAULT_NETWORK);
+        .find(|e| e.network.is_empty() || e.network_name == network::DEFAULT_NETWORK);
     for key in [
         "IPAddress",
         "IPPrefixLen",

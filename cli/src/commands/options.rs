@@ -9,6 +9,7 @@ use engine::ContainerOptions;
 use image::Platform;
 use runtime::detect::RuntimeOverride;
 
+use super::isolation_options::IsolationArgs;
 use super::mount_options::MountArgs;
 use super::network_options::NetworkArgs;
 use super::wasm_options::WasmArgs;
@@ -85,9 +86,8 @@ pub(crate) struct CreateArgs {
     read_only: bool,
     #[command(flatten)]
     network: NetworkArgs,
-    /// Security option: no-new-privileges (can be repeated)
-    #[arg(long)]
-    security_opt: Vec<String>,
+    #[command(flatten)]
+    isolation: IsolationArgs,
     /// Runtime: native or wasm (default: what the image holds)
     #[arg(long)]
     runtime: Option<String>,
@@ -145,20 +145,6 @@ impl CreateArgs {
         if image.starts_with('-') {
             return Err(Usage(format!("unknown flag `{image}` (see --help)")).into());
         }
-        let mut no_new_privileges = false;
-        for option in &self.security_opt {
-            match option.as_str() {
-                "no-new-privileges" | "no-new-privileges=true" | "no-new-privileges:true" => {
-                    no_new_privileges = true;
-                }
-                other => {
-                    let text = format!(
-                        "cannot use --security-opt `{other}`: only no-new-privileges is known"
-                    );
-                    return Err(Usage(text).into());
-                }
-            }
-        }
         Ok(ContainerOptions {
             image: image.clone(),
             module: module_file(image)?,
@@ -194,7 +180,8 @@ impl CreateArgs {
             // As with Docker, none of these is a limit.
             pids_limit: self.pids_limit.filter(|limit| *limit > 0),
             read_only: self.read_only,
-            no_new_privileges,
+            no_new_privileges: self.isolation.no_new_privileges()?,
+            isolation: self.isolation.resolve(settings)?,
             console: self.tty.then(crate::attach::console),
             interactive: self.interactive,
             auto_remove: self.rm,
@@ -207,6 +194,7 @@ impl CreateArgs {
                 .as_deref()
                 .map(std::path::absolute)
                 .transpose()?,
+            trace: None,
             wasm: self.wasm.resolve()?,
         })
     }
@@ -336,8 +324,13 @@ fn pair(text: &str, place: &str) -> anyhow::Result<Option<String>> {
     Ok(settings::variable(key)?.map(|value| format!("{key}={value}")))
 }
 
-/// A size with Docker's units, powers of 1024.
+/// The size of `--memory`.
 pub(crate) fn bytes(text: &str) -> anyhow::Result<i64> {
+    bytes_of("--memory", text)
+}
+
+/// A size with Docker's units, powers of 1024.
+pub(crate) fn bytes_of(option: &str, text: &str) -> anyhow::Result<i64> {
     let lower = text.to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let factor: i64 = match lower.get(digits.len()..).unwrap_or_default() {
@@ -354,7 +347,7 @@ pub(crate) fn bytes(text: &str) -> anyhow::Result<i64> {
         .and_then(|number| number.checked_mul(factor));
     value.filter(|value| *value > 0).ok_or_else(|| {
         Usage(format!(
-            "cannot use --memory `{text}`: it is a number with b, k, m or g"
+            "cannot use {option} `{text}`: it is a number with b, k, m or g"
         ))
         .into()
     })

@@ -7,6 +7,7 @@ use image::{ImageError, PlatformChoice, Reference};
 use super::Invocation;
 use super::options::platform;
 use super::registry_options::registry_options;
+use crate::ahead;
 use crate::progress::{Display, ProgressStyle};
 use crate::render;
 use crate::settings::Settings;
@@ -47,12 +48,18 @@ pub(crate) fn pull(context: &Invocation, args: &PullArgs) -> anyhow::Result<u8> 
     };
     let display = Display::new(style);
     let options = registry_options(&context.settings)?;
-    let pulled = engine.store().pull(&reference, &choice, &options, &display);
+    let pulled = ahead::compiling(&engine, &display, |progress| {
+        engine.store().pull(&reference, &choice, &options, progress)
+    });
     display.finish();
+    let pulled = pulled?;
+    let platform = match &choice {
+        PlatformChoice::Only(platform) => Some(platform),
+        _ => None,
+    };
+    ahead::compile_program(&engine, &reference, platform);
     if !args.quiet {
-        render::print(&format!("Digest: {}", pulled?.top.digest))?;
-    } else {
-        pulled?;
+        render::print(&format!("Digest: {}", pulled.top.digest))?;
     }
     render::print(&reference.to_string())?;
     Ok(0)
@@ -68,7 +75,9 @@ pub(crate) fn fetch(
 ) -> anyhow::Result<String> {
     let options = registry_options(settings)?;
     let display = Display::new(style);
-    let pulled = engine.store().pull(reference, choice, &options, &display);
+    let pulled = ahead::compiling(engine, &display, |progress| {
+        engine.store().pull(reference, choice, &options, progress)
+    });
     display.finish();
     Ok(pulled?.top.digest.to_string())
 }

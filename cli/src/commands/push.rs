@@ -12,6 +12,7 @@ use runtime_wasm::inspect::inspect;
 use super::Invocation;
 use super::options::platform;
 use super::registry_options::registry_options;
+use crate::ahead::is_module;
 use crate::progress::{Display, ProgressStyle};
 use crate::render;
 use crate::settings;
@@ -100,13 +101,6 @@ pub(crate) fn wrap(context: &Invocation, args: &WrapArgs) -> anyhow::Result<u8> 
     Ok(0)
 }
 
-fn is_module(path: &Path) -> bool {
-    let mut magic = [0; 4];
-    File::open(path)
-        .and_then(|mut file| file.read_exact(&mut magic))
-        .is_ok_and(|()| magic == *b"\0asm")
-}
-
 /// Makes a wasm artifact of a module.
 pub(crate) fn wrap_file(
     engine: &engine::Engine,
@@ -132,16 +126,24 @@ pub(crate) fn wrap_file(
 
 /// The time of `SOURCE_DATE_EPOCH`, as configs have it.
 pub(crate) fn source_date() -> anyhow::Result<Option<String>> {
+    let Some(seconds) = source_epoch()? else {
+        return Ok(None);
+    };
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .with_context(|| format!("`SOURCE_DATE_EPOCH` is `{seconds}`, which is no time"))?;
+    let form = &time::format_description::well_known::Rfc3339;
+    Ok(Some(time.format(form).context("cannot write the time")?))
+}
+
+/// The seconds of `SOURCE_DATE_EPOCH`.
+pub(crate) fn source_epoch() -> anyhow::Result<Option<u64>> {
     let Some(text) = settings::variable("SOURCE_DATE_EPOCH")? else {
         return Ok(None);
     };
-    let time = text
-        .parse()
-        .ok()
-        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .with_context(|| {
-            format!("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds")
-        })?;
-    let form = &time::format_description::well_known::Rfc3339;
-    Ok(Some(time.format(form).context("cannot write the time")?))
+    let seconds = text.parse().ok().with_context(|| {
+        format!("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds")
+    })?;
+    Ok(Some(seconds))
 }

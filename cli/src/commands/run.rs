@@ -1,7 +1,9 @@
 //! `ketch run` and `ketch create`.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
-use engine::{ContainerOptions, Created, Engine, EngineError, Explanation};
+use engine::{ContainerOptions, Created, Engine, EngineError, Explanation, Network};
 use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
@@ -23,14 +25,24 @@ pub(crate) struct RunArgs {
     /// What stands around a wasm guest: container, or wasm-only (no namespaces, no control group)
     #[arg(long, default_value = "container", value_name = "WALLS")]
     isolation: String,
+    /// Add the steps of the start to a file: side, step, microseconds since it began
+    #[arg(long, value_name = "FILE")]
+    trace_steps: Option<PathBuf>,
     #[command(flatten)]
     create: CreateArgs,
 }
 
 /// Creates and starts a container.
 pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
-    let options = args.create.resolve(&context.settings)?;
-    let engine = context.engine()?;
+    let options = ContainerOptions {
+        trace: absolute(args.trace_steps.as_deref())?,
+        ..args.create.resolve(&context.settings)?
+    };
+    let engine = match &options.network {
+        // An ordinary user can share a network only from within the same user namespace.
+        Network::Container(other) => context.engine_beside(other)?,
+        _ => context.engine()?,
+    };
     let with_image = || WithImage {
         context,
         engine: &engine,
@@ -72,6 +84,10 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let session = engine.start_created(&created, options.console, Some(wanted))?;
     let end = attach::foreground(&session, wanted, terminal, &signals)?;
     Ok(exit_code(&end, &created.config.name))
+}
+
+fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    Ok(path.map(std::path::absolute).transpose()?)
 }
 
 /// The exit code of a container in the foreground, with a word about an end that is not its own.
@@ -132,6 +148,11 @@ fn explain(explanation: &Explanation) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Whether an error says that an image is here, and not for the wanted platform.
+fn is_part(error: &ImageError) -> bool {
+    matches!(error, ImageError::NoPlatform { .. })
+}
+
 /// Something that needs the image of these options.
 struct WithImage<'a> {
     context: &'a Invocation,
@@ -152,18 +173,20 @@ impl WithImage<'_> {
             self.fetch()?;
         }
         match operation(self.engine, self.options) {
-            Err(EngineError::Image(error)) if pull == Pull::Missing && self.is_missing(&error) => {
+            Err(EngineError::Image(error)) if pull == Pull::Missing && pull::is_missing(&error) => {
                 self.fetch()?;
+                Ok(operation(self.engine, self.options)?)
+            }
+            // What is here may be a part of an index that has the wanted one, too.
+            Err(EngineError::Image(error)) if pull == Pull::Missing && is_part(&error) => {
+                if let Err(failure) = self.fetch() {
+                    render::line(&format!("ketch: cannot get it: {failure:#}"));
+                    return Err(EngineError::Image(error).into());
+                }
                 Ok(operation(self.engine, self.options)?)
             }
             other => Ok(other?),
         }
-    }
-
-    /// Whether fetching may help. Of `hello` each part is here, also one that was removed.
-    fn is_missing(&self, error: &ImageError) -> bool {
-        let is_part = matches!(error, ImageError::NoPlatform { .. });
-        pull::is_missing(error) || (is_part && self.options.image == "hello")
     }
 
     fn fetch(&self) -> anyhow::Result<()> {

@@ -1,20 +1,26 @@
 //! `ketch volume`.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, IsTerminal as _};
+use std::path::PathBuf;
 
+use anyhow::Context as _;
 use clap::Args;
-use engine::{CreateVolume, Engine, EngineError, Filters, VolumeConfig};
+use engine::{CreateVolume, Engine, EngineError, Filters, ForeignVolume, VolumeConfig};
 
 use super::{Invocation, parse_named};
 use crate::format::{Field, Format, Row};
 use crate::render::{self, Usage};
 
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 7] = [
     ("create", "Create a volume"),
     ("ls", "List volumes"),
     ("inspect", "Show everything about volumes"),
     ("rm", "Remove volumes"),
     ("prune", "Remove volumes that no container has"),
+    ("export", "Write a volume's files as a tar archive"),
+    ("import", "Unpack an archive into a volume"),
 ];
 
 /// Runs the subcommand that the arguments name.
@@ -35,6 +41,8 @@ pub(crate) fn volume(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> 
         "inspect" => inspect(context, &parse_named(&name, about("inspect"), rest)?),
         "rm" | "remove" => rm(context, &parse_named(&name, about("rm"), rest)?),
         "prune" => prune(context, &parse_named(&name, about("prune"), rest)?),
+        "export" => export(context, &parse_named(&name, about("export"), rest)?),
+        "import" => import(context, &parse_named(&name, about("import"), rest)?),
         "--help" | "-h" | "help" => super::group_help("volume", &COMMANDS),
         other => {
             let text = format!("`volume {other}` is not a command (see `ketch volume --help`)");
@@ -46,13 +54,13 @@ pub(crate) fn volume(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> 
 /// Options of `volume create`.
 #[derive(Debug, Args)]
 struct CreateArgs {
-    /// Driver: local
+    /// Driver: local, or a plugin
     #[arg(short, long, default_value = "local")]
     driver: String,
     /// Label: KEY=VALUE (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Driver option: type=, device= or o= (can be repeated)
+    /// Driver option: of the local driver type=, device= or o= (can be repeated)
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
     /// Name (default: made up)
@@ -68,23 +76,12 @@ pub(crate) fn pairs(texts: &[String]) -> BTreeMap<String, String> {
     texts.iter().map(pair).collect()
 }
 
-/// Refuses drivers that are not there.
-pub(crate) fn check_driver(driver: &str) -> anyhow::Result<()> {
-    if driver == engine::LOCAL {
-        return Ok(());
-    }
-    Err(Usage(format!(
-        "cannot use the volume driver `{driver}`: only local is known"
-    ))
-    .into())
-}
-
 fn create(context: &Invocation, args: &CreateArgs) -> anyhow::Result<u8> {
-    check_driver(&args.driver)?;
     let volume = context.engine()?.create_volume(&CreateVolume {
         name: args.name.clone(),
         labels: pairs(&args.label),
         options: pairs(&args.opt),
+        driver: Some(args.driver.clone()),
     })?;
     render::print(&volume.name)?;
     Ok(0)
@@ -127,37 +124,62 @@ fn ls(context: &Invocation, args: &LsArgs) -> anyhow::Result<u8> {
     let filters = Filters::parse("volumes", &args.filter, &keys)?;
     let dangling = filters.flag("volumes", "dangling")?;
     let engine = context.engine()?;
+    let volumes = engine.volumes()?;
+    let (foreign, errors) = engine.foreign_volumes(&volumes);
+    let mut code = 0;
+    for error in errors {
+        // The other volumes are shown all the same.
+        render::report(&error.into());
+        code = 1;
+    }
     let mut rows = Vec::new();
-    for volume in engine.volumes()? {
+    for volume in volumes {
         let unused = || {
             engine
                 .volume_users(&volume.name)
                 .map(|users| users.is_empty())
         };
-        let wanted = filters.any("driver", |driver| driver == engine::LOCAL)
+        let wanted = filters.any("driver", |driver| driver == volume.driver)
             && filters.any("name", |name| volume.name.contains(name))
             && filters.labels(&volume.labels);
         if !wanted || (dangling.is_some() && dangling != Some(unused()?)) {
             continue;
         }
-        if args.quiet && matches!(format, Format::Columns) {
-            render::print(&volume.name)?;
-            continue;
-        }
         let place = engine.volume_data(&volume.name);
         let row = Row::new([
-            ("Driver", engine::LOCAL.to_owned()),
+            ("Driver", volume.driver.clone()),
             ("Name", volume.name.clone()),
             ("Scope", "local".to_owned()),
             ("Mountpoint", place.to_string_lossy().into_owned()),
             ("Anonymous", volume.anonymous.to_string()),
         ]);
-        rows.push(row.with_labels(&volume.labels));
+        rows.push((volume.name, row.with_labels(&volume.labels)));
     }
-    if !(args.quiet && matches!(format, Format::Columns)) {
-        format.print(&FIELDS, &["Driver", "Name"], &rows)?;
+    // What only a record here can tell is not known of a driver's own volumes.
+    let is_wanted = |volume: &ForeignVolume| {
+        dangling.is_none()
+            && filters.any("driver", |driver| driver == volume.driver)
+            && filters.any("name", |name| volume.name.contains(name))
+            && filters.labels(&BTreeMap::new())
+    };
+    for volume in foreign.into_iter().filter(is_wanted) {
+        let name = render::clean(&volume.name);
+        let row = Row::new([
+            ("Driver", render::clean(&volume.driver)),
+            ("Name", name.clone()),
+            ("Scope", "local".to_owned()),
+        ]);
+        rows.push((name, row));
     }
-    Ok(0)
+    if args.quiet && matches!(format, Format::Columns) {
+        for (name, _) in &rows {
+            render::print(name)?;
+        }
+        return Ok(code);
+    }
+    let rows: Vec<Row> = rows.into_iter().map(|(_, row)| row).collect();
+    format.print(&FIELDS, &["Driver", "Name"], &rows)?;
+    Ok(code)
 }
 
 /// Volumes by name.
@@ -180,27 +202,39 @@ struct InspectArgs {
 
 fn inspect(context: &Invocation, args: &InspectArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let find = |name: &str| Ok(record(&engine, &engine.volume(name)?));
+    let find = |name: &str| Ok(record(&engine, &engine.volume(name)?)?);
     super::inspect::show(&args.names.volumes, args.format.as_deref(), &find)
 }
 
-/// A volume as Docker shows it.
-pub(crate) fn record(engine: &Engine, volume: &VolumeConfig) -> serde_json::Value {
-    serde_json::json!({
+/// A volume in Docker's shape; its driver is asked for what it alone knows.
+pub(crate) fn record(
+    engine: &Engine,
+    volume: &VolumeConfig,
+) -> Result<serde_json::Value, EngineError> {
+    let mut record = serde_json::json!({
         "CreatedAt": volume.created,
-        "Driver": engine::LOCAL,
+        "Driver": volume.driver,
         "Labels": volume.labels,
         "Mountpoint": engine.volume_data(&volume.name),
         "Name": volume.name,
         "Options": volume.options,
         "Scope": "local",
-    })
+    });
+    if volume.driver != engine::LOCAL {
+        let (own, scope) = engine.driver_volume(volume)?;
+        record["Mountpoint"] = own.mountpoint.into();
+        record["Scope"] = scope.into();
+        if let Some(status) = own.status {
+            record["Status"] = status;
+        }
+    }
+    Ok(record)
 }
 
 /// Options of `volume rm`.
 #[derive(Debug, Args)]
 struct RmArgs {
-    /// One that is absent is no error
+    /// One that is absent is no error, and one whose driver is gone is forgotten
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
@@ -214,6 +248,11 @@ fn rm(context: &Invocation, args: &RmArgs) -> anyhow::Result<u8> {
         match engine.remove_volume(name) {
             Ok(()) => render::print(name)?,
             Err(EngineError::NoSuchVolume(_)) if args.force => {}
+            // A dead driver keeps what it has; here it is forgotten.
+            Err(EngineError::Driver(_)) if args.force => {
+                engine.forget_volume(name)?;
+                render::print(name)?;
+            }
             Err(error) => {
                 render::report(&error.into());
                 code = 1;
@@ -232,7 +271,7 @@ struct PruneArgs {
     /// Ask nothing: nothing is ever asked
     #[arg(short, long)]
     force: bool,
-    /// Remove only what matches: label=, label!= (can be repeated)
+    /// Remove only what matches: label=, label!=, all= (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
 }
@@ -240,13 +279,19 @@ struct PruneArgs {
 fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let mut removed = Vec::new();
+    let mut all = args.all;
     'volumes: for volume in engine.volumes()? {
         for filter in &args.filter {
             let wanted = match filter.split_once('=') {
+                Some(("all", value)) => {
+                    all |= matches!(value, "1" | "true");
+                    true
+                }
                 Some(("label", value)) => has_label(&volume, value),
                 Some(("label!", value)) => !has_label(&volume, value),
                 _ => {
-                    let text = format!("cannot use --filter `{filter}`: it is label= or label!=");
+                    let text =
+                        format!("cannot use --filter `{filter}`: it is label=, label!= or all=");
                     return Err(Usage(text).into());
                 }
             };
@@ -254,7 +299,7 @@ fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
                 continue 'volumes;
             }
         }
-        if !(args.all || volume.anonymous) {
+        if !(all || volume.anonymous) {
             continue;
         }
         match engine.remove_volume(&volume.name) {
@@ -265,6 +310,59 @@ fn prune(context: &Invocation, args: &PruneArgs) -> anyhow::Result<u8> {
     }
     if !removed.is_empty() {
         render::print(&format!("Deleted Volumes:\n{}\n", removed.join("\n")))?;
+    }
+    Ok(0)
+}
+
+/// Options of `volume export`.
+#[derive(Debug, Args)]
+struct ExportArgs {
+    /// Write to a file (default: standard output)
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Volume
+    volume: String,
+}
+
+fn export(context: &Invocation, args: &ExportArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let Some(path) = &args.output else {
+        let stdout = std::io::stdout();
+        if stdout.is_terminal() {
+            let text = "cannot write an archive to a terminal: use --output, or redirect it";
+            return Err(Usage(text.to_owned()).into());
+        }
+        engine.export_volume(&args.volume, BufWriter::new(stdout.lock()))?;
+        return Ok(0);
+    };
+    // Asked first, so that a wrong name leaves no empty file.
+    engine.volume(&args.volume)?;
+    let file = File::create(path).with_context(|| format!("cannot make `{}`", path.display()))?;
+    engine.export_volume(&args.volume, BufWriter::new(file))?;
+    Ok(0)
+}
+
+/// Options of `volume import`.
+#[derive(Debug, Args)]
+struct ImportArgs {
+    /// Volume
+    volume: String,
+    /// Archive, plain or compressed; - is standard input
+    archive: PathBuf,
+}
+
+fn import(context: &Invocation, args: &ImportArgs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    let lost = if args.archive.as_os_str() == "-" {
+        engine.import_volume(&args.volume, std::io::stdin().lock())?
+    } else {
+        let path = &args.archive;
+        let file = File::open(path).with_context(|| format!("cannot open `{}`", path.display()))?;
+        engine.import_volume(&args.volume, file)?
+    };
+    for what in lost {
+        let what = render::clean(&what);
+        render::line(&format!("ketch: warning: cannot keep {what}"));
     }
     Ok(0)
 }

@@ -4,4 +4,5 @@
 
 mod bundle;
 mod commands;
+mod kernel;
 mod security;

@@ -8,8 +8,11 @@ mod intake;
 mod load;
 mod save;
 mod settle;
+mod tree;
 
 pub use change::apply_change;
 pub(crate) use docker::put_manifest;
 pub use import::ImportOptions;
 pub use load::Loaded;
+pub use save::SaveOptions;
+pub use tree::write_tree;

@@ -1,7 +1,7 @@
 //! Writing archives of images: one form that is an OCI layout and a Docker archive together. The
 //! same images give the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -12,13 +12,25 @@ use sys::durable::{self, Durability};
 
 use super::docker::DockerImage;
 use super::load::{NAME_ANNOTATION, REF_ANNOTATION};
+use crate::digest::Digest;
 use crate::document::{Descriptor, tar_layers};
 use crate::error::ImageError;
-use crate::graph::{Candidate, Reachable, candidates, choose};
+use crate::graph::{Candidate, Reachable, candidates, choose, others_than};
+use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{Store, Target};
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// What is saved of images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SaveOptions {
+    /// The platforms of indexes; none means all that are here. The index itself stays as it is, so
+    /// that its digest does.
+    pub platforms: Vec<Platform>,
+    /// The time of all files, in seconds since 1970.
+    pub modified: u64,
+}
 
 /// Where an archive goes.
 trait Sink {
@@ -50,11 +62,19 @@ impl Store {
     /// Writes the images that `texts` name as one tar archive.
     ///
     /// # Errors
-    /// [`ImageError::NotFound`], or when `writer` fails.
-    pub fn save(&self, texts: &[String], writer: impl Write) -> Result<(), ImageError> {
-        let mut sink = TarSink(tar::Builder::new(writer));
-        self.save_to(texts, &mut sink)?;
-        sink.0
+    /// [`ImageError::NotFound`], [`ImageError::NoPlatform`], or when `writer` fails.
+    pub fn save(
+        &self,
+        texts: &[String],
+        options: &SaveOptions,
+        writer: impl Write,
+    ) -> Result<(), ImageError> {
+        let mut sink = TarSink {
+            archive: tar::Builder::new(writer),
+            modified: options.modified,
+        };
+        self.save_to(texts, options, &mut sink)?;
+        sink.archive
             .into_inner()
             .and_then(|mut writer| writer.flush())
             .map_err(write_failed)
@@ -65,7 +85,12 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::save`].
-    pub fn save_dir(&self, texts: &[String], dir: &Path) -> Result<(), ImageError> {
+    pub fn save_dir(
+        &self,
+        texts: &[String],
+        options: &SaveOptions,
+        dir: &Path,
+    ) -> Result<(), ImageError> {
         let parent = match dir.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
@@ -79,20 +104,30 @@ impl Store {
             .permissions(fs::Permissions::from_mode(0o755))
             .tempdir_in(parent)
             .map_err(failed)?;
-        self.save_to(texts, &mut DirSink(made.path()))?;
+        self.save_to(texts, options, &mut DirSink(made.path()))?;
         durable::publish(made.path(), dir, Durability::Atomic).map_err(failed)
     }
 
-    fn save_to(&self, texts: &[String], sink: &mut dyn Sink) -> Result<(), ImageError> {
+    fn save_to(
+        &self,
+        texts: &[String],
+        options: &SaveOptions,
+        sink: &mut dyn Sink,
+    ) -> Result<(), ImageError> {
         let tops = self.tops(texts)?;
         let mut reachable = Reachable::default();
-        for (descriptor, _) in &tops {
-            reachable.add(&self.content, descriptor);
+        for (descriptor, name) in &tops {
+            let chosen = self.chosen(descriptor, name.as_ref(), &options.platforms)?;
+            let except = match options.platforms.as_slice() {
+                [] => BTreeSet::new(),
+                _ => others_than(&self.content, descriptor, &chosen),
+            };
+            reachable.add_except(&self.content, descriptor, &except);
         }
         let layout: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
         put_bytes(sink, "oci-layout", layout)?;
         put_bytes(sink, "index.json", &json(&index_of(&tops))?)?;
-        let docker = self.docker_images(&tops)?;
+        let docker = self.docker_images(&tops, &options.platforms)?;
         if !docker.is_empty() {
             put_bytes(sink, "manifest.json", &json(&docker)?)?;
         }
@@ -111,6 +146,23 @@ impl Store {
         Ok(())
     }
 
+    /// The manifests for the platforms, each of which must be there.
+    fn chosen(
+        &self,
+        top: &Descriptor,
+        name: Option<&Reference>,
+        platforms: &[Platform],
+    ) -> Result<BTreeSet<Digest>, ImageError> {
+        let found = candidates(&self.content, top)?;
+        let name = name.map_or_else(|| top.digest.to_string(), Reference::familiar);
+        let mut chosen = BTreeSet::new();
+        for platform in platforms {
+            let one = choose(&name, found.clone(), Some(platform))?;
+            chosen.insert(one.descriptor.digest);
+        }
+        Ok(chosen)
+    }
+
     fn tops(&self, texts: &[String]) -> Result<Vec<Top>, ImageError> {
         let mut tops = Vec::new();
         for text in texts {
@@ -125,12 +177,16 @@ impl Store {
     }
 
     /// The images as Docker lists them: one for each name, of those that Docker can run.
-    fn docker_images(&self, tops: &[Top]) -> Result<Vec<DockerImage>, ImageError> {
+    fn docker_images(
+        &self,
+        tops: &[Top],
+        platforms: &[Platform],
+    ) -> Result<Vec<DockerImage>, ImageError> {
         let mut images: BTreeMap<_, DockerImage> = BTreeMap::new();
         for (descriptor, name) in tops {
             let found = candidates(&self.content, descriptor)?;
             let first = found.first().cloned();
-            let Some(chosen) = choose("", found, None).ok().or(first) else {
+            let Some(chosen) = choose("", found, platforms.first()).ok().or(first) else {
                 continue;
             };
             let Some(image) = docker_image(&chosen)? else {
@@ -151,7 +207,7 @@ fn docker_image(chosen: &Candidate) -> Result<Option<DockerImage>, ImageError> {
     if layers.is_empty() {
         return Ok(None);
     }
-    let path = |digest: &crate::digest::Digest| format!("blobs/sha256/{}", digest.hex());
+    let path = |digest: &Digest| format!("blobs/sha256/{}", digest.hex());
     let config = Descriptor::try_from(chosen.manifest.config())?;
     Ok(Some(DockerImage {
         config: path(&config.digest),
@@ -198,15 +254,18 @@ fn write_failed(source: io::Error) -> ImageError {
     }
 }
 
-struct TarSink<W: Write>(tar::Builder<W>);
+struct TarSink<W: Write> {
+    archive: tar::Builder<W>,
+    modified: u64,
+}
 
 impl<W: Write> TarSink<W> {
-    fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
+    fn header(&self, kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
         header.set_mode(mode);
         header.set_size(size);
-        header.set_mtime(0);
+        header.set_mtime(self.modified);
         header.set_uid(0);
         header.set_gid(0);
         header
@@ -215,14 +274,14 @@ impl<W: Write> TarSink<W> {
 
 impl<W: Write> Sink for TarSink<W> {
     fn directory(&mut self, path: &str) -> io::Result<()> {
-        let mut header = Self::header(tar::EntryType::Directory, 0o755, 0);
-        self.0
+        let mut header = self.header(tar::EntryType::Directory, 0o755, 0);
+        self.archive
             .append_data(&mut header, format!("{path}/"), io::empty())
     }
 
     fn file(&mut self, path: &str, size: u64, body: &mut dyn Read) -> io::Result<()> {
-        let mut header = Self::header(tar::EntryType::Regular, 0o644, size);
-        self.0.append_data(&mut header, path, body)
+        let mut header = self.header(tar::EntryType::Regular, 0o644, size);
+        self.archive.append_data(&mut header, path, body)
     }
 }
 

@@ -169,7 +169,10 @@ async fn page(connection: &Connection, path: &str) -> Result<(Vec<u8>, Option<St
 }
 
 /// The path of `Link: <…>; rel="next"`. Another host's is not followed.
-fn next_page(connection: &Connection, headers: &HeaderMap) -> Result<Option<String>, ImageError> {
+pub(super) fn next_page(
+    connection: &Connection,
+    headers: &HeaderMap,
+) -> Result<Option<String>, ImageError> {
     let base = connection.url("")?;
     let link = headers.get(LINK).and_then(|value| value.to_str().ok());
     Ok(link.and_then(|link| {
@@ -184,7 +187,8 @@ fn next_page(connection: &Connection, headers: &HeaderMap) -> Result<Option<Stri
     }))
 }
 
-/// Asks the registry whether the credentials are right.
+/// Asks the registry whether the credentials are right. Gives what to keep: the token that the
+/// registry gave in exchange for a password, or the credentials themselves.
 ///
 /// # Errors
 /// [`RegistryError::Denied`] when they are not.
@@ -192,7 +196,7 @@ pub fn check_credentials(
     registry: &str,
     credentials: &Credentials,
     options: &RegistryOptions,
-) -> Result<(), ImageError> {
+) -> Result<Credentials, ImageError> {
     let endpoint = Endpoint {
         registry: registry.to_owned(),
         repository: String::new(),
@@ -213,5 +217,7 @@ pub fn check_credentials(
         }
         let missing = || connection.answer("it has no registry API".to_owned());
         Err(connection.refusal(status, response.headers(), missing))
-    }))
+    }))?;
+    let token = connection.refresh_token().map(Credentials::IdentityToken);
+    Ok(token.unwrap_or_else(|| credentials.clone()))
 }

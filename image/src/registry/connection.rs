@@ -15,7 +15,7 @@ use super::http;
 use super::options::RegistryOptions;
 use super::retry::Failure;
 use super::token::{self, Authorization, Challenge};
-use crate::auth::Credentials;
+use crate::auth::{Credentials, Secret};
 use crate::error::ImageError;
 use crate::reference::Reference;
 
@@ -40,6 +40,8 @@ pub(super) struct Connection {
     image: String,
     scheme: Cell<Option<&'static str>>,
     authorization: RefCell<Option<Authorization>>,
+    /// What the token service gave to ask with the next time.
+    refresh_token: RefCell<Option<Secret>>,
 }
 
 impl Connection {
@@ -79,6 +81,7 @@ impl Connection {
             image,
             scheme: Cell::new(scheme),
             authorization: RefCell::new(None),
+            refresh_token: RefCell::new(None),
             endpoint,
         })
     }
@@ -205,11 +208,37 @@ impl Connection {
         Ok(plain)
     }
 
+    /// Answers the first challenge that can be answered.
     async fn authorize(&self, headers: &HeaderMap) -> Result<(), Failure> {
-        let challenge = Challenge::from_headers(headers).ok_or_else(|| self.denied())?;
-        let authorization = token::answer(&challenge, self).await?;
-        self.authorization.replace(Some(authorization));
-        Ok(())
+        let mut failure = Failure::from(self.denied());
+        for challenge in Challenge::from_headers(headers) {
+            match token::answer(&challenge, self).await {
+                Ok(authorization) => {
+                    self.authorization.replace(Some(authorization));
+                    return Ok(());
+                }
+                // A service that is busy may answer the next time: no reason to show a password.
+                Err(error @ Failure::Transient { .. }) => return Err(error),
+                Err(error) => failure = error,
+            }
+        }
+        Err(failure)
+    }
+
+    /// The token to ask the token service with: of the credentials, or the newest that it gave.
+    pub(super) fn refresh_token(&self) -> Option<Secret> {
+        let newest = self.refresh_token.borrow().clone();
+        newest.or_else(|| match &self.credentials {
+            Credentials::IdentityToken(token) => Some(token.clone()),
+            _ => None,
+        })
+    }
+
+    /// Some services take each of theirs once.
+    pub(super) fn remember_refresh_token(&self, token: Option<Secret>) {
+        if let Some(token) = token.filter(|token| !token.expose().is_empty()) {
+            self.refresh_token.replace(Some(token));
+        }
     }
 
     fn authorized(&self, request: RequestBuilder) -> RequestBuilder {

@@ -12,6 +12,7 @@ use super::endpoint::Endpoint;
 use super::error::RegistryError;
 use super::options::RegistryOptions;
 use super::pull::runtime;
+use super::referrers::{keep_tagged, referrer_of};
 use super::retry::{Failure, with_retries};
 use super::upload::Upload;
 use crate::digest::Digest;
@@ -150,17 +151,24 @@ impl Store {
                 }
                 _ => document.digest.to_string(),
             };
-            with_retries(async || self.put_manifest(connection, &name, document).await).await?;
+            let knows_referrers =
+                with_retries(async || self.put_manifest(connection, &name, document).await).await?;
+            let bytes = self.content.read(&document.digest, MAX_DOCUMENT)?;
+            if !knows_referrers && let Some((subject, referrer)) = referrer_of(document, &bytes) {
+                keep_tagged(connection, &subject, referrer).await?;
+            }
         }
         Ok(())
     }
 
+    /// Sends a manifest. Says whether the registry itself keeps what it refers to
+    /// (distribution-spec v1.1.1 "Pushing Manifests with Subject").
     async fn put_manifest(
         &self,
         connection: &Connection,
         name: &str,
         document: &Descriptor,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let bytes = self.content.read(&document.digest, MAX_DOCUMENT)?;
         let path = connection.path(&format!("manifests/{name}"));
         let response = connection
@@ -177,6 +185,7 @@ impl Store {
         };
         let status = response.status();
         if status.is_success() {
+            let keeps = response.headers().contains_key("OCI-Subject");
             let said = response.headers().get("Docker-Content-Digest");
             let said = said.and_then(|digest| Digest::parse(digest.to_str().ok()?).ok());
             return match said {
@@ -184,7 +193,7 @@ impl Store {
                     let expected = document.digest;
                     Err(failed(ImageError::DigestMismatch { expected, actual }).into())
                 }
-                _ => Ok(()),
+                _ => Ok(keeps),
             };
         }
         let headers = response.headers().clone();

@@ -16,6 +16,8 @@ use crate::auth::{Credentials, Secret};
 
 /// The longest answer of a token service: tokens have some kilobytes.
 const MAX_ANSWER: u64 = 256 * 1024;
+/// How many challenges of one answer are tried.
+const MAX_CHALLENGES: usize = 4;
 /// Under which name tokens are asked for.
 const CLIENT_ID: &str = "ketch";
 
@@ -39,11 +41,16 @@ pub(super) enum Authorization {
 struct TokenAnswer {
     token: Option<Secret>,
     access_token: Option<Secret>,
+    /// What to ask with from now on: of services that give a new one each time, or in exchange for
+    /// a password.
+    refresh_token: Option<Secret>,
 }
 
 impl Challenge {
-    /// The challenge that can be answered best. Headers that are no challenges are passed over.
-    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+    /// The challenges of an answer, those that give away least first. Headers that are no challenges
+    /// are passed over.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Vec<Self> {
+        let mut bearers = Vec::new();
         let mut basic = None;
         for header in headers.get_all(WWW_AUTHENTICATE) {
             let Ok(challenges) = header
@@ -63,14 +70,18 @@ impl Challenge {
                     let realm = parameter("realm").and_then(|realm| Url::parse(&realm).ok());
                     if let Some(realm) = realm {
                         let service = parameter("service");
-                        return Some(Self::Bearer { realm, service });
+                        bearers.push(Self::Bearer { realm, service });
                     }
                 } else if challenge.scheme.eq_ignore_ascii_case("basic") {
                     basic = Some(Self::Basic);
                 }
             }
         }
-        basic
+        bearers
+            .into_iter()
+            .chain(basic)
+            .take(MAX_CHALLENGES)
+            .collect()
     }
 }
 
@@ -118,8 +129,22 @@ async fn request_token(
         };
         return Err(error.into());
     }
-    let request = token_request(realm, service, connection);
-    let response = connection.send(request).await?;
+    let mut response = connection
+        .send(token_request(realm, service, connection))
+        .await?;
+    // Some services know the form of OAuth2 only (RFC 6749 section 4.3).
+    if matches!(response.status().as_u16(), 404 | 405)
+        && let Credentials::Password { username, password } = &connection.credentials
+        && connection.refresh_token().is_none()
+    {
+        let grant = [
+            ("grant_type", "password"),
+            ("username", username),
+            ("password", password.expose()),
+        ];
+        let request = oauth_request(realm, service, connection, &grant);
+        response = connection.send(request).await?;
+    }
     let status = response.status();
     if !status.is_success() {
         let missing = || connection.answer("its token service is not there".to_owned());
@@ -130,36 +155,34 @@ async fn request_token(
     }
     let bytes = connection.read_bounded(response, MAX_ANSWER).await?;
     let answer: Option<TokenAnswer> = serde_json::from_slice(&bytes).ok();
-    let token = answer.and_then(|answer| answer.token.or(answer.access_token));
+    let answer =
+        answer.ok_or_else(|| connection.answer("its token service sent no token".to_owned()))?;
+    connection.remember_refresh_token(answer.refresh_token);
+    let token = answer.token.or(answer.access_token);
     let token =
         token.ok_or_else(|| connection.answer("its token service sent no token".to_owned()))?;
     bearer(token, connection)
 }
 
 fn token_request(realm: &Url, service: Option<&str>, connection: &Connection) -> RequestBuilder {
-    let service = service.map(|service| ("service", Cow::Borrowed(service)));
-    let scopes = scopes(connection);
-    let mut pairs = Vec::new();
-    if let Credentials::IdentityToken(token) = &connection.credentials {
-        // One parameter with blanks between (RFC 6749 section 3.3).
-        pairs.push(("scope", Cow::Owned(scopes.join(" "))));
-        pairs.extend(service);
-        pairs.push(("grant_type", Cow::Borrowed("refresh_token")));
-        pairs.push(("client_id", Cow::Borrowed(CLIENT_ID)));
-        pairs.push(("refresh_token", Cow::Borrowed(token.expose())));
-        let mut form = realm.clone();
-        form.set_query(None);
-        form.query_pairs_mut().extend_pairs(pairs);
-        return connection
-            .http
-            .post(realm.clone())
-            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(form.query().unwrap_or_default().to_owned());
+    if let Some(token) = connection.refresh_token() {
+        let grant = [
+            ("grant_type", "refresh_token"),
+            ("refresh_token", token.expose()),
+        ];
+        return oauth_request(realm, service, connection, &grant);
     }
-    pairs.extend(scopes.into_iter().map(|scope| ("scope", Cow::Owned(scope))));
-    pairs.extend(service);
+    let mut pairs = Vec::new();
+    let scopes = scopes(connection).into_iter();
+    pairs.extend(scopes.map(|scope| ("scope", Cow::Owned(scope))));
+    pairs.extend(service.map(|service| ("service", Cow::Borrowed(service))));
     if let Credentials::Password { username, .. } = &connection.credentials {
         pairs.push(("account", Cow::Borrowed(username)));
+        if connection.access == Access::Registry {
+            // A login: what can be kept instead of the password.
+            pairs.push(("offline_token", Cow::Borrowed("true")));
+            pairs.push(("client_id", Cow::Borrowed(CLIENT_ID)));
+        }
     }
     let mut url = realm.clone();
     url.query_pairs_mut().extend_pairs(pairs);
@@ -170,6 +193,36 @@ fn token_request(realm: &Url, service: Option<&str>, connection: &Connection) ->
             .basic_auth(username, Some(password.expose())),
         _ => connection.http.get(url),
     }
+}
+
+/// The same question in the form of `OAuth2`: a form that is posted, so that no secret is in an
+/// address.
+fn oauth_request(
+    realm: &Url,
+    service: Option<&str>,
+    connection: &Connection,
+    grant: &[(&str, &str)],
+) -> RequestBuilder {
+    let mut form = realm.clone();
+    form.set_query(None);
+    {
+        let mut pairs = form.query_pairs_mut();
+        // One parameter with blanks between (RFC 6749 section 3.3).
+        pairs.append_pair("scope", &scopes(connection).join(" "));
+        if let Some(service) = service {
+            pairs.append_pair("service", service);
+        }
+        if connection.access == Access::Registry {
+            pairs.append_pair("access_type", "offline");
+        }
+        pairs.append_pair("client_id", CLIENT_ID);
+        pairs.extend_pairs(grant);
+    }
+    connection
+        .http
+        .post(realm.clone())
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(form.query().unwrap_or_default().to_owned())
 }
 
 /// What the token is to be good for.
@@ -200,7 +253,7 @@ fn bearer(token: Secret, connection: &Connection) -> Result<Authorization, Failu
 mod tests {
     use super::*;
 
-    fn challenge(headers: &[&str]) -> Option<Challenge> {
+    fn challenge(headers: &[&str]) -> Vec<Challenge> {
         let mut map = HeaderMap::new();
         for header in headers {
             map.append(WWW_AUTHENTICATE, header.parse().unwrap());
@@ -209,34 +262,34 @@ mod tests {
     }
 
     #[test]
-    fn challenge_the_best_of_all_headers_is_chosen() {
-        let bearer = |realm: &str, service: Option<&str>| {
-            Some(Challenge::Bearer {
-                realm: Url::parse(realm).unwrap(),
-                service: service.map(str::to_owned),
-            })
+    fn challenges_of_all_headers_are_there_the_best_first() {
+        let bearer = |realm: &str, service: Option<&str>| Challenge::Bearer {
+            realm: Url::parse(realm).unwrap(),
+            service: service.map(str::to_owned),
         };
         let full =
             r#"Bearer realm="https://auth.io/token?x=1",service="r.io",scope="repository:a:pull""#;
-        assert_eq!(
-            challenge(&[full]),
-            bearer("https://auth.io/token?x=1", Some("r.io"))
-        );
+        let expected = || bearer("https://auth.io/token?x=1", Some("r.io"));
+        assert_eq!(challenge(&[full]), [expected()]);
         assert_eq!(
             challenge(&["Basic realm=\"r\"", full]),
-            bearer("https://auth.io/token?x=1", Some("r.io"))
+            [expected(), Challenge::Basic]
         );
         assert_eq!(
             challenge(&["bearer REALM=\"https://a.io/\", basic realm=x"]),
-            bearer("https://a.io/", None)
+            [bearer("https://a.io/", None), Challenge::Basic]
         );
-        assert_eq!(challenge(&["basic realm=\"r\""]), Some(Challenge::Basic));
+        assert_eq!(
+            challenge(&["Bearer realm=\"https://a.io/\", Bearer realm=\"https://b.io/\""]),
+            [bearer("https://a.io/", None), bearer("https://b.io/", None)]
+        );
+        assert_eq!(challenge(&["basic realm=\"r\""]), [Challenge::Basic]);
         assert_eq!(
             challenge(&["Negotiate", "Basic realm=r"]),
-            Some(Challenge::Basic)
+            [Challenge::Basic]
         );
-        assert_eq!(challenge(&["Bearer realm=\"not a url\""]), None);
-        assert_eq!(challenge(&["Bearer", "\"\"", "realm=\"", ",,,"]), None);
-        assert_eq!(challenge(&[]), None);
+        assert_eq!(challenge(&["Bearer realm=\"not a url\""]), []);
+        assert_eq!(challenge(&["Bearer", "\"\"", "realm=\"", ",,,"]), []);
+        assert_eq!(challenge(&[]), []);
     }
 }

@@ -5,12 +5,14 @@ mod directories;
 mod erofs;
 mod fault;
 mod pipe;
+mod plain;
 mod stream;
 mod tree;
 mod whiteout;
 
-pub(crate) use erofs::write_layer;
+pub(crate) use erofs::{Written, archive_of, write_layer};
+pub use plain::unpack_archive;
 pub use stream::UnpackMode;
-pub(crate) use stream::unpack_layer;
+pub(crate) use stream::{LayerStream, Unpacked, unpack_layer};
 pub(crate) use tree::{LayerTree, PendingLink, Skipped};
 pub use whiteout::{is_opaque, is_whiteout};

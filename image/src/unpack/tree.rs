@@ -57,6 +57,8 @@ pub(crate) struct LayerTree {
     pub(super) links: BTreeMap<EntryPath, EntryPath>,
     skipped: Vec<Skipped>,
     buffer: Vec<u8>,
+    /// Names of whiteouts mean something.
+    whiteouts: bool,
     /// Bytes of the paths that are kept until the end.
     pub(super) remembered: usize,
 }
@@ -78,7 +80,18 @@ impl LayerTree {
             links: BTreeMap::new(),
             skipped: Vec::new(),
             buffer: vec![0; COPY_BUFFER],
+            whiteouts: true,
             remembered: 0,
+        })
+    }
+
+    /// A directory that is no layer: names of whiteouts are names, and the root stays as it is
+    /// unless the archive describes it.
+    pub(super) fn plain(dir: &Path, mode: UnpackMode) -> Result<Self, ImageError> {
+        Ok(Self {
+            dirs: BTreeMap::new(),
+            whiteouts: false,
+            ..Self::new(dir, mode)?
         })
     }
 
@@ -90,7 +103,10 @@ impl LayerTree {
 
     fn put_any(&mut self, entry: &Entry, body: &mut impl Read) -> Result<(), Fault> {
         let path = EntryPath::parse(&entry.path)?;
-        let meaning = whiteout::meaning(&path)?;
+        let meaning = match self.whiteouts {
+            true => whiteout::meaning(&path)?,
+            false => Meaning::Entry,
+        };
         // AUFS wrote its whiteouts as hard links to one empty file.
         let may_be_whiteout = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Hardlink(_));
         match meaning {

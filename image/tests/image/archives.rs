@@ -5,12 +5,16 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::host::{Host, Tar, chain};
-use image::{Digest, ErrorKind, Force, ImportOptions, LayeredRoot, Platform, Reference};
+use image::{
+    Digest, ErrorKind, Force, ImportOptions, LayeredRoot, Platform, Reference, SaveOptions,
+};
 
 fn save(host: &Host, names: &[&str]) -> Vec<u8> {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut bytes = Vec::new();
-    host.store.save(&names, &mut bytes).unwrap();
+    host.store
+        .save(&names, &SaveOptions::default(), &mut bytes)
+        .unwrap();
     bytes
 }
 
@@ -71,8 +75,12 @@ fn save_dir_is_a_layout_that_loads() {
     let from = Host::new();
     let image = from.image("app", &layers());
     let dir = from.dir.path().join("layout");
-    from.store.save_dir(&["app".to_owned()], &dir).unwrap();
-    let twice = from.store.save_dir(&["app".to_owned()], &dir);
+    from.store
+        .save_dir(&["app".to_owned()], &SaveOptions::default(), &dir)
+        .unwrap();
+    let twice = from
+        .store
+        .save_dir(&["app".to_owned()], &SaveOptions::default(), &dir);
     assert!(twice.is_err());
     let to = Host::new();
     to.store.load_dir(&dir, None, &()).unwrap();
@@ -293,4 +301,79 @@ fn import_of_something_else_leaves_nothing() {
     }
     assert_eq!(host.count(&host.layout.content()), 0);
     host.assert_nothing_half_made();
+}
+
+#[test]
+fn save_of_some_platforms_keeps_the_index_and_leaves_the_others_out() {
+    let from = Host::new();
+    let [lower, upper] = layers();
+    let put = |architecture: &str, layer: &Vec<u8>| {
+        let layer = std::slice::from_ref(layer);
+        from.put_image("linux", architecture, layer, &[Digest::of(&layer[0])])
+    };
+    let (amd, arm) = (put("amd64", &lower), put("arm64", &upper));
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": [amd, arm]});
+    let top = from.put(
+        "application/vnd.oci.image.index.v1+json",
+        index.to_string().as_bytes(),
+    );
+    let name = Reference::parse("multi").unwrap();
+    from.store.record_pulled(&name, &top).unwrap();
+    let save = |platforms: &[&str]| {
+        let platforms = platforms.iter().map(|text| text.parse().unwrap());
+        let options = SaveOptions {
+            platforms: platforms.collect(),
+            ..SaveOptions::default()
+        };
+        let mut bytes = Vec::new();
+        let saved = from.store.save(&["multi".to_owned()], &options, &mut bytes);
+        saved.map(|()| bytes)
+    };
+    let to = Host::new();
+    to.store
+        .load(&save(&["linux/arm64"]).unwrap()[..], None, &())
+        .unwrap();
+    let found = to.store.list().unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].manifest_digest, arm.digest);
+    assert!(!to.store.content().has(&amd.digest));
+    assert!(!to.store.content().has(&Digest::of(&lower)));
+    // The name means the same index as before.
+    let image = to
+        .store
+        .resolve("multi", Some(&"linux/arm64".parse().unwrap()))
+        .unwrap();
+    assert_eq!(image.index_digest, Some(top.digest));
+    // The other one comes later and completes it.
+    to.store
+        .load(&save(&["linux/amd64"]).unwrap()[..], None, &())
+        .unwrap();
+    assert_eq!(to.store.list().unwrap().len(), 2);
+    assert_eq!(
+        save(&["linux/amd64", "linux/arm64"]).unwrap(),
+        save(&[]).unwrap()
+    );
+    let error = save(&["linux/amd64", "linux/s390x"]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn save_at_a_fixed_time_has_that_time_everywhere() {
+    let host = Host::new();
+    host.image("app", &layers());
+    let options = SaveOptions {
+        modified: 1_700_000_000,
+        ..SaveOptions::default()
+    };
+    let mut bytes = Vec::new();
+    host.store
+        .save(&["app".to_owned()], &options, &mut bytes)
+        .unwrap();
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let times: Vec<_> = archive
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().header().mtime().unwrap())
+        .collect();
+    assert!(times.len() > 6 && times.iter().all(|time| *time == 1_700_000_000));
 }

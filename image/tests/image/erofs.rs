@@ -253,3 +253,100 @@ fn erofs_layers_stack_like_directories() {
     // The root of what has no files is no layer.
     assert_eq!(host.count(&host.layout.layers()), 1);
 }
+
+/// The names in the layer store.
+fn names(host: &Host) -> Vec<String> {
+    let entries = fs::read_dir(host.layout.layers()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| !name.ends_with(".json")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn layer_that_is_a_directory_already_is_used_as_one() {
+    let Some(mut host) = erofs_host() else { return };
+    let low = Tar::new()
+        .dir("d", 0o750)
+        .file("d/gone", b"low")
+        .file("target", b"linked")
+        .end();
+    let high = Tar::new()
+        .file("d/.wh.gone", b"")
+        .hardlink("link", "target")
+        .end();
+    host.store = host.store.with_layer_form(LayerForm::Directory);
+    let image = host.image("low", std::slice::from_ref(&low));
+    host.store.ensure_unpacked(&image, &()).unwrap();
+    let before = names(&host);
+    assert_eq!(before.len(), 1);
+    host.store = host.store.with_layer_form(LayerForm::Erofs);
+    let image = host.image("app", &[low, high]);
+    let dirs = host.store.ensure_unpacked(&image, &()).unwrap();
+    // One more, and it is a file.
+    let after = names(&host);
+    assert!(after.len() == 2 && after.contains(&before[0]), "{after:?}");
+    assert_eq!(
+        dirs.last().unwrap().file_name().unwrap(),
+        before[0].as_str()
+    );
+    // A stack of both is one tree.
+    let mounted = host.store.mount(&image, &()).unwrap();
+    assert_eq!(fs::read(mounted.join("link")).unwrap(), b"linked");
+    assert!(!mounted.join("d/gone").exists());
+    let mode = fs::metadata(mounted.join("d")).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o750);
+    host.store.unmount(&image.id).unwrap();
+    remove_all(&host.store);
+    assert_eq!(names(&host), ["empty"]);
+}
+
+#[test]
+fn layer_that_does_not_fit_the_form_becomes_a_directory() {
+    let Some(host) = erofs_host() else { return };
+    // Some twenty megabytes of names and attributes. What is hidden behind them is checked as ever.
+    let many = |end: Tar| {
+        let tar = (0..8_000).fold(Tar::new(), |tar, n| {
+            tar.pax(&[("SCHILY.xattr.user.a", &[b'v'; 3_000])])
+                .file(&format!("f{n}"), b"")
+        });
+        Tar([tar.0, end.0].concat()).end()
+    };
+    let value = [b'v'; 65_536];
+    let attribute = Tar::new()
+        .pax(&[("SCHILY.xattr.user.a", &value)])
+        .file("f", b"x")
+        .end();
+    for (what, layer) in [("entries", many(Tar::new())), ("value", attribute)] {
+        let image = host.image("app", &[layer]);
+        match host.store.ensure_unpacked(&image, &()) {
+            Ok(dirs) => assert!(dirs[0].starts_with(host.layout.layers()), "{what}"),
+            // ext4 keeps attributes in one block: too large a value is too large for a directory.
+            Err(error) => assert_eq!(what, "value", "{}", chain(&error)),
+        }
+        remove_all(&host.store);
+    }
+    let hostile = many(Tar::new().symlink("l", "/").file("l/x", b"x"));
+    let image = host.image("app", &[hostile]);
+    let error = host.store.ensure_unpacked(&image, &()).unwrap_err();
+    assert!(chain(&error).contains("is refused"), "{}", chain(&error));
+    remove_all(&host.store);
+    host.assert_nothing_half_made();
+}
+
+#[test]
+fn layers_are_mounted_again_after_a_boot() {
+    let Some(host) = erofs_host() else { return };
+    let layer = Tar::new().file("f", b"x").end();
+    let image = host.image("app", &[layer]);
+    let dirs = host.store.ensure_unpacked(&image, &()).unwrap();
+    // A boot: nothing is mounted, and the run directory is empty.
+    rustix::mount::unmount(&dirs[0], rustix::mount::UnmountFlags::empty()).unwrap();
+    fs::remove_dir_all(host.layout.run().join("layers")).unwrap();
+    host.store.attach_layers(&dirs).unwrap();
+    assert_eq!(fs::read(dirs[0].join("f")).unwrap(), b"x");
+    host.store.attach_layers(&dirs).unwrap();
+    remove_all(&host.store);
+    let error = host.store.attach_layers(&dirs).unwrap_err();
+    assert_eq!(error.kind(), image::ErrorKind::Internal);
+}

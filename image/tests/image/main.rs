@@ -10,6 +10,10 @@ mod erofs;
 mod host;
 mod names;
 mod overlay;
+mod security;
 mod space;
+#[expect(dead_code, reason = "the registry tests use more of it")]
+#[path = "../registry/support/stub.rs"]
+mod stub;
 mod unpack;
 mod walk;

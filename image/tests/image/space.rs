@@ -25,7 +25,9 @@ fn noise(length: usize) -> Vec<u8> {
 fn archive(of: &Host, names: &[&str]) -> Vec<u8> {
     let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
     let mut saved = Vec::new();
-    of.store.save(&names, &mut saved).unwrap();
+    of.store
+        .save(&names, &image::SaveOptions::default(), &mut saved)
+        .unwrap();
     saved
 }
 

@@ -93,7 +93,7 @@ fn whiteouts_in_a_user_namespace_use_user_attributes() {
 }
 
 /// Archives that try to reach the canary. Each either fails or stays inside.
-fn hostile(canary: &str) -> Vec<(&'static str, Tar)> {
+pub(crate) fn hostile(canary: &str) -> Vec<(&'static str, Tar)> {
     let up = "../".repeat(12);
     let out = format!("{up}{canary}");
     let absolute = format!("/{canary}");

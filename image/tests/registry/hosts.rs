@@ -7,7 +7,7 @@ use image::{
     RegistryOptions,
 };
 
-use crate::support::real::Tls;
+use crate::support::real::{Extra, Registry, Tls};
 use crate::support::stub::{Answer, Stub};
 use crate::support::{Place, RealImage};
 
@@ -130,9 +130,7 @@ fn registry_behind_a_proxy_is_reached_by_it_and_loopback_is_not() {
 #[test]
 fn certificates_of_a_registry_are_found_in_its_directory() {
     let Some(tls) = Tls::make() else { return };
-    let Some(registry) =
-        crate::support::real::Registry::start(crate::support::real::Extra::Tls(&tls))
-    else {
+    let Some(registry) = Registry::start(Extra::Tls(&tls)) else {
         return;
     };
     let image = RealImage::new(b"x");
@@ -154,4 +152,30 @@ fn certificates_of_a_registry_are_found_in_its_directory() {
     fs::copy(tls.authority(), own.join("client.cert")).unwrap();
     let error = pull(&name, &options).unwrap_err();
     assert!(error.to_string().contains("client.key"), "{error}");
+}
+
+#[test]
+fn certificate_of_ours_is_shown_to_the_registry_that_asks_for_it() {
+    let Some(tls) = Tls::make() else { return };
+    let Some(registry) = Registry::start(Extra::MutualTls(&tls)) else {
+        return;
+    };
+    let image = RealImage::new(b"x");
+    registry.fill("app", &[&image.layer, &image.config]);
+    registry.put_manifest("app", "latest", crate::support::MANIFEST, &image.manifest);
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join(&registry.host);
+    fs::create_dir(&own).unwrap();
+    let options = RegistryOptions {
+        certificates: vec![dir.path().to_path_buf()],
+        ..RegistryOptions::default()
+    };
+    let name = format!("{}/app", registry.host);
+    fs::copy(tls.authority(), own.join("ca.crt")).unwrap();
+    let error = pull(&name, &options).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    for file in ["client.cert", "client.key"] {
+        fs::copy(tls.file(file), own.join(file)).unwrap();
+    }
+    pull(&name, &options).unwrap();
 }

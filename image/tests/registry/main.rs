@@ -5,8 +5,10 @@
     reason = "functions of tests that are no tests themselves"
 )]
 
+mod auth;
 mod hosts;
 mod pull;
 mod push;
+mod referrers;
 mod resume;
 mod support;

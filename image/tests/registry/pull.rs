@@ -575,8 +575,8 @@ fn pull_with_identity_token_exchanges_it_by_post() {
     let served = Served::new();
     let service = Stub::start(|request| {
         let is_form = request.header("content-type") == Some("application/x-www-form-urlencoded");
-        let form = "scope=repository%3Aapp%3Apull&service=s&grant_type=refresh_token\
-                    &client_id=ketch&refresh_token=re%26fresh";
+        let form = "scope=repository%3Aapp%3Apull&service=s&client_id=ketch\
+                    &grant_type=refresh_token&refresh_token=re%26fresh";
         match is_form && request.body == form.as_bytes() && request.path == "/token?x=1" {
             true => Answer::new(200).body(br#"{"access_token":"fresh"}"#),
             false => Answer::new(400),

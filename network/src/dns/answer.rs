@@ -84,7 +84,8 @@ pub(crate) fn settle(question: &[u8], names: &mut Names, outside: Outside) -> Ou
     }
     match outside {
         Outside::Reachable => Outcome::Forward,
-        Outside::Barred => reply(&packet, Vec::new(), RCODE::ServerFailure),
+        // A failure would be asked again; in an internal network there is no such name.
+        Outside::Barred => reply(&packet, Vec::new(), RCODE::NameError),
     }
 }
 
@@ -284,7 +285,7 @@ mod tests {
         let outcome = settle(&question, &mut fixture.names, Outside::Reachable);
         assert_eq!(outcome, Outcome::Forward);
         let outcome = settle(&question, &mut fixture.names, Outside::Barred);
-        assert_eq!(answers(&outcome), (RCODE::ServerFailure, 0));
+        assert_eq!(answers(&outcome), (RCODE::NameError, 0));
     }
 
     #[test]

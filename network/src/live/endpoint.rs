@@ -8,7 +8,7 @@ use sys::durable::remove_tree;
 use sys::netlink::address::add_address;
 use sys::netlink::{Batch, link};
 
-use super::{Attached, Live};
+use super::joined::{Attached, Joined};
 use crate::bridge::{self, Pair};
 use crate::lease::{Endpoint, Leases, Wanted};
 use crate::plan::EndpointPlan;
@@ -19,7 +19,7 @@ use crate::{NetworkError, child};
 /// How long a monitor takes at most to give back the addresses of a container that has ended.
 const RETURN_TIME: Duration = Duration::from_millis(200);
 
-impl Live {
+impl Joined {
     /// Puts the container on one network.
     pub(super) fn attach(&mut self, plan: EndpointPlan) -> Result<(), NetworkError> {
         let networks = Networks::new(self.layout.clone());

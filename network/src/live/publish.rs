@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use sys::durable::remove_tree;
 use sys::netlink::conntrack;
 
-use super::{Attached, Live};
+use super::joined::{Attached, Joined};
 use crate::ports::{Bound, Mapping, Target, Transport, bind_all};
 use crate::proxy::Proxies;
 use crate::record::Driver;
@@ -16,7 +16,7 @@ use crate::{NetworkError, restore};
 /// Events of proxies begin here.
 const FIRST_PROXY: u64 = 1 << 32;
 
-impl Live {
+impl Joined {
     /// The way outside: of the networks that have one, that with the highest priority, the first
     /// among equals.
     pub(super) fn way_outside(&self, is_ipv4: bool) -> Option<(&Attached, IpAddr)> {

@@ -127,11 +127,26 @@ fn refusal(
             owner: owner(layout, request.transport, address),
         };
     }
+    if errno == Errno::ACCESS {
+        return NetworkError::PortForbidden {
+            address: text,
+            protocol,
+            first: first_unprivileged(),
+        };
+    }
     NetworkError::Publish {
         address: text,
         protocol,
         source: errno.into(),
     }
+}
+
+/// The first port that everybody may bind (`ip-sysctl.rst`).
+fn first_unprivileged() -> u16 {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024)
 }
 
 /// Binds one port number on every address.

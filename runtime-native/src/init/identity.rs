@@ -11,7 +11,7 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use super::{Announce, At, Result};
+use super::{Announce, At, Result, paths, rootfs};
 use crate::step::Step;
 
 /// Becomes user and group 0 of a new user namespace.
@@ -33,7 +33,6 @@ pub(super) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
         sys::clone::namespace::IPC => LinkNameSpaceType::InterProcessCommunication,
         sys::clone::namespace::NET => LinkNameSpaceType::Network,
         sys::clone::namespace::CGROUP => LinkNameSpaceType::ControlGroup,
-        sys::clone::namespace::USER => LinkNameSpaceType::User,
         // Joined by the parent: the pid namespace holds for children only.
         sys::clone::namespace::PID => return Ok(()),
         _ => return Err(Errno::INVAL),
@@ -96,33 +95,21 @@ pub(super) fn set_oom_score_adj(
     procfs: BorrowedFd<'_>,
     value: i32,
 ) -> std::result::Result<(), Errno> {
-    let mut buffer = [0_u8; 12];
-    let text = decimal(value, &mut buffer);
-    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(procfs, c"thread-self/oom_score_adj", flags, Mode::empty())?;
-    match rustix::io::write(&file, text) {
-        Ok(_) | Err(Errno::ACCESS) => Ok(()),
-        Err(errno) => Err(errno),
+    let mut buffer = [0; 12];
+    let text = paths::decimal(value, &mut buffer);
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
+    match paths::write_own(procfs, c"oom_score_adj", text) {
+        Err(Errno::ACCESS) => Ok(()),
+        other => other,
     }
 }
 
-/// A number in decimal, without the heap.
-fn decimal(value: i32, buffer: &mut [u8; 12]) -> &[u8] {
-    let mut rest = value.unsigned_abs();
-    let mut at = buffer.len();
-    loop {
-        at -= 1;
-        buffer[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+/// The label that the program gets when it is executed.
+pub(super) fn set_exec_label(procfs: BorrowedFd<'_>, process: &ProcessPlan) -> Result<()> {
+    match &process.exec_label {
+        Some((file, label)) => paths::write_own(procfs, file, label.to_bytes()).at(Step::ExecLabel),
+        None => Ok(()),
     }
-    if value < 0 {
-        at -= 1;
-        buffer[at] = b'-';
-    }
-    &buffer[at..]
 }
 
 /// Takes on user, groups and capabilities, loads the filter and enters the working directory.
@@ -177,9 +164,17 @@ pub(super) fn assume(process: &ProcessPlan, announce: &Announce<'_>) -> Result<(
     Ok(())
 }
 
-/// As [`assume`], with the limits that a container's init has set before.
+/// As [`assume`], with the limits and the label that a container's init has set before.
 pub(crate) fn assume_exec(process: &ProcessPlan, announce: &Announce<'_>) -> Result<()> {
     set_limits(process)?;
+    if process.exec_label.is_some() || process.oom_score_adj.is_some() {
+        // Not the container's procfs, which may be anything by now (CVE-2025-52881).
+        let procfs = rootfs::new_procfs().at(Step::Procfs)?;
+        if let Some(value) = process.oom_score_adj {
+            set_oom_score_adj(procfs.as_fd(), value).at(Step::OomScoreAdj)?;
+        }
+        set_exec_label(procfs.as_fd(), process)?;
+    }
     assume(process, announce)
 }
 

@@ -21,12 +21,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use runtime::{InitPlan, Namespace, Program};
 use rustix::io::Errno;
-use sys::clone::namespace;
+use sys::clone::{Side, namespace};
 use sys::exec::{CStringArray, execve, execve_fd, exit_now};
 
 use crate::cgroup::Entrances;
 use crate::prepare::Prepared;
 use crate::step::{Failure, Message, Step};
+use crate::trace::Begin;
 
 /// A step's result.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
@@ -93,6 +94,10 @@ pub(crate) struct Child<'a> {
     pub(crate) hook_states: Option<[BorrowedFd<'a>; 2]>,
     /// Mounts that the parent has made.
     pub(crate) prepared: &'a Prepared,
+    /// When the start began, if it is traced.
+    pub(crate) begin: Begin,
+    /// The executable that this process becomes, as the parent of the program.
+    pub(crate) init: Option<BorrowedFd<'a>>,
     /// The control groups that are entered from inside.
     pub(crate) groups: &'a Entrances,
     /// Where the word to start comes from, and where a later failure goes.
@@ -143,6 +148,14 @@ impl Child<'_> {
         }
     }
 
+    /// A step is over.
+    fn over(&self, step: Step) -> Result<()> {
+        match self.begin.elapsed_ns() {
+            Some(ns) => self.tell(Message::Over(step, ns)),
+            None => Ok(()),
+        }
+    }
+
     fn tell(&self, message: Message) -> Result<()> {
         rustix::io::write(self.report, &message.encode()).at(Step::Sync)?;
         Ok(())
@@ -158,13 +171,19 @@ impl Child<'_> {
             self.wait_for_parent()?;
             identity::become_root()?;
         }
-        for (index, namespace) in plan.namespaces.iter().enumerate() {
-            if let Some(path) = &namespace.path {
-                identity::join(path, namespace.flag).at_item(Step::JoinNamespace, index)?;
+        for (index, joined) in plan.namespaces.iter().enumerate() {
+            if let Some(path) = &joined.path {
+                if joined.flag == namespace::USER {
+                    // This process was cloned inside.
+                    identity::become_root()?;
+                    continue;
+                }
+                identity::join(path, joined.flag).at_item(Step::JoinNamespace, index)?;
             }
         }
         // A session without a terminal: the container must not reach the caller's by /dev/tty.
         rustix::process::setsid().at(Step::Session)?;
+        self.over(Step::Session)?;
 
         // Host files are opened while the host's tree is still there.
         let wasm = match &plan.process.program {
@@ -173,10 +192,13 @@ impl Child<'_> {
         };
 
         rootfs::spread(plan).at(Step::Propagation)?;
+        self.over(Step::Propagation)?;
         let root = rootfs::mount(plan, self.prepared.root()).at(Step::Rootfs)?;
+        self.over(Step::Rootfs)?;
         // A procfs of our own, attached nowhere: the image cannot redirect what is written there
         // (CVE-2025-52881).
         let procfs = rootfs::private_procfs();
+        self.over(Step::Procfs)?;
 
         // A cgroup namespace is rooted where its creator is.
         let namespaces = &plan.namespaces;
@@ -184,6 +206,7 @@ impl Child<'_> {
         if namespaces.iter().any(is_own) {
             identity::unshare_cgroup().at(Step::CgroupNamespace)?;
         }
+        self.over(Step::CgroupNamespace)?;
         let hooks = plan.hooks.interrupt_creation();
         if hooks {
             self.wait_for_parent()?;
@@ -194,8 +217,11 @@ impl Child<'_> {
                 mounts::mount(root.as_fd(), mount, index, self.prepared.mount(index))?;
             }
         }
+        self.over(Step::Mount)?;
         devices::make(root.as_fd(), &plan.devices)?;
+        self.over(Step::Device)?;
         devices::link(root.as_fd(), &plan.symlinks)?;
+        self.over(Step::Symlink)?;
         let terminal = match &self.console {
             Some(request) => Some(console::open(root.as_fd(), request).at(Step::Console)?),
             None => None,
@@ -210,6 +236,7 @@ impl Child<'_> {
         if plan.loopback_up {
             sys::net::link_up(c"lo").at(Step::Loopback)?;
         }
+        self.over(Step::Loopback)?;
         if !plan.sysctl.is_empty() {
             let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
             for (index, (key, value)) in plan.sysctl.iter().enumerate() {
@@ -217,6 +244,7 @@ impl Child<'_> {
                     .at_item(Step::Sysctl, index)?;
             }
         }
+        self.over(Step::Sysctl)?;
         if plan.process.create_cwd {
             sys::path::make_in_root(
                 root.as_fd(),
@@ -231,7 +259,9 @@ impl Child<'_> {
         };
         if !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
             paths::make_readonly(root.as_fd(), &plan.readonly_paths)?;
+            self.over(Step::ReadonlyPath)?;
             paths::mask(root.as_fd(), &plan.masked_paths)?;
+            self.over(Step::MaskPath)?;
         }
         if hooks {
             self.tell(Message::Mounted)?;
@@ -243,6 +273,7 @@ impl Child<'_> {
         rootfs::enter(root.as_fd(), plan.root_change).at(Step::PivotRoot)?;
         drop(root);
         rootfs::finish(plan)?;
+        self.over(Step::PivotRoot)?;
 
         if !hooks {
             self.wait_for_parent()?;
@@ -252,9 +283,9 @@ impl Child<'_> {
             let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
             identity::set_oom_score_adj(procfs.as_fd(), value).at(Step::OomScoreAdj)?;
         }
-        if let Some((file, label)) = &plan.process.exec_label {
+        if plan.process.exec_label.is_some() {
             let procfs = procfs.as_ref().map_err(|errno| *errno).at(Step::Procfs)?;
-            paths::write_proc(procfs.as_fd(), file, label.to_bytes()).at(Step::ExecLabel)?;
+            identity::set_exec_label(procfs.as_fd(), &plan.process)?;
         }
         drop(procfs);
         match terminal {
@@ -294,6 +325,7 @@ impl Child<'_> {
             sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
         }
         identity::assume(process, &announce)?;
+        self.over(Step::Capabilities)?;
         if let Some([start, _]) = self.gate {
             gate::check_program(&process.program)?;
             gate::end_on_signals()?;
@@ -313,6 +345,9 @@ impl Child<'_> {
                 Err(execve_fd(host.as_fd(), self.args, self.env)).at(Step::Exec)
             }
             (Program::Path(candidates), _) => {
+                if let Some(init) = self.init {
+                    become_first(init)?;
+                }
                 Err(try_candidates(candidates, self.args, self.env)).at(Step::Exec)
             }
             (Program::Wasm(_), None) => Err(Errno::INVAL).at(Step::WasmHost),
@@ -343,6 +378,18 @@ impl Child<'_> {
             sys::exec::place_descriptor(*from, number).at(Step::Stdio)?;
         }
         Ok(())
+    }
+}
+
+/// This process becomes the container's first one; what returns is its child. A failure of either
+/// goes through the one pipe, which ends when both have executed something.
+fn become_first(init: BorrowedFd<'_>) -> Result<()> {
+    match sys::clone::clone_again() {
+        Ok(Side::Child) => Ok(()),
+        Ok(Side::Parent { pid, .. }) => {
+            Err(sys::exec::execve_fd_with_number(init, c"ketch-init", pid)).at(Step::Init)
+        }
+        Err(error) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)).at(Step::Init),
     }
 }
 

@@ -37,23 +37,36 @@ pub(super) fn mount(
                 Err(Errno::PERM) if kind.as_c_str() == c"sysfs" => bind_sysfs(plan),
                 other => other,
             };
-            let mount = mount.at_item(Step::Mount, index)?;
+            let mut mount = mount.at_item(Step::Mount, index)?;
+            let mut missing = Missing::Directory;
+            if let Some(beneath) = &plan.beneath {
+                // Of a mount that is attached nowhere since Linux 6.15.
+                mount = part(mount.as_fd(), beneath).at_item(Step::Mount, index)?;
+                missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
+            }
             if plan.propagation != 0 {
                 sys::mount::set_attributes(mount.as_fd(), 0, 0, plan.propagation, spread(plan))
                     .at_item(Step::Mount, index)?;
             }
-            (mount, Missing::Directory)
+            (mount, missing)
         }
         MountSource::Bind { path, recursive } => {
             let tree = if *recursive { Depth::Tree } else { Depth::One };
             let mount = match prepared {
                 Some(mount) => rustix::io::fcntl_dupfd_cloexec(mount, 0),
-                None => sys::mount::clone_tree(path, tree),
+                None => sys::mount::clone_tree_beneath(path, plan.beneath.as_deref(), tree),
             };
             let mount = mount.at_item(Step::Mount, index)?;
             let missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
             set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
             (mount, missing)
+        }
+        MountSource::OtherNamespace { .. } => {
+            let mount = prepared.ok_or(Errno::BADF);
+            let mount = mount.and_then(|mount| rustix::io::fcntl_dupfd_cloexec(mount, 0));
+            let mount = mount.at_item(Step::Mount, index)?;
+            set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
+            (mount, Missing::Directory)
         }
     };
     let target = target(root, plan, missing).at_item(Step::MountTarget, index)?;
@@ -74,7 +87,7 @@ pub(super) fn shows_the_kernel(plan: &MountPlan) -> bool {
         MountSource::FileSystem { kind, .. } => {
             [c"proc", c"sysfs", c"cgroup", c"cgroup2"].contains(&kind.as_c_str())
         }
-        MountSource::Bind { .. } => false,
+        MountSource::Bind { .. } | MountSource::OtherNamespace { .. } => false,
     };
     kernels || below(b"/proc") || below(b"/sys")
 }
@@ -119,6 +132,12 @@ fn file_system(
     context.mount(flags)
 }
 
+/// A part of a file system, resolved beneath its root.
+fn part(mount: BorrowedFd<'_>, beneath: &CStr) -> std::result::Result<OwnedFd, Errno> {
+    let part = sys::path::open_in_root(mount, beneath, OFlags::PATH, Mode::empty())?;
+    sys::mount::clone_tree_of(part.as_fd(), Depth::One)
+}
+
 /// What has to be mounted over: a file over a file, a directory over a directory.
 fn kind_of(mount: BorrowedFd<'_>) -> std::result::Result<Missing, Errno> {
     let stat = rustix::fs::fstat(mount)?;
@@ -134,7 +153,7 @@ fn target(
     missing: Missing,
 ) -> std::result::Result<OwnedFd, Errno> {
     // A link in the image must not decide where procfs, sysfs or /dev is (CVE-2019-16884).
-    if matches!(&plan.source, MountSource::FileSystem { .. }) {
+    if !matches!(&plan.source, MountSource::Bind { .. }) {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let found = sys::path::open_in_root(root, &plan.target, flags, Mode::empty());
         if let Ok(found) = found {

@@ -13,7 +13,7 @@ use crate::step::Step;
 /// `MOUNT_ATTR_RDONLY` (mount_setattr(2)).
 const RDONLY: u64 = 0x1;
 
-/// Writes `value` to `key`, below `/proc/sys`, through our own procfs: no link, no other mount.
+/// Writes `value` to `key`, below our own procfs: no link, no other mount.
 pub(super) fn write_proc(
     procfs: BorrowedFd<'_>,
     key: &CStr,
@@ -26,6 +26,43 @@ pub(super) fn write_proc(
     } else {
         Err(Errno::IO)
     }
+}
+
+/// Writes `value` to `file` in this process's own directory, through our own procfs. By number:
+/// `self` is a link.
+pub(super) fn write_own(
+    procfs: BorrowedFd<'_>,
+    file: &CStr,
+    value: &[u8],
+) -> std::result::Result<(), Errno> {
+    let mut buffer = [0; 12];
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let dir = decimal(pid, &mut buffer);
+    let dir = CStr::from_bytes_until_nul(dir).map_err(|_| Errno::INVAL)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let dir = openat2(procfs, dir, flags, Mode::empty(), resolve)?;
+    write_proc(dir.as_fd(), file, value)
+}
+
+/// A number in decimal and NUL, without the heap.
+pub(super) fn decimal(value: i32, buffer: &mut [u8; 12]) -> &[u8] {
+    let mut rest = value.unsigned_abs();
+    let mut at = buffer.len() - 1;
+    buffer[at] = 0;
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if value < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    &buffer[at..]
 }
 
 fn open_proc(procfs: BorrowedFd<'_>, path: &CStr) -> std::result::Result<OwnedFd, Errno> {

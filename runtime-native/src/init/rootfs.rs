@@ -59,6 +59,9 @@ pub(super) fn mount(plan: &InitPlan, prepared: Option<BorrowedFd<'_>>) -> Result
     let plan = &plan.rootfs;
     match plan {
         RootfsPlan::Overlay { mountpoint, .. } => {
+            if let Some(mount) = prepared {
+                return attach_prepared(mount, mountpoint);
+            }
             match overlay(plan) {
                 Ok(mount) => {
                     sys::mount::attach(mount.as_fd(), open_dir(mountpoint)?.as_fd())?;
@@ -70,28 +73,32 @@ pub(super) fn mount(plan: &InitPlan, prepared: Option<BorrowedFd<'_>>) -> Result
             }
         }
         RootfsPlan::Directory { path, .. } => {
-            let mount = match prepared {
-                Some(mount) => rustix::io::fcntl_dupfd_cloexec(mount, 0)?,
-                None => sys::mount::clone_tree(path, Depth::Tree)?,
-            };
-            match open_dir(path) {
-                Ok(target) => sys::mount::attach(mount.as_fd(), target.as_fd())?,
-                // A mapped root need not reach its own root's place on the host: any place does.
-                Err(Errno::ACCESS) => {
-                    sys::mount::attach(mount.as_fd(), open_dir(c"/")?.as_fd())?;
-                }
-                Err(errno) => return Err(errno),
+            if let Some(mount) = prepared {
+                return attach_prepared(mount, path);
             }
-            if prepared.is_none() {
-                return Ok(mount);
-            }
-            // What comes from a namespace with more rights is locked where it is attached, and
-            // cannot be pivoted to; a copy that is made here is not.
-            let own = sys::mount::clone_tree_of(mount.as_fd(), Depth::Tree)?;
-            sys::mount::attach(own.as_fd(), mount.as_fd())?;
-            Ok(own)
+            let mount = sys::mount::clone_tree(path, Depth::Tree)?;
+            attach_at(mount.as_fd(), path)?;
+            Ok(mount)
         }
     }
+}
+
+/// A mapped root need not reach its own root's place on the host: any place does.
+fn attach_at(mount: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    match open_dir(path) {
+        Ok(target) => sys::mount::attach(mount, target.as_fd()),
+        Err(Errno::ACCESS) => sys::mount::attach(mount, open_dir(c"/")?.as_fd()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// What comes from a namespace with more rights is locked where it is attached, and cannot be
+/// pivoted to; a copy that is made here is not.
+fn attach_prepared(mount: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    attach_at(mount, path)?;
+    let own = sys::mount::clone_tree_of(mount, Depth::Tree)?;
+    sys::mount::attach(own.as_fd(), mount)?;
+    Ok(own)
 }
 
 fn open_dir(path: &CStr) -> Result<OwnedFd, Errno> {
@@ -145,9 +152,24 @@ fn overlay_by_string(plan: &RootfsPlan) -> Result<OwnedFd, Errno> {
     open_dir(mountpoint)
 }
 
-/// A procfs that is attached nowhere.
-pub(super) fn private_procfs() -> Result<OwnedFd, Errno> {
+/// A new procfs that is attached nowhere.
+pub(super) fn new_procfs() -> Result<OwnedFd, Errno> {
     FileSystem::open(c"proc")?.mount(NOSUID | NODEV | NOEXEC)
+}
+
+/// A procfs that is attached nowhere. From a user namespace that shares the host's processes none
+/// can be mounted; the host's own is copied then, while its tree is still there.
+pub(super) fn private_procfs() -> Result<OwnedFd, Errno> {
+    match new_procfs() {
+        Err(Errno::PERM) => {
+            let copy = sys::mount::clone_tree(c"/proc", Depth::One)?;
+            match rustix::fs::fstatfs(&copy)?.f_type {
+                rustix::fs::PROC_SUPER_MAGIC => Ok(copy),
+                _ => Err(Errno::PERM),
+            }
+        }
+        other => other,
+    }
 }
 
 /// Makes the mounted root `/` and lets the old one go (pivot_root(2), "." twice).

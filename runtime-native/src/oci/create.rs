@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 use runtime::{
-    Console, Extent, LogTarget, OciContainer, OciPlan, OciVerb, RootChange, RootfsPlan, Terminal,
-    VERSION, WasmPlan,
+    Console, Extent, InitPlan, LogTarget, OciContainer, OciPlan, OciVerb, RootChange, RootfsPlan,
+    Terminal, VERSION, WasmPlan,
 };
 use sys::durable::{self, Durability};
 
@@ -35,6 +35,8 @@ pub struct CreateOptions {
     pub no_pivot: bool,
     /// Leave the container's directory when it has ended.
     pub keep: bool,
+    /// A file that the steps of the start and their times are added to.
+    pub trace: Option<PathBuf>,
     /// Where errors go besides standard error.
     pub log: LogTarget,
 }
@@ -95,8 +97,13 @@ fn fill(
                 false => RootChange::Pivot,
             },
             preserve_descriptors: options.preserve_fds,
+            init: None,
         },
     )?;
+    let init = InitPlan {
+        trace: options.trace.as_deref().map(c_path).transpose()?,
+        ..init
+    };
     refuse_foreign_processes(spec, id, &hierarchy)?;
     let config = dir.join(CONFIG);
     durable::replace_file(&config, &bundle.config, Durability::Atomic)

@@ -50,7 +50,7 @@ pub fn features() -> Value {
             "selinux": {"enabled": selinux},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
-            "netDevices": {"enabled": false},
+            "netDevices": {"enabled": true},
         },
         "annotations": {"dev.ketch.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": [],

@@ -22,6 +22,7 @@
 pub const EXEC_FAILED: u8 = 255;
 
 mod bundle;
+mod checkpoint;
 mod create;
 mod delete;
 mod error;
@@ -44,6 +45,7 @@ mod state;
 mod update;
 
 pub use bundle::{Bundle, Warnings, parse_process};
+pub use checkpoint::{CheckpointOptions, checkpoint, restore};
 pub use create::{CreateOptions, Wasm, create};
 pub use delete::delete;
 pub use error::OciError;

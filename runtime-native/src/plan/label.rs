@@ -7,7 +7,7 @@ use oci_spec::runtime::{Linux, Process};
 
 use super::{PlanError, c_string};
 
-/// What is written where, below procfs, before `execve`.
+/// What is written where, below the process's own directory of procfs, before `execve`.
 pub(super) fn plan(
     process: &Process,
     linux: &Linux,
@@ -25,9 +25,9 @@ pub(super) fn plan(
                 return Err(absent("process.apparmorProfile", "AppArmor"));
             }
             let file = if Path::new("/proc/self/attr/apparmor/exec").exists() {
-                c"thread-self/attr/apparmor/exec"
+                c"attr/apparmor/exec"
             } else {
-                c"thread-self/attr/exec"
+                c"attr/exec"
             };
             Ok(Some((
                 file.to_owned(),
@@ -36,10 +36,7 @@ pub(super) fn plan(
         }
         (None, Some(label)) => {
             require_selinux("process.selinuxLabel")?;
-            Ok(Some((
-                c"thread-self/attr/exec".to_owned(),
-                c_string(&label)?,
-            )))
+            Ok(Some((c"attr/exec".to_owned(), c_string(&label)?)))
         }
     }
 }

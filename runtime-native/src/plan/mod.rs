@@ -5,6 +5,7 @@ mod hook;
 mod label;
 mod mount;
 mod namespace;
+mod net_device;
 mod process;
 mod schedule;
 mod sysctl;
@@ -83,6 +84,8 @@ pub struct Options<'a> {
     pub root_change: RootChange,
     /// So many descriptors from 3 on stay open for the program.
     pub preserve_descriptors: u32,
+    /// An executable that becomes the program's parent inside the container.
+    pub init: Option<CString>,
 }
 
 impl<'a> Options<'a> {
@@ -100,6 +103,7 @@ impl<'a> Options<'a> {
             bundle: "",
             root_change: RootChange::Pivot,
             preserve_descriptors: 0,
+            init: None,
         }
     }
 }
@@ -136,6 +140,7 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         root_change: namespace::root_change(&namespaces, options.root_change),
         hooks: hook::plan(spec, options.id, options.bundle)?,
         loopback_up,
+        net_devices: net_device::plan(linux, &namespaces)?,
         cgroup,
         mounts,
         devices: devices(linux.devices().as_deref().unwrap_or_default())?,
@@ -156,6 +161,7 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         process: process::plan(process, linux, &options)?,
         rootfs: options.rootfs,
         namespaces,
+        trace: None,
     })
 }
 
@@ -248,6 +254,7 @@ pub(crate) fn bare_options<'a>(
         bundle,
         root_change: RootChange::Pivot,
         preserve_descriptors: 0,
+        init: None,
     }
 }
 

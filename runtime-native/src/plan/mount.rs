@@ -177,6 +177,7 @@ fn one(
         propagation: parsed.propagation,
         id_map: id_map(mount, &parsed, linux)?,
         copy_up: parsed.copy_up && kind == "tmpfs",
+        beneath: None,
     })
 }
 
@@ -239,12 +240,15 @@ fn cgroup_view(
         propagation: propagation::PRIVATE | propagation::REC,
         id_map: None,
         copy_up: false,
+        beneath: None,
     };
     match options.hierarchy {
         Hierarchy::None => {}
         _ if cgroup.make.is_empty() => {
             let host = c_string("/sys/fs/cgroup")?;
-            plans.push(bind(host, c_string(&target)?, true));
+            let mut view = bind(host, c_string(&target)?, true);
+            view.set_flags |= attr::RDONLY;
+            plans.push(view);
         }
         Hierarchy::Unified { .. } => plans.push(MountPlan {
             source: MountSource::FileSystem {
@@ -259,6 +263,7 @@ fn cgroup_view(
             propagation: 0,
             id_map: None,
             copy_up: false,
+            beneath: None,
         }),
         Hierarchy::Legacy { .. } => {
             plans.push(MountPlan {
@@ -274,6 +279,7 @@ fn cgroup_view(
                 propagation: 0,
                 id_map: None,
                 copy_up: false,
+                beneath: None,
             });
             for dir in &cgroup.make {
                 let path = dir.to_string_lossy();

@@ -62,6 +62,7 @@ pub(super) fn plan(
         affinity: CpuAffinity::default(),
         exec_label: label::plan(process, linux)?,
         preserve_descriptors: options.preserve_descriptors,
+        init: options.init.clone(),
     })
 }
 

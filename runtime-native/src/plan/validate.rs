@@ -120,12 +120,6 @@ fn unsupported(linux: &Linux) -> Result<(), PlanError> {
     if linux.intel_rdt().is_some() {
         return refuse("linux.intelRdt", "Intel RDT is not supported");
     }
-    if linux.net_devices().as_ref().is_some_and(|d| !d.is_empty()) {
-        return refuse(
-            "linux.netDevices",
-            "moving network devices is not supported",
-        );
-    }
     Ok(())
 }
 

@@ -176,6 +176,16 @@ pub fn set_up(batch: &mut Batch, index: u32) {
     batch.push(RTM_NEWLINK, flag::NONE, &head, |_| {});
 }
 
+/// Moves a link into another namespace and gives it a name there. It goes down on the way and loses
+/// its addresses.
+pub fn move_into(batch: &mut Batch, index: u32, netns: BorrowedFd<'_>, name: &str) {
+    let head = header(index, 0, 0);
+    batch.push(RTM_NEWLINK, flag::NONE, &head, |a| {
+        a.bytes(IFLA_NET_NS_FD, &netns.as_raw_fd().to_ne_bytes());
+        a.text(IFLA_IFNAME, name);
+    });
+}
+
 /// Keeps a port of a bridge from talking to the other isolated ports.
 pub fn isolate_port(batch: &mut Batch, index: u32) {
     change_port(batch, index, |a| a.bytes(IFLA_BRPORT_ISOLATED, &[1]));

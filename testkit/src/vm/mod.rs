@@ -14,6 +14,7 @@
 mod cpio;
 mod kernel;
 mod modules;
+mod write_log;
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
@@ -27,6 +28,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use cpio::Archive;
 use kernel::Kernel;
+pub use write_log::WriteLog;
 
 const QEMU: &str = "/usr/bin/qemu-system-x86_64";
 const BUSYBOX: &str = "/bin/busybox";
@@ -55,6 +57,7 @@ pub struct Vm {
     archive: Archive,
     modules: BTreeSet<String>,
     disk: Option<PathBuf>,
+    write_log: Option<PathBuf>,
     memory_mib: u32,
     deadline: Duration,
     cut_power_at: Option<String>,
@@ -110,6 +113,7 @@ impl Vm {
             archive: Archive::default(),
             modules: BTreeSet::new(),
             disk: None,
+            write_log: None,
             memory_mib: 1024,
             deadline: Duration::from_secs(120),
             cut_power_at: None,
@@ -164,6 +168,17 @@ impl Vm {
     #[must_use]
     pub fn disk(mut self, image: impl AsRef<Path>) -> Self {
         self.disk = Some(image.as_ref().to_path_buf());
+        self
+    }
+
+    /// Logs every write to the disk, in order: see [`WriteLog`].
+    ///
+    /// # Panics
+    /// When the log cannot be made.
+    #[must_use]
+    pub fn log_writes(mut self, log: impl AsRef<Path>) -> Self {
+        WriteLog::create(log.as_ref());
+        self.write_log = Some(log.as_ref().to_path_buf());
         self
     }
 
@@ -242,12 +257,26 @@ impl Vm {
             .arg(initramfs)
             .args(["-append", COMMAND_LINE])
             .args(["-serial", &serial("console"), "-serial", &serial("output")]);
-        if let Some(disk) = &self.disk {
-            let drive = format!(
-                "file={},format=raw,if=virtio,cache=writeback",
-                disk.display()
-            );
-            qemu.args(["-drive", &drive]);
+        match (&self.disk, &self.write_log) {
+            (Some(disk), None) => {
+                let drive = format!(
+                    "file={},format=raw,if=virtio,cache=writeback",
+                    disk.display()
+                );
+                qemu.args(["-drive", &drive]);
+            }
+            (Some(disk), Some(log)) => {
+                let file = |name: &str, path: &Path| {
+                    format!("driver=file,node-name={name},filename={}", path.display())
+                };
+                let logged = "driver=blklogwrites,node-name=logged,file=disk,log=log,\
+                              log-sector-size=512,log-super-update-interval=1";
+                qemu.args(["-blockdev", &file("disk", disk)])
+                    .args(["-blockdev", &file("log", log)])
+                    .args(["-blockdev", logged])
+                    .args(["-device", "virtio-blk-pci,drive=logged"]);
+            }
+            (None, _) => {}
         }
         qemu.stdin(Stdio::null()).spawn().unwrap()
     }

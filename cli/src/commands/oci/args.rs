@@ -43,6 +43,9 @@ pub(super) struct RunArgs {
     /// Leave the container when it has ended
     #[arg(long)]
     pub(super) keep: bool,
+    /// Add the steps of the start to a file: side, step, microseconds since it began
+    #[arg(long)]
+    pub(super) trace_steps: Option<PathBuf>,
     /// Subreaping is left to the caller: accepted
     #[arg(long)]
     pub(super) no_subreaper: bool,

@@ -5,6 +5,7 @@
 //! verb, and a verb's options and its container in any order.
 
 mod args;
+mod checkpoint;
 mod global;
 mod update;
 mod verbs;

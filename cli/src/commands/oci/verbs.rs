@@ -11,7 +11,7 @@ use super::args::{
     CreateArgs, DeleteArgs, ExecArgs, IdArgs, KillArgs, ListArgs, RunArgs, SpecArgs,
 };
 use super::global::{self, Global, VERBS};
-use super::{update, wasm, watch};
+use super::{checkpoint, update, wasm, watch};
 use crate::embedded::EXECUTABLES;
 use crate::render::{self, Usage};
 
@@ -52,11 +52,8 @@ pub(super) fn run(global: &Global, log: &Log, verb: &str, args: &[&str]) -> anyh
         "list" => list(global, &parse(verb, args)?),
         "spec" => spec(&parse(verb, args)?),
         "features" => print_json(&oci::features()),
-        "checkpoint" | "restore" => Err(OciError::Unsupported {
-            what: format!("{verb} a container"),
-            why: "it takes criu, for which this version has no support".to_owned(),
-        }
-        .into()),
+        "checkpoint" => checkpoint::save(global, parse(verb, args)?),
+        "restore" => checkpoint::restore(global, parse(verb, args)?),
         "--version" => {
             render::print(&format!("ketch-oci version {}", env!("CARGO_PKG_VERSION")))?;
             render::print(&format!("spec: {}", runtime_native::OCI_VERSION))?;
@@ -100,7 +97,7 @@ fn hand_over(global: &Global, plan: &OciPlan) -> anyhow::Result<OciError> {
 }
 
 fn create(global: &Global, log: &Log, args: CreateArgs) -> anyhow::Result<u8> {
-    make(global, log, args, Extent::Create, false)
+    make(global, log, args, Extent::Create, RunOnly::default())
 }
 
 fn run_container(global: &Global, log: &Log, args: RunArgs) -> anyhow::Result<u8> {
@@ -108,7 +105,18 @@ fn run_container(global: &Global, log: &Log, args: RunArgs) -> anyhow::Result<u8
         true => Extent::RunDetached,
         false => Extent::Run,
     };
-    make(global, log, args.create, extent, args.keep)
+    let only = RunOnly {
+        keep: args.keep,
+        trace: args.trace_steps,
+    };
+    make(global, log, args.create, extent, only)
+}
+
+/// What only `run` can be asked for.
+#[derive(Default)]
+struct RunOnly {
+    keep: bool,
+    trace: Option<PathBuf>,
 }
 
 fn make(
@@ -116,7 +124,7 @@ fn make(
     log: &Log,
     args: CreateArgs,
     extent: Extent,
-    keep: bool,
+    only: RunOnly,
 ) -> anyhow::Result<u8> {
     if args.pidfd_socket.is_some() {
         return Err(Usage("`--pidfd-socket` is an option of `exec` alone".to_owned()).into());
@@ -131,7 +139,8 @@ fn make(
         pid_file: absolute(args.pid_file)?,
         preserve_fds: args.preserve_fds,
         no_pivot: args.no_pivot,
-        keep,
+        keep: only.keep,
+        trace: absolute(only.trace)?,
         log: global.log.clone(),
     };
     let wasm = |bundle: &Bundle| wasm::plan(global, bundle);

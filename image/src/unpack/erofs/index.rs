@@ -8,10 +8,13 @@ use super::super::tree::{PendingLink, Skipped};
 use super::super::whiteout::{Meaning, meaning};
 use crate::tarwalk::{Entry, EntryKind, EntryPath, Segment, Xattrs, printable};
 
-/// How much the index may take: what an archive can make us hold.
-const MAX_MEMORY: usize = 160 * 1024 * 1024;
-/// What a node costs beside its name and its attributes.
-const NODE_COST: usize = 192;
+/// How much an index may take, so that a pull of two layers at once stays small: some seventy
+/// thousand entries. Layers with more become directories.
+const MAX_MEMORY: usize = 20 * 1024 * 1024;
+/// What a node costs beside its name and its attributes, here and when it is written.
+const NODE_COST: usize = 256;
+/// The longest value of an extended attribute (`erofs_xattr_entry`).
+const MAX_VALUE: usize = u16::MAX as usize;
 /// How many skipped things a record lists.
 const MAX_SKIPPED: usize = 100;
 
@@ -67,6 +70,7 @@ pub(super) struct LayerIndex {
     links: BTreeMap<EntryPath, EntryPath>,
     skipped: Vec<Skipped>,
     memory: usize,
+    fits: bool,
 }
 
 fn directory(opaque: bool) -> Content {
@@ -95,7 +99,13 @@ impl LayerIndex {
             links: BTreeMap::new(),
             skipped: Vec::new(),
             memory: 0,
+            fits: true,
         }
+    }
+
+    /// Whether everything so far can be said in this form, within its bounds.
+    pub(super) fn fits(&self) -> bool {
+        self.fits
     }
 
     /// Adds an entry whose stored bytes are at `offset`. An error is the rule that it breaks.
@@ -124,7 +134,7 @@ impl LayerIndex {
             // What this layer itself has at the path stays, whichever came first.
             Some(own) => self.set_opaque(own),
             None => {
-                let node = self.add(Attributes::default(), Content::Whiteout, name)?;
+                let node = self.add(Attributes::default(), Content::Whiteout, name);
                 self.insert(parent, name, node);
             }
         }
@@ -149,7 +159,10 @@ impl LayerIndex {
     ) -> Result<(), &'static str> {
         let Some((parent, name)) = path.split() else {
             return match entry.kind {
-                EntryKind::Directory => self.describe(ROOT, path, entry),
+                EntryKind::Directory => {
+                    self.describe(ROOT, path, entry);
+                    Ok(())
+                }
                 _ => Err("the root of a layer must be a directory"),
             };
         };
@@ -157,8 +170,9 @@ impl LayerIndex {
         self.links.remove(path);
         let content = match &entry.kind {
             EntryKind::Directory => {
-                let node = self.make_directory(parent, name, path)?;
-                return self.describe(node, path, entry);
+                let node = self.make_directory(parent, name, path);
+                self.describe(node, path, entry);
+                return Ok(());
             }
             EntryKind::Hardlink(target) => return self.put_hardlink(parent, name, path, target),
             EntryKind::File { size, sparse: None } => Content::File {
@@ -185,7 +199,7 @@ impl LayerIndex {
             EntryKind::BlockDevice(major, minor) => Content::BlockDevice(*major, *minor),
         };
         let attributes = self.attributes(path, entry);
-        let node = self.add(attributes, content, name)?;
+        let node = self.add(attributes, content, name);
         self.clear(parent, name, path);
         self.insert(parent, name, node);
         Ok(())
@@ -207,7 +221,7 @@ impl LayerIndex {
         let Some(node) = self.find(&target)? else {
             let target = self.links.get(&target).cloned().unwrap_or(target);
             self.clear(parent, name, path);
-            self.remember(path.as_bytes().len())?;
+            self.remember(path.as_bytes().len());
             self.links.insert(path.clone(), target);
             return Ok(());
         };
@@ -249,8 +263,8 @@ impl LayerIndex {
                     return Err("its path goes through something that is no directory");
                 }
                 _ => {
-                    let made = self.make_directory(node, name, &upto)?;
-                    self.remember(upto.as_bytes().len())?;
+                    let made = self.make_directory(node, name, &upto);
+                    self.remember(upto.as_bytes().len());
                     self.implied.insert(upto.clone());
                     made
                 }
@@ -261,39 +275,28 @@ impl LayerIndex {
 
     /// Makes a directory, or leaves the one that is there. One that takes the place of a whiteout
     /// hides what the layers below have in theirs.
-    fn make_directory(
-        &mut self,
-        parent: NodeId,
-        name: &[u8],
-        path: &EntryPath,
-    ) -> Result<NodeId, &'static str> {
+    fn make_directory(&mut self, parent: NodeId, name: &[u8], path: &EntryPath) -> NodeId {
         let there = self.child(parent, name);
         if let Some(there) = there
             && self.is_directory(there)
         {
-            return Ok(there);
+            return there;
         }
         let opaque = there.is_some_and(|there| self.is_whiteout(there));
-        let node = self.add(implied_attributes(), directory(opaque), name)?;
+        let node = self.add(implied_attributes(), directory(opaque), name);
         self.clear(parent, name, path);
         self.insert(parent, name, node);
-        Ok(node)
+        node
     }
 
     /// Gives a directory the attributes of its entry.
-    fn describe(
-        &mut self,
-        node: NodeId,
-        path: &EntryPath,
-        entry: &Entry,
-    ) -> Result<(), &'static str> {
+    fn describe(&mut self, node: NodeId, path: &EntryPath, entry: &Entry) {
         self.implied.remove(path);
         let attributes = self.attributes(path, entry);
-        self.remember(size_of_xattrs(&attributes.xattrs))?;
+        self.remember(size_of_xattrs(&attributes.xattrs));
         if let Some(node) = self.nodes.get_mut(node) {
             node.attributes = attributes;
         }
-        Ok(())
     }
 
     fn attributes(&mut self, path: &EntryPath, entry: &Entry) -> Attributes {
@@ -302,6 +305,7 @@ impl LayerIndex {
             .iter()
             .cloned()
             .partition(|(name, _)| is_allowed(name));
+        self.fits &= kept.iter().all(|(_, value)| value.len() <= MAX_VALUE);
         for (name, _) in dropped {
             if self.skipped.len() < MAX_SKIPPED {
                 self.skipped.push(Skipped {
@@ -319,31 +323,23 @@ impl LayerIndex {
         }
     }
 
-    fn add(
-        &mut self,
-        attributes: Attributes,
-        content: Content,
-        name: &[u8],
-    ) -> Result<NodeId, &'static str> {
+    fn add(&mut self, attributes: Attributes, content: Content, name: &[u8]) -> NodeId {
         let body = match &content {
             Content::Symlink(target) => target.len(),
             Content::Sparse { segments, .. } => size_of_val(segments.as_slice()),
             _ => 0,
         };
-        self.remember(NODE_COST + name.len() + body + size_of_xattrs(&attributes.xattrs))?;
+        self.remember(NODE_COST + name.len() + body + size_of_xattrs(&attributes.xattrs));
         self.nodes.push(Node {
             attributes,
             content,
         });
-        Ok(self.nodes.len() - 1)
+        self.nodes.len() - 1
     }
 
-    fn remember(&mut self, bytes: usize) -> Result<(), &'static str> {
+    fn remember(&mut self, bytes: usize) {
         self.memory += bytes;
-        if self.memory > MAX_MEMORY {
-            return Err("its layer has too many entries");
-        }
-        Ok(())
+        self.fits &= self.memory <= MAX_MEMORY;
     }
 
     fn child(&self, parent: NodeId, name: &[u8]) -> Option<NodeId> {

@@ -14,7 +14,7 @@ mod index;
 mod writer;
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 
 use super::stream::{LayerStream, Unpacked, inflated};
 use crate::error::ImageError;
@@ -27,12 +27,21 @@ const TAR_START: u64 = 4096;
 /// Buffer in front of the file.
 const BUFFER: usize = 256 * 1024;
 
+/// What was written of a layer.
+pub(crate) enum Written {
+    /// An image.
+    Image(LayerStream, Unpacked),
+    /// The archive alone, which [`archive_of`] reads: its index does not fit into the form, or would
+    /// take too much memory. As a directory the layer may be fine.
+    Archive(LayerStream),
+}
+
 /// Writes `blob` into `file`, which is empty, as an EROFS image. The caller checks the diff ID.
 pub(crate) fn write_layer(
     blob: impl Read + Send,
     file: File,
     advance: &(dyn Fn(u64) + Sync),
-) -> Result<(LayerStream, Unpacked), ImageError> {
+) -> Result<Written, ImageError> {
     inflated(blob, advance, |stream| {
         let mut out = BufWriter::with_capacity(BUFFER, file);
         let start = vec![0; usize::try_from(TAR_START).unwrap_or_default()];
@@ -51,6 +60,9 @@ pub(crate) fn write_layer(
                     entry: crate::tarwalk::printable(&entry.path),
                     reason,
                 })?;
+            if !index.fits() {
+                break;
+            }
         }
         let mut tee = walk.into_inner();
         let drained = io::copy(&mut tee, &mut io::sink());
@@ -66,9 +78,23 @@ pub(crate) fn write_layer(
             .out
             .into_inner()
             .map_err(|error| write_failed(error.into_error()))?;
-        writer::write(&index, &file, TAR_START + layer.size).map_err(write_failed)?;
-        Ok((layer, index.into_unpacked()))
+        if !index.fits() {
+            return Ok(Written::Archive(layer));
+        }
+        match writer::write(&index, &file, TAR_START + layer.size) {
+            Ok(()) => Ok(Written::Image(layer, index.into_unpacked())),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                Ok(Written::Archive(layer))
+            }
+            Err(error) => Err(write_failed(error)),
+        }
     })
+}
+
+/// The archive of `size` bytes in a file that [`write_layer`] has written.
+pub(crate) fn archive_of(mut file: File, size: u64) -> io::Result<io::Take<File>> {
+    file.seek(SeekFrom::Start(TAR_START))?;
+    Ok(file.take(size))
 }
 
 fn write_failed(source: io::Error) -> ImageError {

@@ -17,6 +17,8 @@ pub(crate) enum Extra<'a> {
     Password,
     /// It speaks TLS.
     Tls(&'a Tls),
+    /// It speaks TLS, to those only who have a certificate of the same authority.
+    MutualTls(&'a Tls),
     /// It speaks TLS and names a token service that does not.
     PlainRealm(&'a Tls),
 }
@@ -62,17 +64,21 @@ impl Registry {
         // A full pipe would stop it.
         std::thread::spawn(move || log.count());
         let mut client = Client::builder();
-        if let Extra::Tls(tls) | Extra::PlainRealm(tls) = extra {
+        if let Extra::Tls(tls) | Extra::MutualTls(tls) | Extra::PlainRealm(tls) = extra {
             let authority = std::fs::read(tls.authority()).unwrap();
             client = client.tls_certs_merge([reqwest::Certificate::from_pem(&authority).unwrap()]);
+        }
+        if let Extra::MutualTls(tls) = extra {
+            let mut pem = std::fs::read(tls.file("client.cert")).unwrap();
+            pem.extend(std::fs::read(tls.file("client.key")).unwrap());
+            client = client.identity(reqwest::Identity::from_pem(&pem).unwrap());
         }
         install_crypto();
         Some(Self {
             host: host.trim_end_matches([',', '.', ':']).to_owned(),
-            scheme: if matches!(extra, Extra::Tls(_) | Extra::PlainRealm(_)) {
-                "https"
-            } else {
-                "http"
+            scheme: match extra {
+                Extra::Tls(_) | Extra::MutualTls(_) | Extra::PlainRealm(_) => "https",
+                Extra::None | Extra::Password => "http",
             },
             client: client.build().unwrap(),
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -172,7 +178,18 @@ impl Tls {
         openssl(
             "x509 -req -in request.pem -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out cert.pem",
         );
+        openssl(&format!(
+            "req {key} -keyout client.key -out client.request -subj /CN=client"
+        ));
+        openssl(
+            "x509 -req -in client.request -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out client.cert",
+        );
         Some(tls)
+    }
+
+    /// A file of it: `client.cert`, `client.key`.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
     }
 
     pub(crate) fn authority(&self) -> PathBuf {
@@ -199,10 +216,14 @@ fn configuration(dir: &Path, extra: Extra<'_>) -> String {
             let path = file.display();
             text.push_str(&format!("auth: {{htpasswd: {{realm: r, path: {path}}}}}\n"));
         }
-        Extra::Tls(tls) | Extra::PlainRealm(tls) => {
+        Extra::Tls(tls) | Extra::MutualTls(tls) | Extra::PlainRealm(tls) => {
             let dir = tls.0.path().display();
+            let clients = match extra {
+                Extra::MutualTls(_) => format!(", clientcas: [{dir}/ca.pem]"),
+                _ => String::new(),
+            };
             text.push_str(&format!(
-                "http: {{addr: '127.0.0.1:0', tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem}}}}\n"
+                "http: {{addr: '127.0.0.1:0', tls: {{certificate: {dir}/cert.pem, key: {dir}/key.pem{clients}}}}}\n"
             ));
             if matches!(extra, Extra::PlainRealm(_)) {
                 text.push_str(&format!(
