@@ -217,8 +217,9 @@ fn power_cut_at_any_write_of_a_pull_leaves_only_whole_layers() {
 #[test]
 fn machine_that_boots_again_after_a_power_cut_pulls_a_good_image() {
     let Some(served) = Served::new() else { return };
-    for line in [r#""status":"downloaded""#, r#""status":"unpacked""#] {
-        let disk = served.disk("disk");
+    let marks = [r#""status":"downloaded""#, r#""status":"unpacked""#];
+    for (number, line) in marks.into_iter().enumerate() {
+        let disk = served.disk(&format!("disk{number}"));
         let cut = served.machine(&disk).cut_power_at(line).run(PULL);
         assert_eq!(cut.code, -1, "the script must not end: {cut}");
         assert!(cut.output.contains(line), "{cut}");
