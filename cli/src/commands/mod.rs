@@ -14,6 +14,7 @@ mod disk;
 mod events;
 mod exec;
 mod foreground;
+mod groups;
 mod health_options;
 mod history;
 mod image;
@@ -262,6 +263,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
+    if let Some(result) = groups::help(command, &rest) {
+        return result;
+    }
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
