@@ -70,6 +70,9 @@ pub(crate) struct Launch {
     pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
     pub(crate) create_cwd: bool,
+    /// Its files need not survive a power cut.
+    #[serde(default)]
+    pub(crate) volatile: bool,
     /// Namespaces of other containers.
     #[serde(default)]
     pub(crate) shared: Vec<SharedNamespace>,
@@ -202,6 +205,7 @@ impl Engine {
             stop_timeout_ms: stop_timeout(options, run).map(|seconds| seconds.saturating_mul(1000)),
             wasm,
             create_cwd: true,
+            volatile: options.auto_remove,
         };
         // Made before the name is claimed: a claim without a directory belongs to nobody.
         let tmp = self.layout.tmp().join(&id);
@@ -284,7 +288,7 @@ impl Engine {
     }
 
     /// Claims the wanted name, or one that is free.
-    fn claim_name(&self, wanted: Option<&str>, id: &str) -> Result<String, EngineError> {
+    pub(crate) fn claim_name(&self, wanted: Option<&str>, id: &str) -> Result<String, EngineError> {
         let names = self.layout.container_names();
         let claim =
             |name: &str| durable::claim_file(&names.join(name), id.as_bytes(), Durability::Atomic);

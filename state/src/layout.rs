@@ -182,6 +182,12 @@ impl Layout {
         self.root.join("volumes")
     }
 
+    /// What the builder keeps from build to build.
+    #[must_use]
+    pub fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
     /// Where things are made before they get their names.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {

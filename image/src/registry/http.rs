@@ -50,7 +50,7 @@ pub(super) fn client(
 
 /// reqwest takes the process-wide provider. Another one, installed by the program around us, does
 /// as well.
-fn install_crypto() {
+pub(super) fn install_crypto() {
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
@@ -59,7 +59,7 @@ fn install_crypto() {
     }
 }
 
-fn with_proxies(
+pub(super) fn with_proxies(
     mut builder: ClientBuilder,
     proxies: &Proxies,
 ) -> Result<ClientBuilder, RegistryError> {

@@ -15,6 +15,7 @@ mod catalog;
 mod connection;
 mod endpoint;
 mod error;
+mod file;
 mod http;
 mod manifests;
 mod options;
@@ -27,6 +28,7 @@ mod upload;
 
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
+pub use file::{RemoteFile, fetch_url};
 pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
 pub use pull::{Pulled, fetch_manifest, pull};
 pub use push::Pushed;
