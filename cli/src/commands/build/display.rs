@@ -117,7 +117,7 @@ impl BuildDisplay {
         match self.style {
             Style::Plain => render::line(&format!("#{id} {name}")),
             Style::Rawjson => {
-                json(&serde_json::json!({ "step": id, "name": name, "status": "begin" }))
+                json(&serde_json::json!({ "step": id, "name": name, "status": "begin" }));
             }
             Style::Tty => {
                 let new = self.bars.add(ProgressBar::new_spinner());
@@ -168,7 +168,7 @@ impl BuildDisplay {
         }
         match self.style {
             Style::Plain if end == StepEnd::Done => {
-                render::line(&format!("#{id} {word} {}", seconds(took)))
+                render::line(&format!("#{id} {word} {}", seconds(took)));
             }
             Style::Plain => render::line(&format!("#{id} {word}")),
             Style::Rawjson => json(&serde_json::json!({
