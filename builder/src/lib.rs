@@ -32,7 +32,7 @@ pub use dockerfile::{
 pub use error::{BuildError, Place};
 pub use execute::BuiltImage;
 pub use export::{export_directory, export_tar};
-pub use lint::{Finding, is_secret_name, lint};
+pub use lint::{EnvOf, Finding, Surroundings, is_secret_name, lint, lint_with};
 pub use options::{BuildOptions, Fetch, NamedContext, NoCache, Record, SecretSource};
 pub use progress::{Event, Progress, StepEnd, StepId};
 pub use prune::{
@@ -166,10 +166,14 @@ impl<'a> Builder<'a> {
 ///
 /// # Errors
 /// When the file cannot be parsed.
-pub fn check(name: &str, text: &str) -> Result<Vec<Finding>, BuildError> {
+pub fn check(
+    name: &str,
+    text: &str,
+    around: &Surroundings<'_>,
+) -> Result<Vec<Finding>, BuildError> {
     let file = Dockerfile::parse(name, text)?;
     check_syntax(&file)?;
-    Ok(lint(&file))
+    Ok(lint_with(&file, around))
 }
 
 /// The language is built in; a program from elsewhere that reads the file is not run.

@@ -11,6 +11,8 @@ pub struct CheckDirective {
     pub skip: Vec<String>,
     /// Whether a finding ends the build.
     pub error: bool,
+    /// Experimental rules that are checked; `all` stands for every one.
+    pub experimental: Vec<String>,
 }
 
 /// An instruction as one line of text.
@@ -190,11 +192,15 @@ pub(crate) fn check(text: &str) -> Result<CheckDirective, String> {
             }
             Some(("error", "true")) => check.error = true,
             Some(("error", "false")) => check.error = false,
-            // What experimental rules there are is none of ours.
-            Some(("experimental", _)) => {}
+            Some(("experimental", list)) => {
+                let names = list.split(',').map(|name| name.trim().to_owned());
+                check
+                    .experimental
+                    .extend(names.filter(|name| !name.is_empty()));
+            }
             _ => {
                 return Err(format!(
-                    "`{part}` is no setting of checks: there are skip and error"
+                    "`{part}` is no setting of checks: there are skip, error and experimental"
                 ));
             }
         }

@@ -14,7 +14,7 @@ use crate::copy::Placer;
 use crate::dockerfile::{CommandLine, Health, Kind, instruction_of};
 use crate::error::BuildError;
 use crate::ignore::clean;
-use crate::lint::{Finding, is_secret_name};
+use crate::lint::is_secret_name;
 use crate::progress::StepEnd;
 use crate::scope::set_env;
 
@@ -120,21 +120,6 @@ impl Execution<'_> {
         text: &str,
     ) -> Result<(), BuildError> {
         let path = self.expand(state, at, text)?;
-        let is_first =
-            state.config.config.working_dir.is_empty() || state.config.config.working_dir == "/";
-        if !path.starts_with('/') && is_first && state.base.is_some() && state.own.is_empty() {
-            self.find(
-                at.file,
-                Finding {
-                    rule: "WorkdirRelativePath",
-                    place: at.place(text),
-                    end: at.instruction.end,
-                    text: format!(
-                        "`{path}` is relative to a directory that the base image may change"
-                    ),
-                },
-            );
-        }
         let path = format!("/{}", clean(&state.absolute(&path)));
         state.config.config.working_dir.clone_from(&path);
         let engine = self.shared.engine;

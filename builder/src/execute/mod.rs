@@ -375,7 +375,16 @@ impl<'a> Execution<'a> {
             return Ok(Arc::clone(known));
         }
         let what = format!("cannot use the image `{name}`");
-        let at = |error: BuildError| error.or_at(place, &what);
+        let at = |error: BuildError| {
+            let error = error.or_at(place, &what);
+            // A plain word is as often a stage that is written differently.
+            if name.contains(['/', ':', '@', '.']) {
+                return error;
+            }
+            error.with_hint(format!(
+                "no stage before this line and no context has the name `{name}`, so it was taken for an image"
+            ))
+        };
         let store = self.shared.engine.store();
         let resolve = || store.resolve(name, Some(platform));
         if self.shared.options.pull {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::dockerfile::{CommandLine, Instruction};
 use crate::error::BuildError;
-use crate::scope::Scope;
+use crate::scope::{Scope, env_value, set_env};
 
 /// The image that a stage begins with.
 #[derive(Debug)]
@@ -42,12 +42,23 @@ pub(crate) struct State {
     pub(crate) cmd_is_own: bool,
 }
 
+/// The PATH of images whose config has none, as other builders write it down.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// `ENV PATH=/x:$PATH` is written with a PATH in mind, whatever the base image says.
+fn set_path(config: &mut ImageConfig) {
+    if config.os == "linux" && env_value(&config.config, "PATH").is_none() {
+        set_env(&mut config.config, "PATH", PATH);
+    }
+}
+
 impl State {
     pub(crate) fn scratch(platform: &Platform) -> Self {
         let mut config = ImageConfig::default();
         platform.os().clone_into(&mut config.os);
         platform.architecture().clone_into(&mut config.architecture);
         config.variant = platform.variant().map(str::to_owned);
+        set_path(&mut config);
         Self {
             base: None,
             own: Vec::new(),
@@ -65,6 +76,7 @@ impl State {
             platform.os().clone_into(&mut config.os);
             platform.architecture().clone_into(&mut config.architecture);
         }
+        set_path(&mut config);
         Self {
             base: Some(base),
             own: Vec::new(),

@@ -46,6 +46,20 @@ impl Inputs {
         Self::of_directory(directory, file, None)
     }
 
+    /// The text of the `.dockerignore` that counts.
+    pub(super) fn ignore(&self) -> anyhow::Result<Option<String>> {
+        if self.ignore.is_some() {
+            return Ok(self.ignore.clone());
+        }
+        let path = self
+            .directory
+            .as_ref()
+            .map(|directory| directory.join(".dockerignore"));
+        path.filter(|path| path.exists())
+            .map(|path| super::read(&path))
+            .transpose()
+    }
+
     /// An archive, or the text of a Dockerfile.
     fn from_stream(mut stream: File, file: Option<&str>) -> anyhow::Result<Self> {
         let mut head = Vec::new();

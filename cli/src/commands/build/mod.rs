@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use builder::{BuildError, BuildOptions, Builder, NoCache, Record};
+use builder::{BuildError, BuildOptions, Builder, NoCache, Record, Surroundings};
 use clap::Args;
 use engine::{Network, NetworkOptions};
 use image::{Compression, Platform, PlatformChoice, Reference};
@@ -135,7 +135,7 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
         }
     };
     if is_check {
-        return check(&inputs);
+        return check(context, &inputs);
     }
     let outputs = outputs(args)?;
     let options = options(context, args, &inputs, &outputs)?;
@@ -213,8 +213,20 @@ fn failed(error: BuildError) -> anyhow::Error {
 }
 
 /// Prints what lint rules find.
-fn check(inputs: &context::Inputs) -> anyhow::Result<u8> {
-    let findings = builder::check(&inputs.dockerfile_name, &inputs.dockerfile).map_err(failed)?;
+fn check(context: &Invocation, inputs: &context::Inputs) -> anyhow::Result<u8> {
+    let engine = context.engine()?;
+    // Images that are not here are not fetched for a check.
+    let env_of = |image: &str| {
+        let found = engine.store().resolve(image, None).ok()?;
+        Some(found.config.config.env)
+    };
+    let ignore = inputs.ignore()?;
+    let around = Surroundings {
+        env_of: Some(&env_of),
+        ignore: ignore.as_deref(),
+    };
+    let findings =
+        builder::check(&inputs.dockerfile_name, &inputs.dockerfile, &around).map_err(failed)?;
     for finding in &findings {
         render::print(&render::clean(&finding.to_string()))?;
         display::print_place(&finding.place)?;

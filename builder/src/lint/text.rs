@@ -1,30 +1,11 @@
-//! Lint rules: what is allowed and probably not meant. The names are those that users know from other
-//! builders and skip with `# check=skip=…`.
+//! The rules that need nothing but the text.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
+use super::finding::{Finding, is_skipped};
+use super::origins;
+use super::values::{self, Surroundings};
 use crate::dockerfile::{CommandLine, Dockerfile, Instruction, Kind, is_identifier};
-use crate::error::Place;
-
-/// Something that a rule found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    /// The rule.
-    pub rule: &'static str,
-    /// Where.
-    pub place: Place,
-    /// The last line that it is about.
-    pub end: usize,
-    /// What.
-    pub text: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.place, self.rule, self.text)
-    }
-}
 
 /// Names that tell a secret.
 const SECRETS: [&str; 8] = [
@@ -63,26 +44,44 @@ pub fn lint(file: &Dockerfile) -> Vec<Finding> {
         linter.instruction(instruction);
     }
     linter.repeated();
+    linter.descriptions();
+    origins::lint(&mut linter);
+    values::lint_workdirs(&mut linter);
     let mut findings = linter.findings;
     findings.retain(|finding| !is_skipped(file, finding.rule));
     findings.sort_by_key(|finding| finding.place.line);
     findings
 }
 
-/// Whether the file says that it does not want to hear of a rule.
+/// As [`lint`], with the rules that need to know what is around the file: for a check without a build,
+/// which finds the same while it runs.
 #[must_use]
-pub(crate) fn is_skipped(file: &Dockerfile, rule: &str) -> bool {
-    let mut skip = file.check.skip.iter();
-    skip.any(|name| name == "all" || name.eq_ignore_ascii_case(rule))
+pub fn lint_with(file: &Dockerfile, around: &Surroundings<'_>) -> Vec<Finding> {
+    let mut linter = Linter {
+        file,
+        findings: lint(file),
+    };
+    values::lint_variables(&mut linter, around);
+    values::lint_ignored(&mut linter, around);
+    let mut findings = linter.findings;
+    findings.retain(|finding| !is_skipped(file, finding.rule));
+    findings.sort_by_key(|finding| finding.place.line);
+    findings
 }
 
-struct Linter<'a> {
-    file: &'a Dockerfile,
+pub(super) struct Linter<'a> {
+    pub(super) file: &'a Dockerfile,
     findings: Vec<Finding>,
 }
 
 impl Linter<'_> {
-    fn find(&mut self, rule: &'static str, instruction: &Instruction, about: &str, text: String) {
+    pub(super) fn find(
+        &mut self,
+        rule: &'static str,
+        instruction: &Instruction,
+        about: &str,
+        text: String,
+    ) {
         self.findings.push(Finding {
             rule,
             place: self.file.place_of(instruction.line, instruction.end, about),
@@ -277,6 +276,37 @@ impl Linter<'_> {
     }
 }
 
+impl Linter<'_> {
+    /// A comment before a stage or an ARG describes it, when the file says that such comments count.
+    fn descriptions(&mut self) {
+        let rule = "InvalidDefinitionDescription";
+        let wanted = &self.file.check.experimental;
+        if !wanted.iter().any(|name| name == "all" || name == rule) {
+            return;
+        }
+        for instruction in &self.file.instructions {
+            let name = match &instruction.kind {
+                Kind::From(from) => from.stage.as_deref(),
+                Kind::Arg(args) => args.first().map(|arg| arg.name.as_str()),
+                _ => None,
+            };
+            let before = instruction.line.checked_sub(2);
+            let comment = before
+                .and_then(|at| self.file.lines.get(at))
+                .and_then(|line| line.strip_prefix('#'));
+            let (Some(name), Some(comment)) = (name, comment) else {
+                continue;
+            };
+            if comment.split_whitespace().next() != Some(name) {
+                let text = format!(
+                    "the comment before `{name}` should begin with that name, or be apart from it by an empty line"
+                );
+                self.find(rule, instruction, name, text);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,7 +321,22 @@ mod tests {
 
     #[test]
     fn each_rule_finds_its_case_and_nothing_else() {
-        let table: [(&str, &[(&str, usize)]); 16] = [
+        let table: [(&str, &[(&str, usize)]); 25] = [
+            ("FROM $A:1\nRUN x\n", &[("UndefinedArgInFrom", 1)]),
+            ("ARG A\nFROM a:$A\n", &[("InvalidDefaultArgInFrom", 2)]),
+            ("ARG A=1\nARG B=$A\nFROM a:$B\n", &[]),
+            ("FROM --platform=$BUILDPLATFORM a:${T:-1}\n", &[]),
+            (
+                "FROM a\nWORKDIR x\nWORKDIR y\n",
+                &[("WorkdirRelativePath", 2)],
+            ),
+            ("FROM a AS b\nWORKDIR /x\nFROM b\nWORKDIR y\n", &[]),
+            (
+                "# check=experimental=all\n# other\nFROM a AS b\n# A is this\nARG A\n",
+                &[("InvalidDefinitionDescription", 3)],
+            ),
+            ("# other\nFROM a AS b\n", &[]),
+            ("# check=skip=WorkdirRelativePath\nFROM a\nWORKDIR x\n", &[]),
             ("FROM a AS Base\n", &[("StageNameCasing", 1)]),
             ("FROM a as base\n", &[("FromAsCasing", 1)]),
             ("FROM a\nRUN x \\\n\n y\n", &[("NoEmptyContinuation", 3)]),
