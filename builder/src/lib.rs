@@ -13,6 +13,7 @@ mod error;
 mod exchange;
 mod execute;
 mod export;
+mod git;
 mod ignore;
 mod lint;
 mod options;
@@ -32,12 +33,14 @@ pub use dockerfile::{
 pub use error::{BuildError, Place};
 pub use execute::BuiltImage;
 pub use export::{export_directory, export_tar};
+pub use git::{CHECKOUT, CheckOutError, Repository};
 pub use lint::{EnvOf, Finding, Surroundings, is_secret_name, lint, lint_with};
 pub use options::{BuildOptions, Fetch, NamedContext, NoCache, Record, SecretSource};
 pub use progress::{Event, Progress, StepEnd, StepId};
 pub use prune::{
     CacheMountEntry, PruneCache, PrunedCache, cache_entries, cache_mount_entries, prune_cache,
 };
+pub use tree::read_beneath;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,38 @@ pub(crate) const MAX_DEPTH: usize = 256;
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS);
+
+/// Reads a file of a directory that somebody else made: links lead nowhere but into it. `None` when it
+/// is not there.
+///
+/// # Errors
+/// When it is no file, cannot be read, or is larger than `max` bytes.
+pub fn read_beneath(dir: &Path, path: &Path, max: u64) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let root = rustix::fs::open(dir, flags | OFlags::DIRECTORY, Mode::empty())?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(
+        &root,
+        path,
+        flags | OFlags::NONBLOCK,
+        Mode::empty(),
+        resolve,
+    );
+    let file = match found {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        other => File::from(other?),
+    };
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > max {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(Some(bytes))
+}
 
 /// A file of a tree.
 #[derive(Debug, Clone, PartialEq, Eq)]

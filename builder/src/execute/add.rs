@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Seek;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use image::{Digest, RemoteFile, fetch_url};
 
@@ -12,6 +12,7 @@ use super::stage::At;
 use crate::cache::KeyBuilder;
 use crate::copy::{Placer, Refusal, Selection, select};
 use crate::error::BuildError;
+use crate::git::{CheckOutError, Repository};
 use crate::ignore::{Ignore, clean};
 use crate::stamps::hash;
 use crate::tree::{HostTree, Tree};
@@ -19,19 +20,14 @@ use crate::tree::{HostTree, Tree};
 /// The largest file of a URL.
 const MAX_REMOTE: u64 = 16 << 30;
 
+/// How many digits of a commit a checksum has at least.
+const MIN_COMMIT: usize = 7;
+
 /// Something that ADD fetches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Remote {
     Url(String),
     Git(Repository),
-}
-
-/// A git repository, a reference of it, and a directory in it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Repository {
-    url: String,
-    reference: Option<String>,
-    dir: Option<String>,
 }
 
 /// What was fetched.
@@ -43,67 +39,15 @@ pub(super) enum Fetched {
 impl Remote {
     /// Reads a source of ADD: a path is none of these.
     pub(super) fn parse(text: &str) -> Result<Option<Self>, String> {
-        let (body, fragment) = match text.split_once('#') {
-            Some((body, fragment)) => (body, Some(fragment)),
-            None => (text, None),
-        };
+        let body = text.split('#').next().unwrap_or(text);
         let is_http = body.starts_with("http://") || body.starts_with("https://");
-        let path = body.split('?').next().unwrap_or(body);
-        let is_git = body.starts_with("git://")
-            || body.starts_with("ssh://")
-            || body.starts_with("git@")
-            || (is_http && path.ends_with(".git"));
         if body.starts_with("file://") {
             return Err("a URL of the host's own files is no source".to_owned());
         }
-        if !is_git {
-            return Ok(is_http.then(|| Self::Url(text.to_owned())));
+        if let Some(repository) = Repository::parse(text)? {
+            return Ok(Some(Self::Git(repository)));
         }
-        let mut repository = Repository {
-            url: path.to_owned(),
-            ..Repository::default()
-        };
-        if let Some(fragment) = fragment {
-            let (reference, dir) = match fragment.split_once(':') {
-                Some((reference, dir)) => (reference, Some(dir)),
-                None => (fragment, None),
-            };
-            repository.reference = Some(reference.to_owned()).filter(|text| !text.is_empty());
-            repository.dir = dir.filter(|text| !text.is_empty()).map(str::to_owned);
-        }
-        for pair in body
-            .split_once('?')
-            .map(|(_, query)| query.split('&'))
-            .into_iter()
-            .flatten()
-        {
-            match pair.split_once('=') {
-                Some(("ref" | "branch" | "tag", value)) => {
-                    repository.reference = Some(value.to_owned());
-                }
-                Some(("subdir", value)) => repository.dir = Some(value.to_owned()),
-                _ => {
-                    return Err(format!(
-                        "`{pair}` is nothing that a repository is asked for"
-                    ));
-                }
-            }
-        }
-        let is_sane = |text: &String| {
-            !text.starts_with('-')
-                && !text.contains("..")
-                && text
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"._-/+@".contains(&byte))
-        };
-        if repository
-            .reference
-            .as_ref()
-            .is_some_and(|text| !is_sane(text))
-        {
-            return Err("the reference of the repository is malformed".to_owned());
-        }
-        Ok(Some(Self::Git(repository)))
+        Ok(is_http.then(|| Self::Url(text.to_owned())))
     }
 }
 
@@ -176,8 +120,6 @@ impl Execution<'_> {
         Ok(file)
     }
 
-    /// Clones a repository. What it brings is data: no hook, no filter, no submodule of a strange kind
-    /// runs, and no file of the host is read by it.
     fn clone_repository(
         &self,
         at: At<'_>,
@@ -185,84 +127,23 @@ impl Execution<'_> {
         repository: &Repository,
     ) -> Result<(tempfile::TempDir, String), BuildError> {
         let dir = self.shared.session.temporary("git-")?;
-        let git = |args: &[&str]| -> Result<String, BuildError> {
-            let mut command = Command::new("git");
-            command
-                .current_dir(dir.path())
-                .env_clear()
-                .env("PATH", "/usr/local/bin:/usr/bin:/bin")
-                .env("HOME", dir.path())
-                .env("GIT_CONFIG_NOSYSTEM", "1")
-                .env("GIT_CONFIG_GLOBAL", "/dev/null")
-                .env("GIT_TERMINAL_PROMPT", "0")
-                .env("GIT_ALLOW_PROTOCOL", "http:https:git:ssh")
-                .args([
-                    "-c",
-                    "core.hooksPath=/dev/null",
-                    "-c",
-                    "core.symlinks=true",
-                    "-c",
-                    "protocol.file.allow=never",
-                    "-c",
-                    "core.fsmonitor=false",
-                ])
-                .args(args)
-                .stdin(Stdio::null());
-            if let Some(socket) = self.shared.options.ssh.get("default") {
-                command.env("SSH_AUTH_SOCK", socket);
-            }
-            let output = command
-                .output()
-                .map_err(|error| self.refused(at, error.into()))?;
-            if !output.status.success() {
-                let text = String::from_utf8_lossy(&output.stderr);
-                let last = text
-                    .trim()
-                    .lines()
-                    .next_back()
-                    .unwrap_or("git failed")
-                    .to_owned();
-                return Err(at.fail(
-                    &repository.url,
-                    format!("cannot get `{}`: {last}", repository.url),
-                ));
-            }
-            Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        };
-        git(&["init", "--quiet", "checkout"])?;
-        let reference = repository.reference.as_deref().unwrap_or("HEAD");
-        let fetch = [
-            "-C",
-            "checkout",
-            "fetch",
-            "--quiet",
-            "--depth=1",
-            "--no-tags",
-            "--",
-            repository.url.as_str(),
-            reference,
-        ];
-        git(&fetch)?;
-        let commit = git(&["-C", "checkout", "rev-parse", "FETCH_HEAD^{commit}"])?;
+        let agent = self.shared.options.ssh.get("default");
+        let commit = repository
+            .check_out(dir.path(), agent.map(PathBuf::as_path), &|| {
+                self.is_stopped()
+            })
+            .map_err(|failure| match failure {
+                CheckOutError::Stopped => BuildError::Stopped,
+                failure => at.fail(&repository.url, failure.to_string()),
+            })?;
         if let Some(expected) = &order.checksum
-            && *expected != commit
+            && (expected.len() < MIN_COMMIT || !commit.starts_with(expected.as_str()))
         {
             return Err(at.fail(
                 "--checksum",
                 format!("the commit of `{}` is {commit}", repository.url),
             ));
         }
-        git(&["-C", "checkout", "checkout", "--quiet", "--detach", &commit])?;
-        git(&[
-            "-C",
-            "checkout",
-            "submodule",
-            "--quiet",
-            "update",
-            "--init",
-            "--recursive",
-            "--depth=1",
-        ])?;
         Ok((dir, commit))
     }
 
@@ -357,40 +238,14 @@ mod tests {
 
     #[test]
     fn sources_are_paths_urls_and_repositories() {
-        let git = |url: &str, reference: Option<&str>, dir: Option<&str>| {
-            Ok(Some(Remote::Git(Repository {
-                url: url.to_owned(),
-                reference: reference.map(str::to_owned),
-                dir: dir.map(str::to_owned),
-            })))
-        };
         assert_eq!(Remote::parse("a/b"), Ok(None));
         assert_eq!(
             Remote::parse("https://h/x.tgz"),
             Ok(Some(Remote::Url("https://h/x.tgz".to_owned())))
         );
-        assert_eq!(
-            Remote::parse("https://h/x.git"),
-            git("https://h/x.git", None, None)
-        );
-        assert_eq!(
-            Remote::parse("https://h/x.git#v1:sub"),
-            git("https://h/x.git", Some("v1"), Some("sub"))
-        );
-        assert_eq!(
-            Remote::parse("https://h/x.git?ref=v1&subdir=s"),
-            git("https://h/x.git", Some("v1"), Some("s"))
-        );
-        assert_eq!(
-            Remote::parse("git@h:x/y.git#:sub"),
-            git("git@h:x/y.git", None, Some("sub"))
-        );
-        for bad in [
-            "file:///etc/passwd",
-            "https://h/x.git#--upload-pack=x",
-            "https://h/x.git#a..b",
-            "https://h/x.git?x=1",
-        ] {
+        let git = Remote::parse("https://h/x.git#v1:sub");
+        assert!(matches!(git, Ok(Some(Remote::Git(_)))));
+        for bad in ["file:///etc/passwd", "https://h/x.git#--upload-pack=x"] {
             assert!(Remote::parse(bad).is_err(), "{bad}");
         }
     }

@@ -5,11 +5,18 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use builder::{CHECKOUT, Repository};
+use image::RegistryOptions;
+use sys::durable;
+use tempfile::TempDir;
 
 use crate::render::Usage;
 
 /// The largest Dockerfile.
 const MAX_DOCKERFILE: u64 = 4 << 20;
+
+/// The largest context that is fetched from a URL.
+const MAX_CONTEXT: u64 = 64 << 30;
 
 /// The inputs of a build.
 #[derive(Debug)]
@@ -18,12 +25,60 @@ pub(super) struct Inputs {
     pub(super) dockerfile: String,
     pub(super) ignore: Option<String>,
     pub(super) directory: Option<PathBuf>,
-    /// An unpacked archive goes when the build is done.
-    _unpacked: Option<tempfile::TempDir>,
+    /// What was unpacked or fetched goes when the build is done.
+    _unpacked: Option<TempDir>,
+}
+
+/// What inputs are read with.
+pub(super) struct Means<'a> {
+    /// Where contexts are unpacked.
+    pub(super) tmp: &'a Path,
+    pub(super) registry: &'a RegistryOptions,
+    /// The socket of the agent `default`.
+    pub(super) agent: Option<&'a Path>,
+    /// `BUILDKIT_CONTEXT_KEEP_GIT_DIR`.
+    pub(super) keep_git_dir: bool,
+}
+
+impl Means<'_> {
+    fn directory(&self) -> anyhow::Result<TempDir> {
+        let made = tempfile::Builder::new()
+            .prefix("context-")
+            .tempdir_in(self.tmp);
+        made.context("cannot make a directory for the context")
+    }
+
+    /// Fetches a repository. Gives what holds it, and the directory that is meant.
+    pub(super) fn check_out(&self, repository: &Repository) -> anyhow::Result<(TempDir, PathBuf)> {
+        let dir = self.directory()?;
+        repository
+            .check_out(dir.path(), self.agent, &|| false)
+            .with_context(|| format!("cannot use the context `{}`", repository.url))?;
+        let root = std::fs::canonicalize(dir.path().join(CHECKOUT))?;
+        if !self.keep_git_dir {
+            durable::remove_tree(&root.join(".git"))?;
+        }
+        let named = root.join(repository.dir.as_deref().unwrap_or("."));
+        let found = std::fs::canonicalize(&named)
+            .ok()
+            .filter(|found| found.starts_with(&root) && found.is_dir());
+        let Some(found) = found else {
+            anyhow::bail!(
+                "cannot use the context `{}`: it has no directory `{}`",
+                repository.url,
+                repository.dir.as_deref().unwrap_or(".")
+            );
+        };
+        Ok((dir, found))
+    }
 }
 
 impl Inputs {
-    pub(super) fn read(context: &str, file: Option<&str>) -> anyhow::Result<Self> {
+    pub(super) fn read(
+        context: &str,
+        file: Option<&str>,
+        means: &Means<'_>,
+    ) -> anyhow::Result<Self> {
         if context == "-" {
             if file == Some("-") {
                 return Err(Usage(
@@ -31,7 +86,17 @@ impl Inputs {
                 )
                 .into());
             }
-            return Self::from_stream(spooled(io::stdin().lock())?, file);
+            return Self::from_stream(spooled(io::stdin().lock())?, file, means);
+        }
+        let wrong = |why: String| Usage(format!("cannot use the context `{context}`: {why}"));
+        if let Some(repository) = Repository::parse(context).map_err(wrong)? {
+            let (dir, found) = means.check_out(&repository)?;
+            return Self::of_directory(found, file, Some(dir));
+        }
+        if context.starts_with("http://") || context.starts_with("https://") {
+            let fetched = image::fetch_url(context, means.tmp, MAX_CONTEXT, means.registry)
+                .with_context(|| format!("cannot fetch the context `{context}`"))?;
+            return Self::from_stream(fetched.file, file, means);
         }
         let path = Path::new(context);
         let meta = std::fs::metadata(path)
@@ -39,7 +104,7 @@ impl Inputs {
         if meta.is_file() {
             let file_handle =
                 File::open(path).with_context(|| format!("cannot read `{context}`"))?;
-            return Self::from_stream(file_handle, file);
+            return Self::from_stream(file_handle, file, means);
         }
         let directory = std::fs::canonicalize(path)
             .with_context(|| format!("cannot use the context `{context}`"))?;
@@ -61,7 +126,12 @@ impl Inputs {
     }
 
     /// An archive, or the text of a Dockerfile.
-    fn from_stream(mut stream: File, file: Option<&str>) -> anyhow::Result<Self> {
+    fn from_stream(
+        mut stream: File,
+        file: Option<&str>,
+        means: &Means<'_>,
+    ) -> anyhow::Result<Self> {
+        stream.seek(SeekFrom::Start(0))?;
         let mut head = Vec::new();
         stream.by_ref().take(512).read_to_end(&mut head)?;
         stream.seek(SeekFrom::Start(0))?;
@@ -77,9 +147,7 @@ impl Inputs {
                 _unpacked: None,
             });
         }
-        let unpacked = tempfile::Builder::new()
-            .prefix("ketch-context-")
-            .tempdir()?;
+        let unpacked = means.directory()?;
         image::unpack_context(stream, unpacked.path())?;
         let directory = unpacked.path().to_path_buf();
         Self::of_directory(directory, file, Some(unpacked))
@@ -88,46 +156,37 @@ impl Inputs {
     fn of_directory(
         directory: PathBuf,
         file: Option<&str>,
-        unpacked: Option<tempfile::TempDir>,
+        unpacked: Option<TempDir>,
     ) -> anyhow::Result<Self> {
-        let (name, dockerfile, beside) = match file {
-            Some("-") => (
-                "-".to_owned(),
-                text(io::stdin().lock(), "standard input")?,
-                None,
-            ),
-            Some(name) => {
-                let given = Path::new(name);
-                // As it is written first, then in the context.
-                let path = match unpacked.is_none() && given.exists() {
-                    true => given.to_path_buf(),
-                    false => directory.join(given),
-                };
-                (name.to_owned(), read(&path)?, Some(path))
-            }
-            None => {
-                let path = directory.join("Dockerfile");
-                let (path, name) = match path.exists() {
-                    true => (path, "Dockerfile"),
-                    false => (directory.join("Containerfile"), "Containerfile"),
-                };
-                if !path.exists() {
-                    anyhow::bail!(
-                        "cannot find a Dockerfile in the context `{}`",
-                        directory.display()
-                    );
-                }
-                (name.to_owned(), read(&path)?, Some(path))
-            }
+        // What somebody else made is read without following its links out of it.
+        let source = match (&unpacked, file) {
+            (Some(_), _) => Place::Beneath(&directory),
+            // As the user wrote it first, then in the context.
+            (None, Some(name)) if Path::new(name).exists() => Place::Here(Path::new("")),
+            (None, _) => Place::Here(&directory),
         };
-        let mut ignore = None;
-        if let Some(path) = beside {
-            let mut own = path.into_os_string();
-            own.push(".dockerignore");
-            let own = PathBuf::from(own);
-            if own.exists() {
-                ignore = Some(super::read(&own)?);
-            }
+        let (name, dockerfile) = match file {
+            Some("-") => ("-", Some(text(io::stdin().lock(), "standard input")?)),
+            Some(name) => (name, source.read(name)?),
+            None => match source.read("Dockerfile")? {
+                Some(text) => ("Dockerfile", Some(text)),
+                None => ("Containerfile", source.read("Containerfile")?),
+            },
+        };
+        let name = name.to_owned();
+        let dockerfile = dockerfile.with_context(|| match file {
+            Some(name) => format!("cannot find the Dockerfile `{name}`"),
+            None => format!(
+                "cannot find a Dockerfile in the context `{}`",
+                directory.display()
+            ),
+        })?;
+        let mut ignore = match name.as_str() {
+            "-" => None,
+            name => source.read(&format!("{name}.dockerignore"))?,
+        };
+        if unpacked.is_some() && ignore.is_none() {
+            ignore = Some(source.read(".dockerignore")?.unwrap_or_default());
         }
         Ok(Self {
             dockerfile_name: name,
@@ -136,6 +195,32 @@ impl Inputs {
             directory: Some(directory),
             _unpacked: unpacked,
         })
+    }
+}
+
+/// Where the files are that a build reads itself.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// In a directory of the user.
+    Here(&'a Path),
+    /// In a directory that somebody else made.
+    Beneath(&'a Path),
+}
+
+impl Place<'_> {
+    /// The text of a file; `None` when it is not there.
+    fn read(self, name: &str) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Beneath(dir) => {
+                let bytes = builder::read_beneath(dir, Path::new(name), MAX_DOCKERFILE)
+                    .with_context(|| format!("cannot read `{name}` of the context"))?;
+                bytes.map(|bytes| text(bytes.as_slice(), name)).transpose()
+            }
+            Self::Here(dir) => {
+                let path = dir.join(name);
+                path.exists().then(|| read(&path)).transpose()
+            }
+        }
     }
 }
 

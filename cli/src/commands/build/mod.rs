@@ -35,7 +35,7 @@ pub(crate) struct BuildArgs {
     /// Value of an ARG: NAME=VALUE, or NAME for the environment's (can be repeated)
     #[arg(long, value_name = "NAME=VALUE")]
     build_arg: Vec<String>,
-    /// Further context: NAME=DIRECTORY or NAME=docker-image://IMAGE (can be repeated)
+    /// Further context: NAME=DIRECTORY, NAME=docker-image://IMAGE, or a repository (can be repeated)
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// Stage to build, by name or number (default: the last one)
@@ -116,13 +116,12 @@ pub(crate) struct BuildArgs {
     /// Memory limit of RUN
     #[arg(short, long)]
     memory: Option<String>,
-    /// Context: a directory, an archive, or - for standard input
+    /// Context: a directory, an archive, a git repository (URL#reference:directory), a URL, or - for standard input
     context: String,
 }
 
 /// Builds an image.
 pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8> {
-    let inputs = context::Inputs::read(&args.context, args.file.as_deref())?;
     let is_check = match args.call.as_deref() {
         None => args.check,
         Some("check") => true,
@@ -134,21 +133,31 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
             .into());
         }
     };
-    if is_check {
-        return check(context, &inputs);
-    }
     let outputs = outputs(args)?;
-    let options = options(context, args, &inputs, &outputs)?;
+    let engine = context.engine()?;
+    let registry = registry_options(&context.settings)?;
+    let agents = values::agents(&args.ssh)?;
+    let tmp = engine.layout().tmp();
+    let keeps = |text: &String| text.as_str() == "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1";
+    let means = context::Means {
+        tmp: &tmp,
+        registry: &registry,
+        agent: agents.get("default").map(PathBuf::as_path),
+        keep_git_dir: args.build_arg.iter().any(keeps),
+    };
+    let inputs = context::Inputs::read(&args.context, args.file.as_deref(), &means)?;
+    if is_check {
+        return check(&engine, &inputs);
+    }
+    let contexts = values::contexts(&args.build_context, &means)?;
+    let options = options(context, args, &inputs, &outputs, &contexts)?;
     let display = BuildDisplay::new(if args.quiet {
         Style::Quiet
     } else {
         args.progress
     });
-    let engine = context.engine()?;
     let stop = AtomicBool::new(false);
     let signals = sys::signals::signal_fd(&[INTERRUPT, TERMINATE])?;
-    let settings = &context.settings;
-    let registry = registry_options(settings)?;
     let fetch = |name: &str, platform: &Platform| fetch(&engine, name, platform, &registry);
     let builder = Builder::new(&engine, &fetch, &display, &stop);
     let done = AtomicBool::new(false);
@@ -213,8 +222,7 @@ fn failed(error: BuildError) -> anyhow::Error {
 }
 
 /// Prints what lint rules find.
-fn check(context: &Invocation, inputs: &context::Inputs) -> anyhow::Result<u8> {
-    let engine = context.engine()?;
+fn check(engine: &engine::Engine, inputs: &context::Inputs) -> anyhow::Result<u8> {
     // Images that are not here are not fetched for a check.
     let env_of = |image: &str| {
         let found = engine.store().resolve(image, None).ok()?;
@@ -280,6 +288,7 @@ fn options(
     args: &BuildArgs,
     inputs: &context::Inputs,
     outputs: &[Output],
+    contexts: &values::Contexts,
 ) -> anyhow::Result<BuildOptions> {
     let mut tags = Vec::new();
     for text in args
@@ -326,7 +335,7 @@ fn options(
         dockerfile: inputs.dockerfile.clone(),
         context: inputs.directory.clone(),
         ignore: inputs.ignore.clone(),
-        contexts: values::contexts(&args.build_context)?,
+        contexts: contexts.by_name.clone(),
         args: build_args,
         target: args.target.clone(),
         platforms,

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use builder::{NamedContext, SecretSource};
+use builder::{NamedContext, Repository, SecretSource};
 use engine::{Join, Network};
+use tempfile::TempDir;
 
+use super::context::Means;
 use crate::render::Usage;
 use crate::settings::{self, Settings};
 
@@ -25,19 +27,34 @@ pub(super) fn pairs(option: &str, list: &[String]) -> anyhow::Result<BTreeMap<St
     Ok(pairs)
 }
 
-/// `NAME=DIRECTORY` or `NAME=docker-image://IMAGE`.
-pub(super) fn contexts(list: &[String]) -> anyhow::Result<BTreeMap<String, NamedContext>> {
-    let mut contexts = BTreeMap::new();
+/// Further contexts.
+#[derive(Debug, Default)]
+pub(super) struct Contexts {
+    pub(super) by_name: BTreeMap<String, NamedContext>,
+    /// What was fetched goes when the build is done.
+    pub(super) fetched: Vec<TempDir>,
+}
+
+/// `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, or `NAME=REPOSITORY`.
+pub(super) fn contexts(list: &[String], means: &Means<'_>) -> anyhow::Result<Contexts> {
+    let mut contexts = Contexts::default();
     for text in list {
         let wrong = |why: &str| Usage(format!("cannot use --build-context `{text}`: {why}"));
         let (name, place) = text
             .split_once('=')
             .ok_or_else(|| wrong("it is NAME=PLACE"))?;
+        if let Some(repository) = Repository::parse(place).map_err(|why| wrong(&why))? {
+            let (dir, found) = means.check_out(&repository)?;
+            let context = NamedContext::Directory(found);
+            contexts.by_name.insert(name.to_owned(), context);
+            contexts.fetched.push(dir);
+            continue;
+        }
         let context = match place.split_once("://") {
             Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
             Some((scheme, _)) => {
                 return Err(wrong(&format!(
-                    "`{scheme}` is no kind of context: there are directories and docker-image"
+                    "`{scheme}` is no kind of context: there are directories, repositories and docker-image"
                 ))
                 .into());
             }
@@ -50,7 +67,7 @@ pub(super) fn contexts(list: &[String]) -> anyhow::Result<BTreeMap<String, Named
                 NamedContext::Directory(path)
             }
         };
-        contexts.insert(name.to_owned(), context);
+        contexts.by_name.insert(name.to_owned(), context);
     }
     Ok(contexts)
 }
