@@ -249,7 +249,7 @@ mod tests {
             ("FROM scratch\nENV A=$A\n", &[("UndefinedVar", 2)]),
             (
                 "FROM scratch\nCOPY <<E /x\n$GONE\nE\n",
-                &[("UndefinedVar", 2)],
+                &[("UndefinedVar", 3)],
             ),
             (
                 "FROM scratch\nCOPY x.log /\nADD dir *.log https://a/b.log /d/\n",
