@@ -79,7 +79,7 @@ pub(crate) struct Execution<'a> {
     stamps: Option<Stamps>,
     contexts: BTreeMap<String, Tree>,
     slots: Vec<(Mutex<Slot>, Condvar)>,
-    images: Mutex<HashMap<(String, String), Arc<Base>>>,
+    images: Mutex<HashMap<(String, String), Arc<Mutex<Option<Arc<Base>>>>>>,
     fresh: Mutex<Fresh>,
     failure: Mutex<Option<BuildError>>,
     consumed: Mutex<BTreeSet<String>>,
@@ -371,7 +371,10 @@ impl<'a> Execution<'a> {
         place: &Place,
     ) -> Result<Arc<Base>, BuildError> {
         let id = (name.to_owned(), platform.to_string());
-        if let Some(known) = lock(&self.images).get(&id) {
+        let slot = Arc::clone(lock(&self.images).entry(id).or_default());
+        // Whoever wants the same waits: an image is fetched and unpacked once.
+        let mut slot = lock(&slot);
+        if let Some(known) = &*slot {
             return Ok(Arc::clone(known));
         }
         let what = format!("cannot use the image `{name}`");
@@ -408,7 +411,7 @@ impl<'a> Execution<'a> {
             .ensure_unpacked(&found, &())
             .map_err(|error| at(error.into()))?;
         let base = Arc::new(Base { image: found, dirs });
-        lock(&self.images).insert(id, Arc::clone(&base));
+        *slot = Some(Arc::clone(&base));
         Ok(base)
     }
 }

@@ -271,7 +271,11 @@ impl Execution<'_> {
             drop(waiting);
             let count = readers.len();
             if ready.get(count) == Some(&true) {
-                status = session.next_exit()?;
+                status = match session.next_exit() {
+                    // Its monitor may go before it tells how it ended.
+                    Err(_) if killed => return Err(BuildError::Stopped),
+                    other => other?,
+                };
             }
             let mut index = 0;
             readers.retain_mut(|reader| {
