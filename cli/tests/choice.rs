@@ -132,7 +132,7 @@ fn image_inspect_has_dockers_fields_and_what_the_module_is() {
     assert_eq!((missing.code, missing.stdout.as_str()), (1, "[]\n"));
     assert_eq!(
         cx.ketch(["inspect", "-f", "{{range .Id}}", "hello"]).code,
-        125
+        64
     );
 }
 

@@ -59,14 +59,21 @@ pub fn clone_process(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<S
 /// As [`clone_process`] without flags, for a process that was itself cloned by it: it has one
 /// thread, and no procfs or heap to find that out with.
 ///
+/// By `clone(2)`: a filter such as Docker's answers `clone3` with `ENOSYS`.
+///
 /// # Errors
-/// As `clone3(2)`.
+/// As `clone(2)`.
 pub fn clone_again() -> io::Result<Side> {
-    clone_unchecked(0, None)
+    let mut pidfd: libc::c_int = -1;
+    let flags = libc::c_long::from(libc::SIGCHLD | libc::CLONE_PIDFD);
+    // SAFETY: `pidfd` outlives the call; without CLONE_VM the child has its own copy of this stack.
+    // The caller has one thread, so no lock is held by another.
+    let result = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    side(result, pidfd)
 }
 
-/// As [`clone_again`], with new namespaces; the new process is a child of this one's parent
-/// (`CLONE_PARENT`).
+/// As [`clone_process`], for a process that was itself cloned by it; the new process is a child of
+/// this one's parent (`CLONE_PARENT`).
 ///
 /// # Errors
 /// As `clone3(2)`.
@@ -98,6 +105,11 @@ fn clone_unchecked(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Sid
             size_of::<libc::clone_args>(),
         )
     };
+    side(result, pidfd)
+}
+
+/// What a call that creates a process has returned.
+fn side(result: libc::c_long, pidfd: libc::c_int) -> io::Result<Side> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         0 => Ok(Side::Child),

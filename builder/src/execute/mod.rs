@@ -60,6 +60,9 @@ enum Slot {
     Failed,
 }
 
+/// An image that stages begin with, once somebody has unpacked it.
+type BaseSlot = Arc<Mutex<Option<Arc<Base>>>>;
+
 /// What was made and has no name yet.
 #[derive(Default)]
 struct Fresh {
@@ -79,7 +82,8 @@ pub(crate) struct Execution<'a> {
     stamps: Option<Stamps>,
     contexts: BTreeMap<String, Tree>,
     slots: Vec<(Mutex<Slot>, Condvar)>,
-    images: Mutex<HashMap<(String, String), Arc<Mutex<Option<Arc<Base>>>>>>,
+    /// By name and platform.
+    images: Mutex<HashMap<(String, String), BaseSlot>>,
     fresh: Mutex<Fresh>,
     failure: Mutex<Option<BuildError>>,
     consumed: Mutex<BTreeSet<String>>,

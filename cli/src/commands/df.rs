@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use engine::{Container, Engine};
+use serde_json::json;
 
 use super::Invocation;
 use super::image::size;
 use crate::format::{Field, Format, Row};
-use crate::render;
+use crate::render::{self, Usage};
 use crate::times::age;
 
 /// Everything that a template can show, with the columns' names.
@@ -24,7 +25,7 @@ const FIELDS: [Field; 5] = [
 #[derive(Debug, Args)]
 pub(crate) struct DfArgs {
     /// Print with a template such as {{.Type}}, `table` and a template, or json
-    #[arg(long, conflicts_with = "verbose")]
+    #[arg(long)]
     format: Option<String>,
     /// Show every image, container and volume
     #[arg(short, long)]
@@ -36,7 +37,11 @@ pub(crate) fn df(context: &Invocation, args: &DfArgs) -> anyhow::Result<u8> {
     let format = Format::parse(args.format.as_deref())?;
     let engine = context.engine()?;
     if args.verbose {
-        return verbose(&engine);
+        return match args.format.as_deref() {
+            None => verbose(&engine),
+            Some("json") => verbose_json(&engine),
+            Some(_) => Err(Usage("--verbose is shown as columns or as json".to_owned()).into()),
+        };
     }
     let usage = engine.store().usage()?;
     let rows = [
@@ -119,6 +124,32 @@ fn volumes(engine: &Engine) -> anyhow::Result<Row> {
         }
     }
     Ok(row("Local Volumes", volumes.len(), active, bytes, free))
+}
+
+/// The images in bytes: what their files really take.
+fn verbose_json(engine: &Engine) -> anyhow::Result<u8> {
+    let usage = engine.store().usage()?;
+    let users = engine.image_users()?;
+    let record = |image: &image::ImageUsage| {
+        let names = image.names.iter().map(image::Reference::familiar);
+        json!({
+            "ID": image.id.to_string(),
+            "Names": names.collect::<Vec<_>>(),
+            "CreatedAt": image.created,
+            "Size": image.size,
+            "SharedSize": image.shared,
+            "UniqueSize": image.unique(),
+            "Container": users(&image.id),
+        })
+    };
+    let shown = json!({
+        "Images": usage.images.iter().map(record).collect::<Vec<_>>(),
+        "Total": usage.total,
+        "Unreferenced": usage.unreferenced,
+        "Unfinished": usage.unfinished,
+    });
+    render::print(&shown.to_string())?;
+    Ok(0)
 }
 
 fn verbose(engine: &Engine) -> anyhow::Result<u8> {

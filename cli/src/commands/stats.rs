@@ -212,6 +212,6 @@ mod tests {
             assert_eq!(binary(bytes), text);
         }
         assert_eq!(share(1, 3), "33.33%");
-        assert_eq!(share(5, 0), "50000.00%");
+        assert_eq!(share(5, 0), "500.00%");
     }
 }

@@ -119,7 +119,7 @@ fn chosen(options: &[String]) -> Result<String, Usage> {
     let mut words = options.iter();
     while let Some(word) = words.next() {
         let letters = word.trim_start_matches('-');
-        if letters.is_empty() {
+        if letters.is_empty() || word.starts_with("--") {
             return Err(refuse(word));
         }
         for (at, letter) in letters.char_indices() {

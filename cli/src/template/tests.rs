@@ -170,7 +170,7 @@ fn what_is_wrong_is_named_with_its_column() {
     refuses("{{break}}", 1, "outside");
     refuses("{{\"a}}", 3, "not closed");
     let error = Template::parse("a\n é{{.}").unwrap_err();
-    assert_eq!((error.line, error.column), (2, 3));
+    assert_eq!((error.line, error.column), (2, 6));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn what_would_never_end_is_refused() {
     let deep = "{{(".repeat(2000);
     assert!(Template::parse(&deep).is_err());
     let nested = "{{range 100000}}".repeat(4) + &"{{end}}".repeat(4);
-    refuses(&nested, 51, "too much");
+    refuses(&nested, 57, "too much");
     refuses(
         "{{$x := `aaaaaaaa`}}{{range 60}}{{$x = print $x $x}}{{end}}",
         40,

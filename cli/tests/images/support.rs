@@ -176,7 +176,7 @@ pub(crate) fn docker_archive_with(path: &Path, name: &str, layers: &[Vec<u8>], c
     for (at, tar) in layers.iter().enumerate() {
         diff_ids.push(format!("\"{}\"", Digest::of(tar)));
         let file = format!("{at}.tar");
-        add(&file, &zstd::encode_all(&tar[..], 1).unwrap());
+        add(&file, tar);
         files.push(format!("\"{file}\""));
     }
     let config = format!(

@@ -51,7 +51,7 @@ fn processes_of_another_container_are_seen() {
     sleeper(&cx, &[]);
     let script = "busybox cat /proc/1/cmdline | busybox tr '\\0' ' '";
     let seen = printed(&cx, &["--pid=container:other"], script);
-    assert_eq!(seen, "busybox sleep 1000 ");
+    assert_eq!(seen, "busybox sleep 1000");
     remove(&cx);
     let run = shell(&cx, &["--pid=container:other"], "true");
     assert!(
