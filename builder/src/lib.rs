@@ -35,7 +35,10 @@ pub use execute::BuiltImage;
 pub use export::{export_directory, export_tar};
 pub use git::{CHECKOUT, CheckOutError, Repository};
 pub use lint::{EnvOf, Finding, Surroundings, is_secret_name, lint, lint_with};
-pub use options::{BuildOptions, Fetch, NamedContext, NoCache, Record, SecretSource};
+pub use options::{
+    BuildOptions, CacheMode, CachePlace, CacheSource, CacheTarget, Fetch, NamedContext, NoCache,
+    Record, SecretSource,
+};
 pub use progress::{Event, Progress, StepEnd, StepId};
 pub use prune::{
     CacheMountEntry, PruneCache, PrunedCache, cache_entries, cache_mount_entries, prune_cache,
@@ -47,7 +50,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use engine::Engine;
 use image::{BuildSession, Descriptor, Platform};
 
-use execute::{Execution, Shared};
+use execute::{Execution, Exports, Shared};
 
 /// What a build gave. As long as it is held, nothing of it is removed.
 #[derive(Debug)]
@@ -130,10 +133,11 @@ impl<'a> Builder<'a> {
             given => given.to_vec(),
         };
         let mut images = Vec::new();
+        let mut exports = Exports::default();
         for platform in platforms {
             let execution = Execution::new(shared, platform)?;
             let state = execution.run()?;
-            execution.export_cache()?;
+            execution.collect(&state, &mut exports);
             findings.extend(execution.findings());
             images.push(execution.compose(&state)?);
         }
@@ -153,6 +157,7 @@ impl<'a> Builder<'a> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(BuildError::Stopped);
         }
+        exports.write(self.engine, options)?;
         if options.record == Record::Yes {
             session.record(&top, &options.tags)?;
         }

@@ -54,10 +54,10 @@ pub struct BuildOptions {
     pub pull: bool,
     /// Where `wasm-artifact` and others want no image in the store.
     pub record: Record,
-    /// Directories of caches that other builds wrote.
-    pub cache_from: Vec<PathBuf>,
+    /// Caches that other builds wrote.
+    pub cache_from: Vec<CacheSource>,
     /// Where the cache of this build is written to.
-    pub cache_to: Option<PathBuf>,
+    pub cache_to: Vec<CacheTarget>,
     /// Directory with the caches of mounts that another machine wrote.
     pub cache_mounts_from: Option<PathBuf>,
     /// Where the caches of the build's mounts are written to.
@@ -76,6 +76,45 @@ pub enum Record {
     Yes,
     /// Not at all: only the files are wanted.
     No,
+}
+
+/// Where a cache that another build wrote is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheSource {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In a registry: a cache of its own, or within an image.
+    Registry(Reference),
+}
+
+/// Where a cache is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTarget {
+    /// Where.
+    pub place: CachePlace,
+    /// How much of it.
+    pub mode: CacheMode,
+}
+
+/// A place for a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A directory.
+    Directory(PathBuf),
+    /// A name in a registry.
+    Registry(Reference),
+    /// The image itself.
+    Inline,
+}
+
+/// How much of a cache is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// The layers of the image.
+    #[default]
+    Min,
+    /// Those of all stages.
+    Max,
 }
 
 /// Which stages do not use the cache.

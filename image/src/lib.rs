@@ -66,9 +66,9 @@ pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
 pub use registry::{
-    Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError, RegistryOptions,
-    RemoteFile, SearchResult, check_credentials, fetch_manifest, fetch_url, pull, referrers,
-    search, tags,
+    Bundle, Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError,
+    RegistryOptions, RemoteBundle, RemoteFile, SearchResult, Statement, check_credentials,
+    fetch_manifest, fetch_url, pull, referrers, search, tags,
 };
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};

@@ -35,6 +35,7 @@ use crate::stamps::Stamps;
 use crate::tree::{HostTree, Tree};
 pub(crate) use cache_mount::all as cache_mounts;
 pub(crate) use config::secret_arguments;
+pub(crate) use exports::Exports;
 pub use output::BuiltImage;
 pub(crate) use state::{Base, Layer, State};
 
@@ -113,6 +114,7 @@ impl<'a> Execution<'a> {
         };
         let graph = Graph::new(shared.file, &inputs)?;
         let (context, stamps) = open_context(&shared)?;
+        let foreign = exports::open_foreign(&shared, &platform)?;
         let mut contexts = BTreeMap::new();
         for (name, context) in &options.contexts {
             if let NamedContext::Directory(path) = context {
@@ -139,12 +141,7 @@ impl<'a> Execution<'a> {
             failure: Mutex::default(),
             consumed: Mutex::default(),
             findings: Mutex::default(),
-            foreign: shared
-                .options
-                .cache_from
-                .iter()
-                .map(|dir| Foreign::open(dir))
-                .collect::<Result<_, _>>()?,
+            foreign,
             used: Mutex::default(),
             used_mounts: Mutex::default(),
         })

@@ -30,6 +30,7 @@ impl Execution<'_> {
         let options = self.shared.options;
         let mut config = state.config.clone();
         config.created = Some(created(options.epoch));
+        config.build_cache = self.inline_cache(state);
         config.config.labels.extend(options.labels.clone());
         let annotations: BTreeMap<String, String> = options.annotations.clone();
         let new = NewImage {

@@ -71,6 +71,7 @@ impl State {
 
     pub(crate) fn of_image(base: Arc<Base>) -> Self {
         let mut config = base.image.config.clone();
+        config.build_cache = None;
         let platform = base.image.platform.clone();
         if config.os.is_empty() {
             platform.os().clone_into(&mut config.os);

@@ -143,7 +143,11 @@ impl BuildSession {
         self.store.record(names, top, None)
     }
 
-    fn document(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ImageError> {
+    pub(crate) fn document(
+        &self,
+        media_type: &str,
+        bytes: &[u8],
+    ) -> Result<Descriptor, ImageError> {
         let digest = Digest::of(bytes);
         self.lease.add([digest])?;
         self.store.content.put(bytes)?;
@@ -155,7 +159,7 @@ impl BuildSession {
     }
 
     /// The descriptor of a layer that was made here.
-    fn layer(
+    pub(crate) fn layer(
         &self,
         layer: &DiffId,
         compression: Option<Compression>,

@@ -158,6 +158,11 @@ impl Store {
 }
 
 impl BuildSession {
+    /// What it holds, for what is to be left of it.
+    pub(crate) fn into_lease(self) -> Lease {
+        self.lease
+    }
+
     /// Protects an image and its layers while the build goes on.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! - Every wait has an end, and so has every repetition.
 
 mod blobs;
+mod bundle;
 mod catalog;
 mod connection;
 mod endpoint;
@@ -26,6 +27,7 @@ mod retry;
 mod token;
 mod upload;
 
+pub use bundle::{Bundle, RemoteBundle, Statement};
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
 pub use file::{RemoteFile, fetch_url};

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
-use builder::{BuildError, BuildOptions, Builder, NoCache, Record, Surroundings};
+use builder::{BuildError, BuildOptions, Builder, CacheTarget, NoCache, Record, Surroundings};
 use clap::Args;
 use engine::{Network, NetworkOptions};
 use image::{Compression, Platform, PlatformChoice, Reference};
@@ -83,12 +83,12 @@ pub(crate) struct BuildArgs {
     /// Compress the image's own layers at once, with gzip
     #[arg(long)]
     compress: bool,
-    /// Cache of another build: type=local,src=DIRECTORY (can be repeated)
+    /// Cache of another build: type=local,src=DIRECTORY or type=registry,ref=NAME (can be repeated)
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Write the cache of this build: type=local,dest=DIRECTORY
+    /// Write the cache of this build: type=local,dest=DIRECTORY, type=registry,ref=NAME or type=inline, and mode=min|max (can be repeated)
     #[arg(long, value_name = "CACHE")]
-    cache_to: Option<String>,
+    cache_to: Vec<String>,
     /// Fill new caches of mounts from a directory
     #[arg(long, value_name = "DIRECTORY")]
     cache_mount_import: Option<PathBuf>,
@@ -361,18 +361,31 @@ fn options(
         cache_from: args
             .cache_from
             .iter()
-            .map(|text| values::cache("--cache-from", "src", text))
+            .map(|text| values::cache_source(text))
             .collect::<anyhow::Result<_>>()?,
-        cache_to: args
-            .cache_to
-            .as_deref()
-            .map(|text| values::cache("--cache-to", "dest", text))
-            .transpose()?,
+        cache_to: cache_targets(args)?,
         cache_mounts_from: args.cache_mount_import.clone(),
         cache_mounts_to: args.cache_mount_export.clone(),
         http: registry_options(&context.settings)?,
         memory_bytes: memory(args.memory.as_deref())?,
     })
+}
+
+/// Where the cache goes; `BUILDKIT_INLINE_CACHE=1` is another way to ask for it in the image.
+fn cache_targets(args: &BuildArgs) -> anyhow::Result<Vec<CacheTarget>> {
+    let mut targets = args
+        .cache_to
+        .iter()
+        .map(|text| values::cache_target(text))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if args
+        .build_arg
+        .iter()
+        .any(|text| text == "BUILDKIT_INLINE_CACHE=1")
+    {
+        targets.push(values::cache_target("type=inline")?);
+    }
+    Ok(targets)
 }
 
 /// The default of RUN, for settings that name none.

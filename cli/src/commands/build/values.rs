@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use builder::{NamedContext, Repository, SecretSource};
+use builder::{
+    CacheMode, CachePlace, CacheSource, CacheTarget, NamedContext, Repository, SecretSource,
+};
 use engine::{Join, Network};
+use image::Reference;
 use tempfile::TempDir;
 
 use super::context::Means;
@@ -166,27 +169,90 @@ pub(super) fn epoch(argument: Option<&String>) -> anyhow::Result<i64> {
     })
 }
 
-/// `type=local,src=DIRECTORY`, or the directory alone.
-pub(super) fn cache(option: &str, key: &str, text: &str) -> anyhow::Result<PathBuf> {
+/// The fields of a cache's place.
+struct CacheFields {
+    kind: String,
+    place: Option<String>,
+    mode: CacheMode,
+}
+
+/// `type=local,src=DIRECTORY`, `type=registry,ref=NAME`, `type=inline`; a path or a name alone.
+fn cache(option: &str, key: &str, text: &str) -> anyhow::Result<CacheFields> {
     let wrong = |why: &str| Usage(format!("cannot use {option} `{text}`: {why}"));
+    let mut fields = CacheFields {
+        kind: "registry".to_owned(),
+        place: None,
+        mode: CacheMode::Min,
+    };
     if !text.contains('=') {
-        return Ok(PathBuf::from(text));
+        if text.starts_with(['/', '.']) {
+            "local".clone_into(&mut fields.kind);
+        }
+        fields.place = Some(text.to_owned());
+        return Ok(fields);
     }
-    let mut dir = None;
     for field in text.split(',') {
         match field.split_once('=') {
-            Some(("type", "local") | ("mode", "max")) => {}
+            Some(("type", kind @ ("local" | "registry" | "inline"))) => {
+                kind.clone_into(&mut fields.kind);
+            }
             Some(("type", other)) => {
                 return Err(wrong(&format!(
-                    "`{other}` is no type of cache here: there is local"
+                    "`{other}` is no type of cache here: there are local, registry and inline"
                 ))
                 .into());
             }
-            Some((name, value)) if name == key => dir = Some(PathBuf::from(value)),
+            Some(("mode", "min")) => fields.mode = CacheMode::Min,
+            Some(("mode", "max")) => fields.mode = CacheMode::Max,
+            // What there is no other way to do.
+            Some(("image-manifest" | "oci-mediatypes", "true") | ("compression", "zstd")) => {}
+            Some((name, value)) if name == key || name == "ref" => {
+                fields.place = Some(value.to_owned());
+            }
             _ => return Err(wrong(&format!("`{field}` is nothing that can be set")).into()),
         }
     }
-    Ok(dir.ok_or_else(|| wrong(&format!("it has no {key}")))?)
+    if fields.place.is_none() && fields.kind != "inline" {
+        let key = if fields.kind == "local" { key } else { "ref" };
+        return Err(wrong(&format!("it has no {key}")).into());
+    }
+    Ok(fields)
+}
+
+/// `--cache-from`.
+pub(super) fn cache_source(text: &str) -> anyhow::Result<CacheSource> {
+    let fields = cache("--cache-from", "src", text)?;
+    let place = fields.place.unwrap_or_default();
+    match fields.kind.as_str() {
+        "local" => Ok(CacheSource::Directory(PathBuf::from(place))),
+        "registry" => Ok(CacheSource::Registry(Reference::parse(&place)?)),
+        _ => Err(Usage(
+            "cannot use --cache-from type=inline: name the image with type=registry,ref=NAME"
+                .to_owned(),
+        )
+        .into()),
+    }
+}
+
+/// `--cache-to`.
+pub(super) fn cache_target(text: &str) -> anyhow::Result<CacheTarget> {
+    let fields = cache("--cache-to", "dest", text)?;
+    let place = fields.place.unwrap_or_default();
+    Ok(CacheTarget {
+        mode: fields.mode,
+        place: match fields.kind.as_str() {
+            "local" => CachePlace::Directory(PathBuf::from(place)),
+            "registry" => CachePlace::Registry(Reference::parse(&place)?),
+            _ if fields.mode == CacheMode::Max => {
+                return Err(Usage(
+                    "cannot use --cache-to type=inline,mode=max: an image holds its own layers only"
+                        .to_owned(),
+                )
+                .into());
+            }
+            _ => CachePlace::Inline,
+        },
+    })
 }
 
 /// The network of RUN.
