@@ -22,6 +22,7 @@ fn crates_depend_downwards_only() {
         (
             "ketch",
             &[
+                "builder",
                 "engine",
                 "image",
                 "network",
@@ -33,6 +34,7 @@ fn crates_depend_downwards_only() {
                 "testkit",
             ][..],
         ),
+        ("builder", &["engine", "image", "state", "sys"]),
         (
             "engine",
             &[

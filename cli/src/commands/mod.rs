@@ -3,6 +3,8 @@
 
 mod artifacts;
 mod attach;
+mod build;
+mod builder;
 mod change;
 mod check;
 mod cid_file;
@@ -105,6 +107,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("network", "Create, list and remove networks"),
     ("volume", "Create, list and remove volumes"),
+    ("build", "Make an image from a Dockerfile"),
+    ("builder", "What builds keep: prune, du, inspect"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -302,6 +306,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "system start" => system::start(&context, &parse(command, &rest)?),
         "system install-units" => system::install_units(&context, &parse(command, &rest)?),
+        "build" => build::build(&context, &parse(command, &rest)?),
+        "builder" => builder::builder(&context, &rest),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
         "volume" => volume::volume(&context, &rest),
@@ -323,7 +329,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
 }
 
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 45] = [
+const GROUPED: [(&str, &str, &str); 46] = [
+    ("image", "build", "build"),
     ("image", "ls", "images"),
     ("image", "list", "images"),
     ("image", "rm", "rmi"),
