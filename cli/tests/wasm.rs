@@ -382,3 +382,74 @@ fn wasm_only_isolation_runs_without_a_container_and_refuses_what_needs_one() {
     assert!(run.stderr.contains("--volume"), "{}", run.stderr);
     assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
 }
+
+/// A component that calls what it imports.
+const SOCKET: &str = r#"(component
+    (import "demo:plug/api@1.0.0" (instance $api (export "act" (func))))
+    (alias export $api "act" (func $act))
+    (core func $lowered (canon lower (func $act)))
+    (core module $m
+        (import "" "act" (func $act))
+        (func (export "go") (call $act)))
+    (core instance $i (instantiate $m (with "" (instance (export "act" (func $lowered))))))
+    (func $go (canon lift (core func $i "go")))
+    (export "go" (func $go)))"#;
+
+/// A component with that export, and what it does.
+fn plug(does: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(component
+            (core module $m (func (export "act") {does}))
+            (core instance $i (instantiate $m))
+            (func $act (canon lift (core func $i "act")))
+            (instance $api (export "act" (func $act)))
+            (export "demo:plug/api@1.0.0" (instance $api)))"#
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[test]
+fn imports_of_a_component_are_taken_from_other_images() {
+    let Some(cx) = with_guest(&wat::parse_str(SOCKET).unwrap()) else {
+        return;
+    };
+    for (name, does) in [("quiet", "nop"), ("loud", "unreachable")] {
+        let bytes = plug(does);
+        let entrypoint = ["ENTRYPOINT [\"/plug.wasm\"]"];
+        cx.image(name, &[("plug.wasm", &bytes, 0o644)], &entrypoint);
+        std::fs::write(cx.path().join(format!("{name}.wasm")), bytes).unwrap();
+    }
+    let run = |plug: &str| {
+        let option = format!("demo:plug={plug}");
+        let args = ["run", "--rm", "--wasm-plug", &option, "--invoke", "go", "guest"];
+        cx.ketch(args)
+    };
+    let file = |name: &str| cx.path().join(name).display().to_string();
+    for (plug, code) in [
+        ("quiet".to_owned(), 0),
+        ("loud".to_owned(), 134),
+        (file("quiet.wasm"), 0),
+        (file("loud.wasm"), 134),
+    ] {
+        let run = run(&plug);
+        assert_eq!(run.code, code, "{plug}: {}", run.stderr);
+    }
+    for (option, says) in [
+        ("demo:none=quiet", "imports nothing called `demo:none`"),
+        ("demo:plug=guest", "does not export `demo:plug/api@1.0.0`"),
+        ("demo:plug=absent", "cannot plug `absent`"),
+        ("demo:plug", "it is IMPORT=IMAGE"),
+    ] {
+        let run = cx.ketch(["create", "--wasm-plug", option, "--invoke", "go", "guest"]);
+        assert!(run.code == 125 || run.code == 64, "{option}: {run:?}");
+        assert!(run.stderr.contains(says), "{option}: {}", run.stderr);
+    }
+    assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
+    // What it is made of may go: the container keeps the whole.
+    let args = ["create", "--name", "kept", "--wasm-plug", "demo:plug=quiet"];
+    let made = cx.ketch(args.into_iter().chain(["--invoke", "go", "guest"]));
+    assert_eq!(made.code, 0, "{}", made.stderr);
+    assert_eq!(cx.ketch(["rmi", "quiet"]).code, 0);
+    assert_eq!(cx.ketch(["start", "-a", "kept"]).code, 0);
+    assert_eq!(std::fs::read_dir(cx.path().join("root/tmp")).unwrap().count(), 0);
+}

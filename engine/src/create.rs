@@ -25,7 +25,7 @@ use crate::options::ContainerOptions;
 use crate::runtime_choice::WasmModule;
 use crate::settle_mounts::Settled;
 use crate::subject::Subject;
-use crate::{Engine, EngineError, memory, spec, user};
+use crate::{Engine, EngineError, memory, plug, spec, user};
 
 /// Ids are given out in milliseconds; a caller that was stopped meanwhile is not waited for.
 const IDS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -155,7 +155,7 @@ impl Engine {
             hostname,
             &mut warnings,
         )?;
-        let wasm = match &subject.module {
+        let mut wasm = match &subject.module {
             Some(path) => {
                 let (module, info) = self.module_at(path, program, &subject.wasm)?;
                 warnings.extend(socket_warning(&info));
@@ -206,6 +206,9 @@ impl Engine {
             },
             &mut spec,
         )?;
+        if let (Some(module), Some(_)) = (&mut wasm, &subject.composed) {
+            module.path = self.layout.container(&id).join(plug::FILE);
+        }
         let is_wasm = wasm.is_some();
         warnings.extend(options.health.warning(run, is_wasm));
         let health = options.health.check(run, is_wasm)?;
@@ -236,6 +239,14 @@ impl Engine {
         let tmp = self.layout.tmp().join(&id);
         let made = DirBuilder::new().mode(0o700).create(&tmp);
         made.map_err(EngineError::io("make the container's directory"))?;
+        if let Some(file) = subject.composed
+            && let Err(error) = file.persist(tmp.join(plug::FILE))
+        {
+            drop(durable::remove_tree(&tmp));
+            return Err(EngineError::io("keep the module with its plugs")(
+                error.error,
+            ));
+        }
         let name = self.claim_name(options.name.as_deref(), &id);
         if name.is_err() {
             drop(durable::remove_tree(&tmp));

@@ -9,7 +9,7 @@ use network::{DnsOptions, HostTarget, PortRequest, Publish};
 use runtime::detect::{Choice, RuntimeOverride};
 use runtime::{Console, RestartPolicy};
 
-use crate::{EngineError, HealthOptions, LogOptions};
+use crate::{EngineError, HealthOptions, LogOptions, WasmPlug};
 
 use crate::isolation::IsolationOptions;
 use crate::mounts::MountRequest;
@@ -186,6 +186,9 @@ pub struct WasmOptions {
     pub keyvalue: bool,
     /// `--wasm-logging`: grants `wasi:logging`, to standard error.
     pub logging: bool,
+    /// `--wasm-plug`: what the component imports from others.
+    #[serde(default)]
+    pub plugs: Vec<WasmPlug>,
 }
 
 impl WasmOptions {
@@ -214,6 +217,7 @@ impl WasmOptions {
             ("--wasm-config", !self.config.is_empty()),
             ("--wasm-keyvalue", self.keyvalue),
             ("--wasm-logging", self.logging),
+            ("--wasm-plug", !self.plugs.is_empty()),
         ];
         given
             .iter()

@@ -8,6 +8,7 @@ use image::{Image, LayeredRoot, RunConfig};
 use network::{PortRequest, Transport};
 use runtime::detect::{self, BinaryKind, Choice, Reason, RuntimeKind, RuntimeOverride, annotation};
 use runtime_wasm::HttpOptions;
+use tempfile::NamedTempFile;
 
 use crate::options::{ContainerOptions, WasmOptions};
 use crate::runtime_choice::{self, head, module_path};
@@ -26,6 +27,8 @@ pub(crate) struct Subject {
     pub(crate) choice: Choice,
     /// The file with the module.
     pub(crate) module: Option<PathBuf>,
+    /// That file, when the module was put together for this container.
+    pub(crate) composed: Option<NamedTempFile>,
     /// What was asked for, and what the command says (`module.wasm#export`).
     pub(crate) wasm: WasmOptions,
     /// Where an HTTP world listens unless it is told otherwise: the port that the image exposes.
@@ -84,10 +87,17 @@ impl Engine {
 
     /// Finds it and decides.
     pub(crate) fn subject(&self, options: &ContainerOptions) -> Result<Subject, EngineError> {
-        match &options.module {
+        let mut subject = match &options.module {
             Some(path) => self.file(options, path),
             None => self.image(options),
+        }?;
+        if let Some(path) = &subject.module {
+            subject.composed = self.plugged(path, &options.image, &subject.wasm)?;
         }
+        if let Some(file) = &subject.composed {
+            subject.module = Some(file.path().to_path_buf());
+        }
+        Ok(subject)
     }
 
     fn image(&self, options: &ContainerOptions) -> Result<Subject, EngineError> {
@@ -130,6 +140,7 @@ impl Engine {
             args,
             choice,
             module,
+            composed: None,
             wasm,
         })
     }
@@ -163,6 +174,7 @@ impl Engine {
             args,
             choice,
             module: Some(path.to_path_buf()),
+            composed: None,
             wasm: options.wasm.clone(),
             port: None,
         })

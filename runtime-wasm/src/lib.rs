@@ -12,6 +12,8 @@
 pub mod cache;
 #[cfg(feature = "compiler")]
 pub mod compile;
+#[cfg(feature = "compiler")]
+pub mod compose;
 pub mod engine;
 #[cfg(any(feature = "host", test))]
 pub mod host;

@@ -238,7 +238,7 @@ fn log_options(driver: &str, options: &[String]) -> Result<LogOptions, Usage> {
 
 /// The file that is meant in place of an image. No image's name begins like a path; `app.wasm` is
 /// one of both, and the file that exists is meant.
-fn module_file(text: &str) -> anyhow::Result<Option<PathBuf>> {
+pub(super) fn module_file(text: &str) -> anyhow::Result<Option<PathBuf>> {
     let is_path = ["/", "./", "../"]
         .iter()
         .any(|start| text.starts_with(start));

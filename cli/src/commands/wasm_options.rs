@@ -1,8 +1,9 @@
 //! The options of `run` and `create` that only a wasm container has.
 
 use clap::Args;
-use engine::WasmOptions;
+use engine::{WasmOptions, WasmPlug};
 
+use super::options::module_file;
 use crate::render::Usage;
 
 /// Options of wasm containers.
@@ -42,6 +43,10 @@ pub(crate) struct WasmArgs {
     /// Grant `wasi:logging`, to standard error
     #[arg(long)]
     wasm_logging: bool,
+    /// Take what the component imports, an interface or a package, from what another image or file
+    /// exports (can be repeated)
+    #[arg(long, value_name = "IMPORT=IMAGE")]
+    wasm_plug: Vec<String>,
 }
 
 impl WasmArgs {
@@ -65,20 +70,32 @@ impl WasmArgs {
             config: self
                 .wasm_config
                 .iter()
-                .map(|text| pair(text))
+                .map(|text| pair(text, "--wasm-config", "KEY=VALUE"))
                 .collect::<Result<_, _>>()?,
             keyvalue: self.wasm_keyvalue,
             logging: self.wasm_logging,
+            plugs: self
+                .wasm_plug
+                .iter()
+                .map(|text| plug(text))
+                .collect::<anyhow::Result<_>>()?,
         })
     }
 }
 
-fn pair(text: &str) -> Result<(String, String), Usage> {
+fn plug(text: &str) -> anyhow::Result<WasmPlug> {
+    let (import, image) = pair(text, "--wasm-plug", "IMPORT=IMAGE")?;
+    Ok(WasmPlug {
+        import,
+        module: module_file(&image)?,
+        image,
+    })
+}
+
+fn pair(text: &str, flag: &str, form: &str) -> Result<(String, String), Usage> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(Usage(format!(
-            "cannot use --wasm-config `{text}`: it is KEY=VALUE"
-        ))),
+        _ => Err(Usage(format!("cannot use {flag} `{text}`: it is {form}"))),
     }
 }
 
@@ -120,6 +137,7 @@ mod tests {
 
     #[test]
     fn config_value_may_hold_an_equals_sign() {
+        let pair = |text| pair(text, "--flag", "KEY=VALUE");
         assert_eq!(pair("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
         assert!(pair("=b").is_err() && pair("a").is_err());
     }
