@@ -90,6 +90,8 @@ impl Store {
             &from,
             progress,
         ))?;
+        let name = target.familiar();
+        self.record_event("push", &name, Some(&name));
         Ok(pushed)
     }
 
