@@ -99,7 +99,10 @@ fn container_that_vanishes_leaves_its_events() {
         3
     );
     let events = until_last(&cx, &["container=c1"], "destroy");
-    assert_eq!(actions(&events), ["create", "start", "die", "destroy"]);
+    assert_eq!(
+        actions(&events),
+        ["create", "start", "attach", "die", "destroy"]
+    );
     let die = until_last(&cx, &["container=c1", "event=die"], "die");
     assert_eq!(die[0]["Actor"]["Attributes"]["exitCode"], "3");
 }

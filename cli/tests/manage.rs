@@ -98,17 +98,20 @@ fn renamed_container_is_found_by_its_new_name_alone() {
 }
 
 #[test]
-fn container_that_is_removed_when_it_ends_keeps_its_name_while_it_runs() {
+fn container_that_is_removed_when_it_ends_gives_back_the_name_that_it_has_then() {
     let Some(cx) = sandbox() else { return };
     ok(&cx.ketch(["run", "-d", "--rm", "--name", "first", "guests"]));
-    let run = cx.ketch(["rename", "first", "second"]);
-    assert_eq!(run.code, 1);
-    assert!(
-        run.stderr.contains("it is removed when it ends"),
-        "{}",
-        run.stderr
-    );
-    ok(&cx.ketch(["rm", "-f", "first"]));
+    ok(&cx.ketch(["rename", "first", "second"]));
+    ok(&cx.ketch(["create", "--name", "first", "guests"]));
+    ok(&cx.ketch(["kill", "second"]));
+    assert_eq!(cx.ketch(["wait", "second"]).stdout, "137\n");
+    cx.until(["ps", "-a", "--format", "{{.Names}}"], |run| {
+        run.stdout == "first\n"
+    });
+    // The one name is free, the other one is still another container's.
+    ok(&cx.ketch(["create", "--name", "second", "guests"]));
+    assert_eq!(cx.ketch(["create", "--name", "first", "guests"]).code, 125);
+    ok(&cx.ketch(["rm", "first", "second"]));
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn stats_of_both_kinds_count_processor_time_and_memory() {
             .parse()
             .unwrap();
         match record["Name"].as_str().unwrap() {
-            "idle" => assert!(percent < 5.0, "{line}"),
+            "idle" => assert!(percent < 5.0 && record["WasmMemory"] == "--", "{line}"),
             "busy" => {
                 assert!(percent > 0.5, "{line}");
                 assert!(
@@ -206,7 +209,11 @@ fn stats_of_both_kinds_count_processor_time_and_memory() {
                 );
                 assert_eq!(record["PIDs"], "1");
             }
-            "wasm" => assert!(percent > 0.5 && record["MemUsage"] != "0B / 0B", "{line}"),
+            "wasm" => {
+                assert!(percent > 0.5 && record["MemUsage"] != "0B / 0B", "{line}");
+                let linear = record["WasmMemory"].as_str().unwrap();
+                assert!(linear.ends_with("iB") && !linear.starts_with('0'), "{line}");
+            }
             other => panic!("{other}"),
         }
         seen += 1;
@@ -351,20 +358,32 @@ fn check_finds_and_repairs(cx: &Sandbox, form: &str, ketch: &dyn Fn(&[&str]) -> 
     assert!(run.stdout.contains("unpacked again"), "{}", run.stdout);
     assert_eq!(ketch(&["system", "check"]).code, 0);
     ok(&ketch(&["run", "--rm", "guests", "/sleep", "0"]));
-    // The layer's own: a document that is damaged names nothing any more.
-    let blob = std::fs::read_dir(root.join("content/sha256"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .max_by_key(|path| path.metadata().unwrap().len())
+    // A damaged layer, config or manifest is named, and hides none of the others.
+    let blobs = std::fs::read_dir(root.join("content/sha256")).unwrap();
+    let blobs: Vec<_> = blobs.map(|entry| entry.unwrap().path()).collect();
+    for blob in &blobs {
+        append(blob, b"x");
+    }
+    let record = root.join("networks").join("0".repeat(64));
+    std::fs::create_dir_all(&record).unwrap();
+    append(&record.join("config.json"), b"{");
+    let image = std::fs::read_dir(root.join("images")).unwrap();
+    let image = image
+        .map(|entry| entry.unwrap().path().join("image.json"))
+        .find(|path| path.exists())
         .unwrap();
-    append(&blob, b"x");
+    append(&image, b"}");
     let run = ketch(&["system", "check"]);
-    assert_eq!(run.code, 1);
-    assert!(
-        run.stdout.contains("has other bytes than its digest says"),
-        "{}",
-        run.stdout
-    );
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    for blob in &blobs {
+        let name = blob.file_name().unwrap().to_str().unwrap();
+        let text = format!("blob sha256:{name} has other bytes than its digest says");
+        assert!(run.stdout.contains(&text), "{text}: {}", run.stdout);
+    }
+    let damaged = format!("`{}` cannot be read", image.display());
+    for text in [damaged.as_str(), "network 0000"] {
+        assert!(run.stdout.contains(text), "{text}: {}", run.stdout);
+    }
 }
 
 fn is_record(path: &Path) -> bool {

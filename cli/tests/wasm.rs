@@ -417,11 +417,20 @@ fn imports_of_a_component_are_taken_from_other_images() {
         let bytes = plug(does);
         let entrypoint = ["ENTRYPOINT [\"/plug.wasm\"]"];
         cx.image(name, &[("plug.wasm", &bytes, 0o644)], &entrypoint);
-        std::fs::write(cx.path().join(format!("{name}.wasm")), bytes).unwrap();
+        let mut file = std::fs::File::create(cx.path().join(format!("{name}.wasm"))).unwrap();
+        file.write_all(&bytes).unwrap();
     }
     let run = |plug: &str| {
         let option = format!("demo:plug={plug}");
-        let args = ["run", "--rm", "--wasm-plug", &option, "--invoke", "go", "guest"];
+        let args = [
+            "run",
+            "--rm",
+            "--wasm-plug",
+            &option,
+            "--invoke",
+            "go",
+            "guest",
+        ];
         cx.ketch(args)
     };
     let file = |name: &str| cx.path().join(name).display().to_string();
@@ -451,5 +460,10 @@ fn imports_of_a_component_are_taken_from_other_images() {
     assert_eq!(made.code, 0, "{}", made.stderr);
     assert_eq!(cx.ketch(["rmi", "quiet"]).code, 0);
     assert_eq!(cx.ketch(["start", "-a", "kept"]).code, 0);
-    assert_eq!(std::fs::read_dir(cx.path().join("root/tmp")).unwrap().count(), 0);
+    assert_eq!(
+        std::fs::read_dir(cx.path().join("root/tmp"))
+            .unwrap()
+            .count(),
+        0
+    );
 }

@@ -28,12 +28,14 @@ pub enum Finding {
     RunDirectory(PathBuf),
     /// A volume's directory has no record that can be read.
     Volume(String),
+    /// A network's directory has no record that can be read.
+    Network(String),
 }
 
 impl Engine {
     /// Looks at everything on disk. With `repair`, what belongs to nobody is removed, damaged layers
-    /// are unpacked again and damaged blobs removed; containers and volumes whose records cannot be
-    /// read are only reported: they may hold somebody's data.
+    /// are unpacked again and damaged blobs removed; containers, networks and volumes whose records
+    /// cannot be read are only reported: they may hold somebody's data.
     ///
     /// # Errors
     /// When a directory cannot be read or a repair fails.
@@ -59,6 +61,12 @@ impl Engine {
                         .map_err(EngineError::io("remove a run directory"))?;
                 }
                 found.push(Finding::RunDirectory(dir));
+            }
+        }
+        for id in names_in(&self.layout.networks())? {
+            let is_network = id.len() == 64 && self.layout.networks().join(&id).exists();
+            if is_network && self.networks().by_id(&id).is_err() {
+                found.push(Finding::Network(id));
             }
         }
         for name in names_in(&self.layout.volumes())? {

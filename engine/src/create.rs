@@ -18,7 +18,7 @@ use sys::lock::{FileLock, Mode};
 
 use crate::health::HealthCheck;
 use crate::isolation::{self, IpcMode, Share, SharedNamespace, UserMode};
-use crate::log::LogOptions;
+use crate::log::{LogOptions, LogSubject};
 use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
@@ -114,7 +114,11 @@ impl Engine {
             let text = "cannot use --rm with --restart: what is removed cannot be started again";
             return Err(EngineError::Unsupported(text.to_owned()));
         }
-        options.log.plan(self, &[])?;
+        let nobody = LogSubject {
+            config: None,
+            env: &[],
+        };
+        options.log.plan(self, nobody)?;
         memory::check(options.memory_bytes)?;
         // Until the container's record is there, nothing else says that its layers are needed.
         let _use = self.use_images()?;
@@ -420,7 +424,6 @@ fn settings(options: &ContainerOptions, run: &RunConfig) -> ContainerSettings {
         stop_signal: options.stop_signal.clone().or(run.stop_signal.clone()),
         stop_timeout: stop_timeout(options, run),
         cid_file: options.cid_file.clone(),
-        renamed: false,
     }
 }
 

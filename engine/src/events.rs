@@ -3,28 +3,71 @@
 use std::io;
 use std::time::Duration;
 
+use runtime::EventPlan;
 use state::{ContainerConfig, EventLog, EventRecord};
 
+use crate::mounts::ContainerMount;
+use crate::network::ContainerNetwork;
 use crate::segment_reader::SegmentReader;
 use crate::{Engine, EngineError};
 
 /// What every event of a container says about it.
 pub(crate) fn event_attributes(config: &ContainerConfig) -> Vec<(String, String)> {
-    vec![
-        ("image".to_owned(), config.image.clone()),
-        ("name".to_owned(), config.name.clone()),
-    ]
+    let labels = config.labels.iter();
+    labels
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .chain([
+            ("image".to_owned(), config.image.clone()),
+            ("name".to_owned(), config.name.clone()),
+        ])
+        .collect()
+}
+
+/// What happens to networks and volumes when a container starts, and when it has ended.
+pub(crate) fn run_events(
+    config: &ContainerConfig,
+    network: &ContainerNetwork,
+    mounts: &[ContainerMount],
+) -> [Vec<EventPlan>; 2] {
+    let plan = |kind: &str, action: &str, id: &str, attributes: &[(&str, &str)]| EventPlan {
+        kind: kind.to_owned(),
+        action: action.to_owned(),
+        id: id.to_owned(),
+        attributes: attributes
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect(),
+    };
+    let container = ("container", config.id.as_str());
+    let (mut start, mut end) = (Vec::new(), Vec::new());
+    for endpoint in &network.endpoints {
+        let own = [container, ("name", endpoint.name.as_str())];
+        start.push(plan("network", "connect", &endpoint.network, &own));
+        end.push(plan("network", "disconnect", &endpoint.network, &own));
+    }
+    for (mount, volume) in mounts
+        .iter()
+        .filter_map(|mount| Some((mount, mount.volume.as_ref()?)))
+    {
+        let target = mount.target.to_string_lossy();
+        let is_writable = if mount.readonly { "false" } else { "true" };
+        let own = [
+            container,
+            ("destination", &*target),
+            ("read/write", is_writable),
+        ];
+        start.push(plan("volume", "mount", volume, &own));
+        end.push(plan("volume", "unmount", volume, &[container]));
+    }
+    [start, end]
 }
 
 impl Engine {
     /// Writes down that something has happened. An event that cannot be written is reported, and
     /// does not undo what has happened.
     pub fn record_event(&self, kind: &str, action: &str, id: &str, attributes: &[(&str, &str)]) {
-        let attributes = attributes
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let event = EventRecord::now(kind, action, id, attributes.collect());
-        if let Err(error) = EventLog::new(&self.layout().events()).append(&event) {
+        let log = EventLog::new(&self.layout().events());
+        if let Err(error) = log.record(kind, action, id, attributes) {
             tracing::warn!(action, id, %error, "cannot write an event");
         }
     }

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use image::LayeredRoot;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
-use runtime::{Console, ExecPlan, RootfsPlan, VERSION as PLAN_VERSION};
+use runtime::{Console, ExecEvents, ExecPlan, RootfsPlan, VERSION as PLAN_VERSION};
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
 use state::Status;
 
+use crate::events::event_attributes;
 use crate::isolation::bounding;
 use crate::query::Container;
 use crate::start::{Role, c_path, filter};
@@ -110,6 +111,13 @@ impl Engine {
             cgroup_clone_into: init.cgroup.clone_into,
             console: options.console,
             process: init.process,
+            events: Some(ExecEvents {
+                dir: c_path(&self.layout().events())?,
+                container: config.id.clone(),
+                id: crate::create::random_id().map_err(EngineError::io("make an id"))?,
+                command: options.command.join(" "),
+                attributes: event_attributes(config),
+            }),
         };
         let bytes = plan.encode().map_err(std::io::Error::other);
         let bytes = bytes.map_err(EngineError::io("encode the plan"))?;

@@ -460,9 +460,17 @@ impl Engine {
             self.connect(container)?
                 .ask(&Request::JoinNetwork(endpoint.encode()?))?;
         }
+        let (id, name) = (endpoint.network.clone(), endpoint.name.clone());
         network.mode = NetworkMode::Joined;
         network.endpoints.push(endpoint);
-        network.write(&self.layout().container(&container.config.id))
+        network.write(&self.layout().container(&container.config.id))?;
+        self.record_network_event("connect", &id, &name, container);
+        Ok(())
+    }
+
+    fn record_network_event(&self, action: &str, id: &str, name: &str, container: &Container) {
+        let attributes = [("container", container.config.id.as_str()), ("name", name)];
+        self.record_event("network", action, id, &attributes);
     }
 
     /// Takes a container off a network; at once when it runs.
@@ -485,8 +493,11 @@ impl Engine {
             }));
         }
         if container.is_running() {
-            self.connect(container)?.ask(&Request::LeaveNetwork(id))?;
+            self.connect(container)?
+                .ask(&Request::LeaveNetwork(id.clone()))?;
         }
-        network.write(&self.layout().container(&container.config.id))
+        network.write(&self.layout().container(&container.config.id))?;
+        self.record_network_event("disconnect", &id, reference, container);
+        Ok(())
     }
 }

@@ -28,6 +28,8 @@ pub struct Usage {
     pub block: Option<(u64, u64)>,
     /// Processes and threads.
     pub pids: u64,
+    /// Bytes of linear memory of a wasm container's guests.
+    pub linear_memory: Option<u64>,
 }
 
 /// A usage, and when it was so.
@@ -109,6 +111,7 @@ impl Engine {
     /// # Errors
     /// When it does not run, or the kernel does not say.
     pub fn sample(&self, container: &Container) -> Result<Sample, EngineError> {
+        let config = &container.config;
         let pids = self.all_processes(container)?;
         let failed = EngineError::io("read what the container uses");
         let stats = self.group(container)?.stats();
@@ -125,6 +128,10 @@ impl Engine {
             at,
             usage: Usage {
                 network,
+                linear_memory: match config.runtime.as_str() {
+                    "wasm" => pids.iter().find_map(|pid| linear_memory(*pid)),
+                    _ => None,
+                },
                 ..usage(&stats, &pids)
             },
         })
@@ -166,7 +173,21 @@ fn usage(stats: &Stats, pids: &[i32]) -> Usage {
             Some(pids) => pids.current,
             None => sum(|process| process.threads),
         },
+        linear_memory: None,
     }
+}
+
+/// What a wasm host shows of its guests' memory, in a file among its descriptors.
+fn linear_memory(pid: i32) -> Option<u64> {
+    let name = format!("/memfd:{}", runtime::LINEAR_MEMORY);
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
+        let link = fs::read_link(entry.path());
+        if link.is_ok_and(|link| link.to_string_lossy().starts_with(&name)) {
+            let bytes = fs::read(entry.path()).ok()?;
+            return bytes.try_into().ok().map(u64::from_le_bytes);
+        }
+    }
+    None
 }
 
 /// Page cache that nothing uses (`memory.stat`): Docker does not count it.

@@ -23,7 +23,7 @@ impl Engine {
     /// Gives a container another name. Names that other containers resolve follow at its next start.
     ///
     /// # Errors
-    /// When the name is none, or another container's, or the container is removed when it ends.
+    /// When the name is none, or another container's.
     pub fn rename(&self, container: &Container, name: &str) -> Result<(), EngineError> {
         let old = &container.config.name;
         if !is_name(name) {
@@ -33,13 +33,6 @@ impl Engine {
             return Err(EngineError::Unsupported(format!(
                 "cannot rename container `{old}`: that is its name already"
             )));
-        }
-        if container.is_running() && container.config.auto_remove {
-            // Its monitor gives back the name that it was started with.
-            return Err(EngineError::Vanishes {
-                what: "rename",
-                name: old.clone(),
-            });
         }
         let names = self.layout.container_names();
         let id = &container.config.id;
@@ -52,16 +45,18 @@ impl Engine {
             }
             other => other.map_err(EngineError::io("claim the container's name"))?,
         }
-        let mut renamed = ContainerConfig {
+        // Its monitor, if it has one, reads there which name it is to give back.
+        let renamed = ContainerConfig {
             name: name.to_owned(),
             ..container.config.clone()
         };
-        renamed.settings.renamed |= container.is_running();
         let written = renamed.write(&self.layout.container(id));
         let unclaimed = if written.is_ok() { old.as_str() } else { name };
         // A claim that stays does not count.
         drop(durable::remove_tree(&names.join(unclaimed)));
-        Ok(written?)
+        written?;
+        self.record_container_event(&renamed, "rename", &[("oldName", old)]);
+        Ok(())
     }
 
     pub(crate) fn lock_names(&self) -> Result<FileLock, EngineError> {

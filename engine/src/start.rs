@@ -19,8 +19,9 @@ use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
-use crate::events::event_attributes;
+use crate::events::{event_attributes, run_events};
 use crate::isolation::bounding;
+use crate::log::LogSubject;
 use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode};
 use crate::query::Container;
@@ -29,8 +30,6 @@ use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
 const STOP_TIMEOUT_MS: u64 = 10_000;
-
-const SIGKILL: i32 = 9;
 
 /// Docker's default profile for a program with these capabilities.
 pub(crate) fn filter(capabilities: u64) -> Result<Vec<u8>, EngineError> {
@@ -168,6 +167,12 @@ impl Engine {
             }
             _ => {}
         }
+        let subject = LogSubject {
+            config: Some(config),
+            env: environment(spec),
+        };
+        let log = launch.log.plan(self, subject)?;
+        launch.log.check_receiver(&log)?;
         let hierarchy = detect();
         let rootfs = self.rootfs(&dir, spec, launch)?;
         let mut init = plan(
@@ -191,7 +196,10 @@ impl Engine {
                 path: Some(c_path(Path::new(&self.shared_namespace(other)?))?),
             });
         }
+        let [start_events, end_events] = run_events(config, network, mounts);
         let monitor = MonitorPlan {
+            start_events,
+            end_events,
             network: self.network_plan(id, name, network)?,
             own_volumes: self.own_volume_paths(id, auto_remove)?,
             id: id.to_owned(),
@@ -207,7 +215,7 @@ impl Engine {
                 StdinMode::Null
             },
             console,
-            log: launch.log.plan(self, environment(spec))?,
+            log,
             stop_signal: launch.stop_signal,
             stop_timeout_ms: launch.stop_timeout_ms.unwrap_or(STOP_TIMEOUT_MS),
             restart: launch.restart,
@@ -400,15 +408,7 @@ impl Engine {
                     name: config.name.clone(),
                 });
             }
-            if !config.settings.renamed {
-                return self.connect(container)?.ask(&Request::Remove);
-            }
-            // Its monitor would give back a name that may be another container's by now.
-            let kill = Request::Stop {
-                signal: Some(SIGKILL),
-                timeout_ms: Some(0),
-            };
-            self.connect(container)?.ask(&kill)?;
+            return self.connect(container)?.ask(&Request::Remove);
         }
         self.remove_records(config)?;
         self.record_container_event(config, "destroy", &[]);

@@ -215,6 +215,12 @@ impl Engine {
             return Err(EngineError::VolumeExists(config.name));
         }
         self.write_volume(&config)?;
+        self.record_event(
+            "volume",
+            "create",
+            &config.name,
+            &[("driver", &config.driver)],
+        );
         Ok(config)
     }
 
@@ -304,7 +310,9 @@ impl Engine {
             });
         }
         remove(&config)?;
-        self.discard_volume(name)
+        self.discard_volume(name)?;
+        self.record_event("volume", "destroy", name, &[("driver", &config.driver)]);
+        Ok(())
     }
 
     fn discard_volume(&self, name: &str) -> Result<(), EngineError> {

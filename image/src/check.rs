@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::digest::{DiffId, Digest};
-use crate::document::tar_layers;
 use crate::error::ImageError;
+use crate::names::{NameRecord, read_json};
 use crate::pack::{Visited, walk_tree};
 use crate::store::Store;
 use crate::tarwalk::Entry;
@@ -34,6 +34,23 @@ pub enum Damage {
         /// The blob.
         blob: Digest,
     },
+    /// What is recorded of a name or an image cannot be read.
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl Damage {
+    fn record(path: PathBuf, error: &ImageError) -> Self {
+        let reason = match error {
+            ImageError::InvalidRecord { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        };
+        Self::Record { path, reason }
+    }
 }
 
 /// Whether damage is repaired.
@@ -61,23 +78,7 @@ impl Store {
                 damage.push(Damage::Blob(digest));
             }
         }
-        let mut layers: BTreeMap<DiffId, Digest> = BTreeMap::new();
-        for summary in self.list()? {
-            // An image whose manifest is gone was named above.
-            let Ok(image) = self.resolve(&summary.id.to_string(), None) else {
-                continue;
-            };
-            for layer in tar_layers(&image.manifest_digest, &image.manifest, &image.config)? {
-                if self.content.has(&layer.blob) {
-                    layers.insert(layer.diff_id, layer.blob);
-                } else {
-                    damage.push(Damage::Missing {
-                        image: image.id,
-                        blob: layer.blob,
-                    });
-                }
-            }
-        }
+        let layers = self.check_records(&mut damage)?;
         for (layer, blob) in layers {
             let is_damaged = damage.contains(&Damage::Blob(blob));
             if !is_damaged
@@ -88,6 +89,46 @@ impl Store {
             }
         }
         Ok(damage)
+    }
+
+    /// What is recorded of names and images, without a look into documents: one that is damaged
+    /// must not hide the rest. Gives the layers of all images, with blobs that are here.
+    fn check_records(
+        &self,
+        damage: &mut Vec<Damage>,
+    ) -> Result<BTreeMap<DiffId, Digest>, ImageError> {
+        for path in self.names.paths()? {
+            let record = read_json::<NameRecord>(&path);
+            damage.extend(record.err().map(|error| Damage::record(path, &error)));
+        }
+        let mut layers = BTreeMap::new();
+        for id in self.records.ids("")? {
+            let record = match self.records.get(&id) {
+                Ok(Some(record)) => record,
+                Ok(None) => continue,
+                Err(error) => {
+                    let path = self.records.dir(&id).join("image.json");
+                    damage.push(Damage::record(path, &error));
+                    continue;
+                }
+            };
+            let own = record.layers.iter().map(|line| line.blob.digest);
+            for blob in [record.manifest.digest, record.config]
+                .into_iter()
+                .chain(own)
+            {
+                let is_known = damage.contains(&Damage::Blob(blob));
+                if !is_known && !self.content.has(&blob) {
+                    damage.push(Damage::Missing { image: id, blob });
+                }
+            }
+            for line in record.layers {
+                if let Some(layer) = line.diff_id.filter(|_| self.content.has(&line.blob.digest)) {
+                    layers.insert(layer, line.blob.digest);
+                }
+            }
+        }
+        Ok(layers)
     }
 
     fn is_whole(&self, digest: &Digest) -> Result<bool, ImageError> {

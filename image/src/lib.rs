@@ -18,6 +18,7 @@ mod digest;
 mod document;
 mod edit;
 mod error;
+mod events;
 mod fixup;
 mod form;
 mod graph;

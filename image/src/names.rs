@@ -65,20 +65,28 @@ impl NameTable {
         durable::remove_tree(&path).map_err(|source| ImageError::Write { path, source })
     }
 
-    /// All names, sorted.
-    pub(crate) fn list(&self) -> Result<Vec<NameRecord>, ImageError> {
+    /// The files of all names, in no order.
+    pub(crate) fn paths(&self) -> Result<Vec<PathBuf>, ImageError> {
         let failed = |source| ImageError::Read {
             path: self.dir.clone(),
             source,
         };
-        let mut records = Vec::new();
+        let mut paths = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             // A name that is just being replaced.
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
+            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+                paths.push(entry.path());
             }
-            records.extend(read_json::<NameRecord>(&entry.path())?);
+        }
+        Ok(paths)
+    }
+
+    /// All names, sorted.
+    pub(crate) fn list(&self) -> Result<Vec<NameRecord>, ImageError> {
+        let mut records = Vec::new();
+        for path in self.paths()? {
+            records.extend(read_json::<NameRecord>(&path)?);
         }
         records.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(records)

@@ -66,6 +66,7 @@ impl Store {
         };
         self.sweep(&everything)?;
         pruned.freed = self.freed_since(before)? + self.content.remove_partial()?;
+        self.record_event("prune", "", None);
         Ok(pruned)
     }
 

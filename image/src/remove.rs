@@ -46,10 +46,18 @@ impl Store {
         in_use: &dyn Fn(&Digest) -> Option<String>,
     ) -> Result<Vec<Removed>, ImageError> {
         let _lock = self.lock()?;
-        match self.target(text)? {
-            Target::Name(record) => self.remove_name(text, &record, force, in_use),
-            Target::Id(record) => self.remove_image(text, &record, force, in_use),
-        }
+        let (id, removed) = match self.target(text)? {
+            Target::Name(record) => {
+                let id = self.ids_below(&record.descriptor)?.pop_first();
+                (id, self.remove_name(text, &record, force, in_use)?)
+            }
+            Target::Id(record) => {
+                let removed = self.remove_image(text, &record, force, in_use)?;
+                (Some(record.id), removed)
+            }
+        };
+        self.record_removed(&removed, &id.map_or_else(String::new, |id| id.to_string()));
+        Ok(removed)
     }
 
     fn remove_name(

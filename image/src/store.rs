@@ -298,7 +298,11 @@ impl Store {
             Target::Name(record) => record.descriptor,
             Target::Id(record) => record.manifest,
         };
-        self.names.put(name, &descriptor)
+        self.names.put(name, &descriptor)?;
+        let found = candidates(&self.content, &descriptor)?;
+        let ids: Vec<Digest> = found.into_iter().map(|candidate| candidate.id).collect();
+        self.record_named("tag", &ids, name);
+        Ok(())
     }
 
     /// Records what was fetched: `name` points to `top` from now on, and every complete image

@@ -51,7 +51,7 @@ fn finish_records(
         .filter_map(|dir| sys::durable::discard(&dir, &trash).ok().flatten())
         .collect();
     if let Some(claim) = claim {
-        drop(sys::durable::remove_tree(&claim));
+        unclaim(&claim, &plan.monitor.id);
     }
     trashed
 }
@@ -69,6 +69,14 @@ fn name_claim(plan: &Plan, state_dir: &Path) -> Option<PathBuf> {
     match ContainerConfig::read(state_dir) {
         Ok(config) => Some(first.with_file_name(config.name)),
         Err(_) => Some(first),
+    }
+}
+
+/// Gives a claim back, unless it is another container's by now: one whose container is gone may be
+/// taken over.
+fn unclaim(claim: &Path, id: &str) {
+    if std::fs::read(claim).is_ok_and(|owner| owner.trim_ascii() == id.as_bytes()) {
+        drop(sys::durable::remove_tree(claim));
     }
 }
 
@@ -107,11 +115,13 @@ impl Monitor {
         let seconds = ran.unwrap_or_default().as_secs().to_string();
         let code = status.code.to_string();
         self.record_event("die", &[("exitCode", &code), ("execDuration", &seconds)]);
+        self.record_others(&self.plan.monitor.end_events);
     }
 
     /// Records that the program has ended and is started again soon, and gives back what this run
     /// of it had. Whoever waited for its end hears of it.
     pub(crate) fn end_run(&mut self, status: &ExitStatus) {
+        self.refresh_name();
         let state = self.ended(status, Status::Restarting);
         // As in `finish_records`.
         drop(state.write(&self.state_dir));
@@ -129,8 +139,11 @@ impl Monitor {
 
     /// Records the end, reports it, and clears up.
     pub(crate) fn end(&mut self, status: &ExitStatus) {
+        self.refresh_name();
         let state = self.ended(status, Status::Exited);
         self.close_streams();
+        // Whoever follows the log reads it to its end when it hears of the container's.
+        self.log.close();
         if self.auto_remove {
             self.record_exit(status.code);
         }

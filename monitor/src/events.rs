@@ -1,6 +1,7 @@
 //! What the monitor does is written to the log of events.
 
-use state::{EventLog, EventRecord};
+use runtime::EventPlan;
+use state::{ContainerConfig, EventLog};
 
 use crate::monitor::{Monitor, path};
 
@@ -9,12 +10,48 @@ impl Monitor {
     /// container is more important than its chronicle.
     pub(crate) fn record_event(&self, action: &str, more: &[(&str, &str)]) {
         let monitor = &self.plan.monitor;
-        let own = monitor.event_attributes.iter().cloned();
-        let more = more
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        let attributes = own.chain(more).collect();
-        let event = EventRecord::now("container", action, &monitor.id, attributes);
-        drop(EventLog::new(&path(&monitor.events_dir)).append(&event));
+        let attributes: Vec<(&str, &str)> = pairs(&monitor.event_attributes)
+            .chain(more.iter().copied())
+            .collect();
+        drop(
+            self.events()
+                .record("container", action, &monitor.id, &attributes),
+        );
     }
+
+    /// The same about what the container uses, at its start.
+    pub(crate) fn record_start(&self) {
+        self.record_others(&self.plan.monitor.start_events);
+        self.record_event("start", &[]);
+    }
+
+    /// The same at its end.
+    pub(crate) fn record_others(&self, events: &[EventPlan]) {
+        for event in events {
+            let attributes: Vec<(&str, &str)> = pairs(&event.attributes).collect();
+            let log = self.events();
+            drop(log.record(&event.kind, &event.action, &event.id, &attributes));
+        }
+    }
+
+    /// A container may have been given another name since it was started.
+    pub(crate) fn refresh_name(&mut self) {
+        let Ok(config) = ContainerConfig::read(&self.state_dir) else {
+            return;
+        };
+        let attributes = &mut self.plan.monitor.event_attributes;
+        if let Some((_, name)) = attributes.iter_mut().rfind(|(key, _)| key == "name") {
+            *name = config.name;
+        }
+    }
+
+    fn events(&self) -> EventLog {
+        EventLog::new(&path(&self.plan.monitor.events_dir))
+    }
+}
+
+fn pairs(attributes: &[(String, String)]) -> impl Iterator<Item = (&str, &str)> {
+    attributes
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
 }

@@ -5,7 +5,7 @@
 //! `ketch-init exec` is as much for a further program in a running container; `ketch-init idmap` is
 //! another, short life: it maps the ids of a user's front end; `ketch-init oci` is what `ketch oci
 //! create`, `run` and `exec` become; `ketch-init sockets` makes sockets in an ordinary user's
-//! container for its monitor.
+//! container for its monitor; `ketch-init write-log` writes and sends a log for it.
 #![forbid(unsafe_code)]
 
 mod attach;
@@ -27,10 +27,14 @@ mod requests;
 mod restart;
 mod running;
 mod volumes;
+mod writer;
 
 use std::os::fd::{AsFd, OwnedFd};
 
 use runtime::{Event, ExecPlan, Plan, Response, StartFailure, code};
+
+/// What a monitor calls the process by that writes its container's log.
+const WRITE_LOG: &str = "write-log";
 
 /// No plan is longer.
 const MAX_PLAN: u64 = 4 << 20;
@@ -50,6 +54,9 @@ fn main() {
         // Nobody can be told: the front end sees its socket close.
         sys::exec::exit_now(i32::from(code::ENGINE));
     };
+    if mode.as_deref().is_some_and(|mode| mode == WRITE_LOG) {
+        sys::exec::exit_now(writer::run(&plan, report).map_or(1, |()| 0));
+    }
     let result = if mode.is_some_and(|mode| mode == "exec") {
         ExecPlan::decode(&plan)
             .map_err(|error| engine_failure(error.to_string()))

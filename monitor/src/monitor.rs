@@ -91,7 +91,7 @@ pub(crate) fn run(plan: Plan, report: &OwnedFd) -> Result<(), String> {
         }
     };
     front_end.send_event(&Event::Started { pid });
-    monitor.record_event("start", &[]);
+    monitor.record_start();
     monitor.clients.push(front_end);
     // What the front end asked for before it started this program comes before the container's
     // output is read, and so loses none of it.
@@ -192,7 +192,7 @@ impl Monitor {
             }
             status = match self.start() {
                 Ok(_) => {
-                    self.record_event("start", &[]);
+                    self.record_start();
                     self.settle();
                     self.serve()
                 }
@@ -244,7 +244,10 @@ impl Monitor {
             .clients
             .iter()
             .any(|client| client.backlog() > MAX_BACKLOG);
-        let ready = self.poll(held_back);
+        let ready = self.poll(held_back || self.log.is_full());
+        if ready.log || self.log.timer().is_some_and(|at| Instant::now() >= at) {
+            self.log.flush();
+        }
         for (index, is_ready) in ready.streams.iter().enumerate() {
             if *is_ready {
                 self.read_stream(index);
@@ -300,6 +303,7 @@ impl Monitor {
         let changed = health.turn(plan, &self.plan, running.pid, &self.state_dir);
         let restarts = plan.restart_on_unhealthy;
         let Some(status) = changed else { return };
+        self.refresh_name();
         self.record_event(&format!("health_status: {}", status.name()), &[]);
         if status == HealthStatus::Unhealthy && restarts {
             self.restart.is_forced = true;

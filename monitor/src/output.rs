@@ -64,30 +64,34 @@ impl Monitor {
     pub(crate) fn drain(&mut self) {
         let deadline = Instant::now() + FLUSH_DEADLINE;
         loop {
-            for index in 0..2 {
+            let held_back = self.log.is_full();
+            for index in (0..2).filter(|_| !held_back) {
                 self.read_stream(index);
             }
             self.clients.retain(|client| !client.gone);
             let streams = self.running.iter().flat_map(|running| &running.streams);
             let open = streams.clone().any(|stream| stream.fd.is_some());
-            let waiting = self.clients.iter().any(|client| client.backlog() > 0);
+            let waiting =
+                self.clients.iter().any(|client| client.backlog() > 0) || self.log.has_backlog();
             if !(open || waiting) || Instant::now() >= deadline {
                 return;
             }
-            self.wait_for_streams();
+            self.wait_for_streams(held_back);
         }
     }
 
     /// Waits until there is more output, or somebody takes what waits.
-    fn wait_for_streams(&mut self) {
+    fn wait_for_streams(&mut self, held_back: bool) {
         let streams = self.running.iter().flat_map(|running| &running.streams);
         let mut fds: Vec<PollFd<'_>> = streams
-            .filter_map(|stream| stream.fd.as_ref())
+            .filter_map(|stream| stream.fd.as_ref().filter(|_| !held_back))
             .map(|fd| PollFd::new(fd, PollFlags::IN))
             .collect();
         let outputs = self.clients.iter().flat_map(|client| &client.outputs);
         let waiting = outputs.flatten().filter(|output| output.has_backlog());
         fds.extend(waiting.map(|output| PollFd::new(&output.pipe, PollFlags::OUT)));
+        let log = self.log.waiting();
+        fds.extend(log.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
         let timeout = Timespec {
             tv_sec: 1,
             tv_nsec: 0,
@@ -95,6 +99,7 @@ impl Monitor {
         // Interrupted: the caller's loop comes back.
         let _interrupted = poll(&mut fds, Some(&timeout));
         drop(fds);
+        self.log.flush();
         for client in &mut self.clients {
             let mut waiting = client.outputs.iter_mut().flatten();
             if waiting.any(|output| output.flush().is_err()) {

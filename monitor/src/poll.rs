@@ -16,6 +16,7 @@ pub(crate) struct Ready {
     pub(crate) listener: bool,
     pub(crate) network: bool,
     pub(crate) health: bool,
+    pub(crate) log: bool,
     pub(crate) streams: Vec<bool>,
     pub(crate) clients: Vec<ClientReady>,
 }
@@ -47,6 +48,8 @@ impl Monitor {
                 .iter()
                 .map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)),
         );
+        let log = self.log.waiting();
+        fds.extend(log.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::OUT)));
         fds.extend(
             streams
                 .iter()
@@ -81,6 +84,7 @@ impl Monitor {
             network: next(network.is_some()),
             // Each of them is asked: `any` would leave the rest.
             health: probe.iter().fold(false, |any, _| next(true) || any),
+            log: next(log.is_some()),
             streams: streams.iter().map(|fd| next(fd.is_some())).collect(),
             clients: self
                 .clients
@@ -101,7 +105,7 @@ impl Monitor {
     fn timeout(&self) -> Option<Duration> {
         let health = self.running.as_ref().and_then(|run| run.health.as_ref());
         let health = health.and_then(Health::timer);
-        let timers = [self.kill_at, self.start_at, health];
+        let timers = [self.kill_at, self.start_at, health, self.log.timer()];
         let next = timers.into_iter().flatten().min();
         next.map(|at| at.saturating_duration_since(Instant::now()))
     }

@@ -46,8 +46,11 @@ impl Monitor {
                 stderr,
             }) => {
                 self.attach(index, stdin, [stdout, stderr]);
+                self.refresh_name();
+                self.record_event("attach", &[]);
             }
             Message::Request(request) => {
+                self.refresh_name();
                 if let Some(response) = self.answer(index, request)
                     && let Some(client) = self.clients.get_mut(index)
                 {
@@ -169,6 +172,10 @@ impl Monitor {
             .and_then(|running| running.stdin.as_ref())
             .ok_or(Errno::NOTTY)
             .and_then(|terminal| rustix::termios::tcsetwinsize(terminal, size));
+        if done.is_ok() {
+            let (height, width) = (rows.to_string(), columns.to_string());
+            self.record_event("resize", &[("height", &height), ("width", &width)]);
+        }
         done.map_or_else(refused, |()| Response::Done)
     }
 }

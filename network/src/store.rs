@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use state::{ContainerState, Layout, Status, clock, read_record, write_record};
+use state::{ContainerState, EventLog, Layout, clock, read_record, write_record};
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
 
@@ -235,7 +235,19 @@ impl Networks {
             drop(self.erase(&config));
             return Err(error);
         }
+        self.record_event("create", &config);
         Ok(config)
+    }
+
+    /// Writes down that something has happened to a network. An event that cannot be written undoes
+    /// nothing.
+    fn record_event(&self, action: &str, config: &NetworkConfig) {
+        let attributes = [
+            ("name", config.name.as_str()),
+            ("type", config.driver.name()),
+        ];
+        let log = EventLog::new(&self.layout.events());
+        drop(log.record("network", action, &config.id, &attributes));
     }
 
     fn write(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
@@ -279,6 +291,7 @@ impl Networks {
         }
         self.erase(config)?;
         drop(leases);
+        self.record_event("destroy", config);
         Ok(())
     }
 
@@ -287,7 +300,7 @@ impl Networks {
         let deadline = Instant::now() + RELEASE_TIMEOUT;
         let is_ending = |entry: &lease::Entry| {
             let state = ContainerState::read(&self.layout.container(&entry.container));
-            state.is_ok_and(|state| state.status != Status::Running)
+            state.is_ok_and(|state| !state.status.is_owned())
                 || !self.layout.container(&entry.container).exists()
         };
         let dir = lease::directory(&self.layout, &config.id);

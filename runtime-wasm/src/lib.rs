@@ -27,6 +27,8 @@ mod limits;
 #[cfg(any(feature = "compiler", feature = "host", test))]
 mod link;
 #[cfg(any(feature = "compiler", feature = "host", test))]
+mod memory;
+#[cfg(any(feature = "compiler", feature = "host", test))]
 mod outgoing;
 mod spec;
 pub mod worker;

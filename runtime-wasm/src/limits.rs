@@ -1,10 +1,10 @@
 //! What a guest may make the host allocate (security: a guest that grows without end ends alone).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use wasmtime::ResourceLimiter;
 
+use crate::memory::MemoryUse;
 use crate::spec::ResourceLimits;
 
 /// The guest asked for more linear memory than it may have.
@@ -25,11 +25,11 @@ pub(crate) struct Limits {
     /// This store's part.
     memory_used: u64,
     /// All stores' together.
-    container_used: Arc<AtomicU64>,
+    container_used: Arc<MemoryUse>,
 }
 
 impl Limits {
-    pub(crate) fn new(limits: ResourceLimits, container_used: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(limits: ResourceLimits, container_used: Arc<MemoryUse>) -> Self {
         Self {
             limits,
             memory_used: 0,
@@ -40,8 +40,7 @@ impl Limits {
 
 impl Drop for Limits {
     fn drop(&mut self) {
-        self.container_used
-            .fetch_sub(self.memory_used, Ordering::Relaxed);
+        self.container_used.sub(self.memory_used);
     }
 }
 
@@ -56,11 +55,11 @@ impl ResourceLimiter for Limits {
             return Ok(false);
         }
         let added = u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX);
-        let before = self.container_used.fetch_add(added, Ordering::Relaxed);
+        let before = self.container_used.add(added);
         let wanted = before.saturating_add(added);
         match self.limits.memory_bytes {
             Some(limit) if wanted > limit => {
-                self.container_used.fetch_sub(added, Ordering::Relaxed);
+                self.container_used.sub(added);
                 Err(OutOfMemory { wanted, limit }.into())
             }
             _ => {
@@ -102,7 +101,7 @@ fn count(limit: u32) -> usize {
 mod tests {
     use super::*;
 
-    fn sharing(bytes: u64, used: &Arc<AtomicU64>) -> Limits {
+    fn sharing(bytes: u64, used: &Arc<MemoryUse>) -> Limits {
         let limits = ResourceLimits {
             memory_bytes: Some(bytes),
             ..ResourceLimits::default()
@@ -124,7 +123,7 @@ mod tests {
         drop(one);
         assert!(other.memory_growing(1 << 16, 3 << 16, None).unwrap());
         drop(other);
-        assert_eq!(used.load(Ordering::Relaxed), 0);
+        assert_eq!(used.get(), 0);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How a container ended, and why it could not start.
+//! How a container ended, and why it could not start; what is shown of a guest until then.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,10 @@ pub mod code {
     /// Added to the number of the signal that ended a process.
     pub const SIGNAL_BASE: u8 = 128;
 }
+
+/// The name of the memory file in which a wasm host shows how much linear memory its guests have: 8
+/// bytes, the lowest first.
+pub const LINEAR_MEMORY: &str = "ketch-linear-memory";
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

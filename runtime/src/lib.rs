@@ -14,15 +14,18 @@ mod plan;
 mod restart;
 
 pub use control::{ControlError, Event, MAX_MESSAGE, Request, Response};
-pub use exit::{ExitStatus, GuestReport, StartFailure, code};
+pub use exit::{ExitStatus, GuestReport, LINEAR_MEMORY, StartFailure, code};
 pub use health::{HealthPlan, ProbePlan};
 pub use hooks::{ContainerFacts, HookPlan, HooksPlan};
-pub use log::{COMPRESS, LOG_NAME, LogFilePlan, LogFormat, LogPlan};
+pub use log::{
+    COMPRESS, LOG_NAME, LogAddress, LogDestination, LogFilePlan, LogFormat, LogPlan, LogReceiver,
+    LogWriterPlan, SyslogFormat,
+};
 pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
 pub use plan::{
-    CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, ExecPlan, IdMap,
-    InitPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource, Namespace, Plan,
-    PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation, RootfsPlan, Scheduler,
-    SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
+    CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, EventPlan,
+    ExecEvents, ExecPlan, IdMap, InitPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan,
+    MountSource, Namespace, Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange,
+    RootPropagation, RootfsPlan, Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
 };
 pub use restart::{NoRestartPolicy, RestartPolicy};

@@ -99,6 +99,10 @@ pub struct MonitorPlan {
     pub events_dir: CString,
     /// What every event of the container says about it.
     pub event_attributes: Vec<(String, String)>,
+    /// What is written there about others when the program has started.
+    pub start_events: Vec<EventPlan>,
+    /// The same when it has ended.
+    pub end_events: Vec<EventPlan>,
     /// `network::NetworkPlan`, encoded; opaque to everything between engine and monitor. Without it
     /// the container has no network of its own beyond its namespaces.
     pub network: Option<Vec<u8>>,
@@ -107,6 +111,19 @@ pub struct MonitorPlan {
     pub own_volumes: Vec<CString>,
     /// The record of what volume drivers have mounted for this start, to be given back at its end.
     pub volumes: Option<CString>,
+}
+
+/// An event of something that a container uses.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventPlan {
+    /// `network` or `volume`.
+    pub kind: String,
+    /// What happens to it.
+    pub action: String,
+    /// Its id, or its name where names are ids.
+    pub id: String,
+    /// What is said about it.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// What happens to the container's standard input.
@@ -550,6 +567,23 @@ pub struct ExecPlan {
     pub console: Option<Console>,
     /// The program.
     pub process: ProcessPlan,
+    /// Where it is written down that it runs; a probe is not.
+    pub events: Option<ExecEvents>,
+}
+
+/// Where and how it is written down what happens to a further program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecEvents {
+    /// The directory of the log of events.
+    pub dir: CString,
+    /// The container's id.
+    pub container: String,
+    /// The program's own id.
+    pub id: String,
+    /// Its arguments, for people.
+    pub command: String,
+    /// What every event of the container says about it.
+    pub attributes: Vec<(String, String)>,
 }
 
 impl ExecPlan {

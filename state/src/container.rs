@@ -88,8 +88,6 @@ pub struct ContainerSettings {
     pub stop_timeout: Option<u64>,
     /// Where the id was written to.
     pub cid_file: Option<PathBuf>,
-    /// It was given its name while it ran: its monitor knows the one before.
-    pub renamed: bool,
 }
 
 /// Where a container is in its life.

@@ -106,6 +106,22 @@ impl EventLog {
         &self.dir
     }
 
+    /// Appends that something happens now.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn record(
+        &self,
+        kind: &str,
+        action: &str,
+        id: &str,
+        attributes: &[(&str, &str)],
+    ) -> io::Result<()> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let attributes = attributes.iter().map(owned).collect();
+        self.append(&EventRecord::now(kind, action, id, attributes))
+    }
+
     /// Appends an event.
     ///
     /// # Errors

@@ -58,9 +58,16 @@ pub fn nanoseconds_now() -> i64 {
 }
 
 impl LogForm {
-    /// Appends a record that is written now. `attributes` is what [`LogForm::attributes`] gave.
-    pub fn encode(self, to: &mut Vec<u8>, is_stderr: bool, bytes: &[u8], attributes: &[u8]) {
-        let time = nanoseconds_now();
+    /// Appends a record of a time in nanoseconds since 1970. `attributes` is what
+    /// [`LogForm::attributes`] gave.
+    pub fn encode(
+        self,
+        to: &mut Vec<u8>,
+        time: i64,
+        is_stderr: bool,
+        bytes: &[u8],
+        attributes: &[u8],
+    ) {
         match self {
             Self::JsonFile => encode_json(to, time, is_stderr, bytes, attributes),
             Self::Local => encode_local(to, time, is_stderr, bytes, attributes),
@@ -321,10 +328,16 @@ mod tests {
     fn record_of_each_form_is_read_as_it_was_written() {
         for form in [LogForm::JsonFile, LogForm::Local] {
             let mut bytes = Vec::new();
-            form.encode(&mut bytes, false, "eins \"zwei\"\n".as_bytes(), b"");
+            form.encode(
+                &mut bytes,
+                nanoseconds_now(),
+                false,
+                "eins \"zwei\"\n".as_bytes(),
+                b"",
+            );
             let first = bytes.len();
             let encoded = form.attributes(&attributes());
-            form.encode(&mut bytes, true, b"no end", &encoded);
+            form.encode(&mut bytes, nanoseconds_now(), true, b"no end", &encoded);
             let (record, length) = form.decode(&bytes).unwrap();
             let record = record.unwrap();
             assert_eq!((length, record.is_stderr), (first, false));
@@ -343,10 +356,10 @@ mod tests {
     fn damaged_record_is_passed_over() {
         for form in [LogForm::JsonFile, LogForm::Local] {
             let mut bytes = Vec::new();
-            form.encode(&mut bytes, false, b"torn\n", b"");
+            form.encode(&mut bytes, nanoseconds_now(), false, b"torn\n", b"");
             bytes.truncate(bytes.len() / 2);
             bytes.push(b'\n');
-            form.encode(&mut bytes, false, b"whole\n", b"");
+            form.encode(&mut bytes, nanoseconds_now(), false, b"whole\n", b"");
             let mut rest = &bytes[..];
             let mut found = Vec::new();
             while let Some((record, length)) = form.decode(rest) {
@@ -361,7 +374,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_survive_in_the_binary_form() {
         let mut bytes = Vec::new();
-        LogForm::Local.encode(&mut bytes, false, b"\xff\x00\n", b"");
+        LogForm::Local.encode(&mut bytes, nanoseconds_now(), false, b"\xff\x00\n", b"");
         let (record, _) = LogForm::Local.decode(&bytes).unwrap();
         assert_eq!(record.unwrap().bytes, b"\xff\x00\n");
     }

@@ -21,3 +21,4 @@ pub mod sealed;
 pub mod signal;
 pub mod signals;
 pub mod socket;
+pub mod time;

@@ -21,6 +21,15 @@ pub fn seal(name: &str, bytes: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
+/// An empty memory file that stays open for writing; others find it by its name below
+/// `/proc/<pid>/fd`.
+///
+/// # Errors
+/// As `memfd_create(2)`.
+pub fn open(name: &str) -> io::Result<OwnedFd> {
+    Ok(memfd_create(name, MemfdFlags::CLOEXEC)?)
+}
+
 /// Everything in a file that [`seal`] made.
 ///
 /// # Errors

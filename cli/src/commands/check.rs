@@ -52,6 +52,11 @@ fn words(finding: &Finding) -> (String, Option<&'static str>) {
             format!("image {image} lacks blob {blob}: pull it again"),
             None,
         ),
+        Finding::Image(Damage::Record { path, reason }) => (
+            format!("`{}` cannot be read: {reason}", path.display()),
+            None,
+        ),
+        Finding::Network(id) => (format!("network {id} has no record that can be read"), None),
         Finding::Container(id) => (
             format!("container {id} has no records that can be read"),
             None,

@@ -33,7 +33,7 @@ pub(crate) struct CreateArgs {
     /// Start it again when it ends: no, on-failure[:N], always or unless-stopped
     #[arg(long, default_value = "no", value_name = "POLICY")]
     restart: String,
-    /// How output is recorded: json-file, local or none
+    /// How output is recorded: json-file, local, none, syslog, fluentd or journald
     #[arg(long, default_value = "json-file", value_name = "DRIVER")]
     log_driver: String,
     /// Option of the log driver, such as max-size=10m (can be repeated)

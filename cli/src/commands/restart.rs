@@ -51,10 +51,9 @@ pub(crate) fn restart(context: &Invocation, args: &RestartArgs) -> anyhow::Resul
                 Err(error) => return Err(error),
             }
         }
-        engine
-            .start(container, None, None)?
-            .wait_started()
-            .map(drop)
+        engine.start(container, None, None)?.wait_started()?;
+        engine.record_container_event(&container.config, "restart", &[]);
+        Ok(())
     })
 }
 

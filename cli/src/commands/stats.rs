@@ -23,7 +23,7 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 const UNKNOWN: &str = "--";
 
 /// Everything that a template can show, with the columns' names.
-const FIELDS: [Field; 9] = [
+const FIELDS: [Field; 10] = [
     ("Container", "CONTAINER"),
     ("ID", "CONTAINER ID"),
     ("Name", "NAME"),
@@ -33,11 +33,20 @@ const FIELDS: [Field; 9] = [
     ("NetIO", "NET I/O"),
     ("BlockIO", "BLOCK I/O"),
     ("PIDs", "PIDS"),
+    ("WasmMemory", "WASM MEM"),
 ];
 
-/// What is shown without a template.
-const SHOWN: [&str; 8] = [
-    "ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs",
+/// What is shown without a template; the last one where there are wasm containers.
+const SHOWN: [&str; 9] = [
+    "ID",
+    "Name",
+    "CPUPerc",
+    "MemUsage",
+    "MemPerc",
+    "NetIO",
+    "BlockIO",
+    "PIDs",
+    "WasmMemory",
 ];
 
 /// Options of `stats`.
@@ -76,7 +85,12 @@ pub(crate) fn stats(context: &Invocation, args: &StatsArgs) -> anyhow::Result<u8
                 row(container, now.get(id), before.get(id), args)
             })
             .collect();
-        let lines = format.lines(&FIELDS, &SHOWN, &rows)?;
+        let is_wasm = |container: &Container| container.config.runtime == "wasm";
+        let shown = match containers.iter().any(is_wasm) {
+            true => &SHOWN[..],
+            false => &SHOWN[..8],
+        };
+        let lines = format.lines(&FIELDS, shown, &rows)?;
         let clear = if live { CLEAR } else { "" };
         if !lines.is_empty() {
             render::print(&format!("{clear}{}", lines.join("\n")))?;
@@ -163,6 +177,12 @@ fn row(
         (
             "PIDs",
             usage.map_or_else(unknown, |usage| usage.pids.to_string()),
+        ),
+        (
+            "WasmMemory",
+            usage
+                .and_then(|usage| usage.linear_memory)
+                .map_or_else(unknown, binary),
         ),
     ])
 }

@@ -78,6 +78,9 @@ impl Engine {
         let upper = self.layout.container(&container.config.id).join("upper");
         let id = self.store.commit(&base, &upper, &options)?;
         drop(still);
+        let comment = request.message.as_deref().unwrap_or_default();
+        let more = [("comment", comment), ("imageID", &*id.to_string())];
+        self.record_container_event(&container.config, "commit", &more);
         Ok((id, went_on))
     }
 

@@ -100,6 +100,19 @@ impl Engine {
         to: Local<'_, dyn Write + '_>,
         options: CopyOptions,
     ) -> Result<Copied, EngineError> {
+        let copied = self.copy_from(container, from, to, options)?;
+        let path = from.to_string_lossy();
+        self.record_container_event(&container.config, "archive-path", &[("path", &path)]);
+        Ok(copied)
+    }
+
+    fn copy_from(
+        &self,
+        container: &Container,
+        from: &Path,
+        to: Local<'_, dyn Write + '_>,
+        options: CopyOptions,
+    ) -> Result<Copied, EngineError> {
         let root = self.open_root(container)?;
         let source = Side {
             direction: "from",
@@ -131,6 +144,19 @@ impl Engine {
     /// [`EngineError::ReadOnly`] when nothing can be written there, [`EngineError::Copy`] with the
     /// side that is wrong otherwise.
     pub fn copy_in(
+        &self,
+        container: &Container,
+        from: Local<'_, dyn Read + '_>,
+        to: &Path,
+        options: CopyOptions,
+    ) -> Result<Copied, EngineError> {
+        let copied = self.copy_to(container, from, to, options)?;
+        let path = to.to_string_lossy();
+        self.record_container_event(&container.config, "extract-to-dir", &[("path", &path)]);
+        Ok(copied)
+    }
+
+    fn copy_to(
         &self,
         container: &Container,
         from: Local<'_, dyn Read + '_>,

@@ -37,7 +37,9 @@ impl Engine {
         });
         let failed = EngineError::io("export the container");
         written.map_err(&failed)?;
-        writer.finish().map(drop).map_err(failed)
+        writer.finish().map(drop).map_err(failed)?;
+        self.record_container_event(&container.config, "export", &[]);
+        Ok(())
     }
 
     /// A read-only tree of directories, the uppermost first.

@@ -1,10 +1,12 @@
 //! `--log-driver` and `--log-opt`: checked when a container is created, planned when it is started.
+//! Drivers that send lines elsewhere are in `receiver`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use runtime::{LogFilePlan, LogFormat, LogPlan};
+use runtime::{LogFilePlan, LogFormat, LogPlan, LogReceiver};
 use serde::{Deserialize, Serialize};
+use state::ContainerConfig;
 
 use crate::start::c_path;
 use crate::{Engine, EngineError};
@@ -13,10 +15,36 @@ use crate::{Engine, EngineError};
 const LOCAL_MAX_BYTES: u64 = 20 << 20;
 const LOCAL_MAX_FILES: u32 = 5;
 
+/// A ring's size where none is given, as with Docker.
+const RING_BYTES: u64 = 1 << 20;
+
+/// What every driver with lines to mark takes.
+const MARKS: [&str; 3] = ["env", "labels", "tag"];
+
+/// How lines come to a driver.
+const DELIVERY: [&str; 2] = ["mode", "max-buffer-size"];
+
+/// What is kept here of a log that is sent elsewhere, so that `logs` can show it.
+const CACHE: [&str; 4] = [
+    "cache-disabled",
+    "cache-max-size",
+    "cache-max-file",
+    "cache-compress",
+];
+
+/// Whose output is recorded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LogSubject<'a> {
+    /// Its configuration; none before it exists.
+    pub(crate) config: Option<&'a ContainerConfig>,
+    /// Its environment.
+    pub(crate) env: &'a [String],
+}
+
 /// How a container's output is recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogOptions {
-    /// `json-file`, `local` or `none`.
+    /// `json-file`, `local`, `none`, `syslog`, `fluentd` or `journald`.
     pub driver: String,
     /// Options by name.
     pub options: BTreeMap<String, String>,
@@ -31,65 +59,118 @@ impl Default for LogOptions {
     }
 }
 
-fn refuse(text: String) -> EngineError {
+pub(super) fn refuse(text: String) -> EngineError {
     EngineError::Unsupported(text)
 }
 
 impl LogOptions {
     /// Which form the files have, if there are any.
     pub(crate) fn format(&self) -> Option<LogFormat> {
+        let is_cached = self.option("cache-disabled") != Some("true");
         match self.driver.as_str() {
             "json-file" => Some(LogFormat::JsonFile),
             "local" => Some(LogFormat::Local),
+            "syslog" | "fluentd" | "journald" if is_cached => Some(LogFormat::Local),
             _ => None,
         }
     }
 
-    /// The plan for a container with this environment.
+    /// The plan for a container.
     ///
     /// # Errors
     /// An unknown driver or option, or a value that makes no sense.
-    pub(crate) fn plan(&self, engine: &Engine, env: &[String]) -> Result<LogPlan, EngineError> {
-        let known: &[&str] = match self.driver.as_str() {
-            "json-file" | "local" => &["max-size", "max-file", "compress", "env", "mode"],
-            "none" => &[],
+    pub(crate) fn plan(
+        &self,
+        engine: &Engine,
+        subject: LogSubject<'_>,
+    ) -> Result<LogPlan, EngineError> {
+        self.check_names()?;
+        self.one_of("cache-disabled", &["true", "false"], "false")?;
+        let tag = self.tag(subject)?;
+        let attributes = self.attributes(subject);
+        let receiver = self.receiver(tag.clone(), attributes.clone(), subject.config)?;
+        let file = match self.format() {
+            Some(format) => {
+                let mut plan = self.file(engine, format, &receiver)?;
+                plan.attributes = attributes;
+                if self.option("tag").is_some() {
+                    plan.attributes.insert("tag".to_owned(), tag);
+                }
+                Some(plan)
+            }
+            None => None,
+        };
+        Ok(LogPlan {
+            file,
+            receiver,
+            ring_bytes: self.ring()?,
+        })
+    }
+
+    fn check_names(&self) -> Result<(), EngineError> {
+        let own: &[&str] = match self.driver.as_str() {
+            "json-file" | "local" => &["max-size", "max-file", "compress"],
+            "syslog" => &["syslog-address", "syslog-facility", "syslog-format"],
+            "fluentd" => &[
+                "fluentd-address",
+                "fluentd-async",
+                "fluentd-sub-second-precision",
+            ],
+            "journald" | "none" => &[],
             other => {
                 return Err(refuse(format!(
-                    "cannot use --log-driver `{other}`: there are json-file, local and none"
+                    "cannot use --log-driver `{other}`: there are json-file, local, none, syslog, fluentd and journald"
                 )));
             }
         };
-        if let Some(key) = self
-            .options
-            .keys()
-            .find(|key| !known.contains(&key.as_str()))
-        {
-            let driver = &self.driver;
-            return Err(refuse(format!(
-                "cannot use --log-opt `{key}`: the log driver {driver} has no such option"
-            )));
+        let shared: &[&[&str]] = match self.driver.as_str() {
+            "none" => &[],
+            "json-file" | "local" => &[&MARKS, &DELIVERY],
+            _ => &[&MARKS, &DELIVERY, &CACHE],
+        };
+        let known = |key: &str| own.contains(&key) || shared.iter().any(|keys| keys.contains(&key));
+        match self.options.keys().find(|key| !known(key)) {
+            None => Ok(()),
+            Some(key) => Err(refuse(format!(
+                "cannot use --log-opt `{key}`: the log driver {} has no such option",
+                self.driver
+            ))),
         }
-        let file = self.format().map(|format| self.file(engine, env, format));
-        Ok(LogPlan {
-            file: file.transpose()?,
-        })
+    }
+
+    /// `mode=non-blocking`: how many bytes wait at most.
+    fn ring(&self) -> Result<Option<u64>, EngineError> {
+        let mode = self.one_of("mode", &["blocking", "non-blocking"], "blocking")?;
+        match (mode, self.option("max-buffer-size")) {
+            ("non-blocking", None) => Ok(Some(RING_BYTES)),
+            ("non-blocking", Some(text)) => size(text)
+                .map(Some)
+                .ok_or_else(|| self.bad("max-buffer-size", "a size, such as 4m")),
+            (_, None) => Ok(None),
+            (_, Some(_)) => Err(refuse(
+                "cannot use --log-opt max-buffer-size without mode=non-blocking".to_owned(),
+            )),
+        }
     }
 
     fn file(
         &self,
         engine: &Engine,
-        env: &[String],
         format: LogFormat,
+        receiver: &Option<LogReceiver>,
     ) -> Result<LogFilePlan, EngineError> {
-        self.one_of("mode", &["blocking"], "blocking")?;
+        let [max_size, max_file, compressed] = match receiver {
+            None => ["max-size", "max-file", "compress"],
+            Some(_) => ["cache-max-size", "cache-max-file", "cache-compress"],
+        };
         let is_local = format == LogFormat::Local;
-        let max_bytes = match self.options.get("max-size") {
+        let max_bytes = match self.option(max_size) {
             None if is_local => LOCAL_MAX_BYTES,
             None => 0,
-            Some(text) if text == "-1" => 0,
-            Some(text) => size(text).ok_or_else(|| self.bad("max-size", "a size, such as 10m"))?,
+            Some("-1") => 0,
+            Some(text) => size(text).ok_or_else(|| self.bad(max_size, "a size, such as 10m"))?,
         };
-        let max_files = match self.options.get("max-file") {
+        let max_files = match self.option(max_file) {
             None if is_local => LOCAL_MAX_FILES,
             None => 1,
             Some(_) if max_bytes == 0 => {
@@ -102,10 +183,10 @@ impl LogOptions {
                 .parse()
                 .ok()
                 .filter(|count| *count > 0)
-                .ok_or_else(|| self.bad("max-file", "a number from 1 on"))?,
+                .ok_or_else(|| self.bad(max_file, "a number from 1 on"))?,
         };
         let default = if is_local { "true" } else { "false" };
-        let compress = self.one_of("compress", &["true", "false"], default)? == "true";
+        let compress = self.one_of(compressed, &["true", "false"], default)? == "true";
         if compress && !is_local && (max_bytes == 0 || max_files < 2) {
             return Err(refuse(
                 "cannot use --log-opt compress without max-size and a max-file of 2 or more: no file is ever complete"
@@ -117,22 +198,74 @@ impl LogOptions {
             max_bytes,
             max_files,
             compressor: compress.then(|| c_path(&engine.ketch)).transpose()?,
-            attributes: self.attributes(env),
+            attributes: BTreeMap::new(),
         })
     }
 
-    /// `--log-opt env=A,B`: the variables that stand beside each line.
-    fn attributes(&self, env: &[String]) -> BTreeMap<String, String> {
-        let names = self.options.get("env").map_or("", String::as_str);
-        let names: Vec<&str> = names.split(',').map(str::trim).collect();
-        env.iter()
-            .filter_map(|pair| pair.split_once('='))
-            .filter(|(key, _)| names.contains(key))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    /// `env=A,B` and `labels=C,D`: the variables and labels that stand beside each line.
+    fn attributes(&self, subject: LogSubject<'_>) -> BTreeMap<String, String> {
+        let named = |key: &str| -> Vec<&str> {
+            let names = self.option(key).unwrap_or_default();
+            names.split(',').map(str::trim).collect()
+        };
+        let (variables, labels) = (named("env"), named("labels"));
+        let own = subject.config.iter().flat_map(|config| &config.labels);
+        let own = own.filter(|(key, _)| labels.contains(&key.as_str()));
+        let env = subject.env.iter().filter_map(|pair| pair.split_once('='));
+        let env = env.filter(|(key, _)| variables.contains(key));
+        own.map(|(key, value)| (key.clone(), value.clone()))
+            .chain(env.map(|(key, value)| (key.to_owned(), value.to_owned())))
             .collect()
     }
 
-    fn one_of<'a>(
+    /// `tag`: Docker's template, of which there are the fields.
+    fn tag(&self, subject: LogSubject<'_>) -> Result<String, EngineError> {
+        let wanted = self.option("tag").unwrap_or("{{.ID}}");
+        let (id, name, image, image_id) = match subject.config {
+            Some(config) => (
+                &*config.id,
+                &*config.name,
+                &*config.image,
+                &*config.image_id,
+            ),
+            None => ("", "", "", ""),
+        };
+        let short = |id: &str| id.get(..12).unwrap_or(id).to_owned();
+        let image_hex = image_id.strip_prefix("sha256:").unwrap_or(image_id);
+        let mut tag = String::new();
+        let mut rest = wanted;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let field = after
+                .split_once("}}")
+                .map(|(field, tail)| (field.trim(), tail));
+            let (value, tail) = match field {
+                Some((".ID", tail)) => (short(id), tail),
+                Some((".FullID", tail)) => (id.to_owned(), tail),
+                Some((".Name", tail)) => (name.to_owned(), tail),
+                Some((".ImageName", tail)) => (image.to_owned(), tail),
+                Some((".ImageID", tail)) => (short(image_hex), tail),
+                Some((".ImageFullID", tail)) => (image_id.to_owned(), tail),
+                Some((".DaemonName", tail)) => ("ketch".to_owned(), tail),
+                _ => {
+                    return Err(self.bad(
+                        "tag",
+                        "text with {{.ID}}, {{.FullID}}, {{.Name}}, {{.ImageName}}, {{.ImageID}}, {{.ImageFullID}} or {{.DaemonName}} in it",
+                    ));
+                }
+            };
+            tag.push_str(before);
+            tag.push_str(&value);
+            rest = tail;
+        }
+        tag.push_str(rest);
+        Ok(tag)
+    }
+
+    pub(super) fn option(&self, key: &str) -> Option<&str> {
+        self.options.get(key).map(String::as_str)
+    }
+
+    pub(super) fn one_of<'a>(
         &'a self,
         key: &str,
         values: &[&str],
@@ -145,7 +278,7 @@ impl LogOptions {
         Err(self.bad(key, &values.join(" or ")))
     }
 
-    fn bad(&self, key: &str, wanted: &str) -> EngineError {
+    pub(super) fn bad(&self, key: &str, wanted: &str) -> EngineError {
         let value = self.options.get(key).map_or("", String::as_str);
         refuse(format!(
             "cannot use --log-opt {key}=`{value}`: it is {wanted}"

@@ -148,7 +148,13 @@ mod tests {
     fn tail(form: LogForm, lines: &[&str], wanted: usize) -> Vec<Vec<u8>> {
         let mut bytes = Vec::new();
         for line in lines {
-            form.encode(&mut bytes, false, line.as_bytes(), b"");
+            form.encode(
+                &mut bytes,
+                state::nanoseconds_now(),
+                false,
+                line.as_bytes(),
+                b"",
+            );
         }
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&bytes).unwrap();

@@ -49,6 +49,8 @@ impl Store {
         let swept = self.discard_leased(lease);
         let id = result?;
         swept?;
+        let name = options.name.as_ref().map(Reference::familiar);
+        self.record_event("import", &id.to_string(), name.as_deref());
         Ok(id)
     }
 

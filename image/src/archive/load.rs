@@ -79,6 +79,12 @@ impl Store {
         let swept = self.discard_leased(lease);
         let loaded = result?;
         swept?;
+        for image in &loaded {
+            let name = image.names.first().map(Reference::familiar);
+            for id in &image.ids {
+                self.record_event("load", &id.to_string(), name.as_deref());
+            }
+        }
         Ok(loaded)
     }
 

@@ -74,6 +74,9 @@ impl Store {
             modified: options.modified,
         };
         self.save_to(texts, options, &mut sink)?;
+        for text in texts {
+            self.record_event("save", text, Some(text));
+        }
         sink.archive
             .into_inner()
             .and_then(|mut writer| writer.flush())

@@ -78,6 +78,8 @@ impl Store {
         let result = run(&self.content, layers, Some(&lease), &wish, progress);
         let recorded = result.and_then(|pulled| {
             self.record_pulled(reference, &pulled.top)?;
+            let name = reference.familiar();
+            self.record_event("pull", &name, Some(&name));
             Ok(pulled)
         });
         // What a bad line kept from being complete is gone on with by the next pull. Everything

@@ -80,6 +80,8 @@ impl Store {
             load.add(self, &pushed.top, 0)?;
         }
         self.push_load(&load, target, options, progress)?;
+        let name = target.familiar();
+        self.record_event("push", &name, Some(&name));
         Ok(pushed)
     }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use runtime::{
@@ -18,8 +18,8 @@ use state::MAX_PROBE_OUTPUT;
 
 use super::Outcome;
 
-/// The group of the probe below the container's.
-const GROUP: &str = "probe";
+/// How the groups of probes below the container's are called, before their numbers.
+const GROUP: &str = "probe-";
 
 /// A program that runs.
 #[derive(Debug)]
@@ -29,19 +29,26 @@ pub(crate) struct ProgramProbe {
     socket: OwnedFd,
     streams: Vec<File>,
     output: Vec<u8>,
-    /// Where it can be killed with everything that it has started.
+    /// Where it can be killed with everything that it has started. Each probe has a new one: who is
+    /// cloned from outside (`CLONE_INTO_CGROUP`) into a group that was killed once dies at birth, since
+    /// the kernel compares how often the cloner's own group was killed (6.18, `cgroup_post_fork`).
     group: Option<PathBuf>,
 }
 
 impl ProgramProbe {
-    pub(crate) fn start(process: &ProcessPlan, container: &Plan, pid: i32) -> io::Result<Self> {
+    /// Starts the probe with this number.
+    pub(crate) fn start(
+        process: &ProcessPlan,
+        container: &Plan,
+        pid: i32,
+        number: u64,
+    ) -> io::Result<Self> {
         let groups = &container.init.cgroup;
         let group = groups.clone_into.as_ref().and_then(|dir| {
-            let dir = PathBuf::from(OsStr::from_bytes(dir.to_bytes())).join(GROUP);
-            match fs::create_dir(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => None,
-                _ => Some(dir),
-            }
+            let dir = PathBuf::from(OsStr::from_bytes(dir.to_bytes()));
+            remove_earlier(&dir);
+            let dir = dir.join(format!("{GROUP}{number}"));
+            fs::create_dir(&dir).ok().map(|()| dir)
         });
         let clone_into = match &group {
             Some(dir) => Some(CString::new(dir.as_os_str().as_bytes())?),
@@ -56,6 +63,7 @@ impl ProgramProbe {
             cgroup_clone_into: clone_into,
             console: None,
             process: process.clone(),
+            events: None,
         };
         let plan = plan.encode().map_err(io::Error::other)?;
         let plan = sys::sealed::seal("ketch-plan", &plan)?;
@@ -177,8 +185,22 @@ impl ProgramProbe {
 
     /// What it has left behind does not outlive it, so that nothing piles up.
     fn clear(&mut self) {
-        self.kill_group();
+        if let Some(dir) = &self.group
+            && fs::remove_dir(dir).is_err()
+        {
+            self.kill_group();
+        }
         drop(self.parent.wait());
+    }
+}
+
+/// Removes the groups of earlier probes as far as what was in them is gone.
+fn remove_earlier(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes().starts_with(GROUP.as_bytes()) {
+            // The rest is tried the next time, and goes with the container's group.
+            drop(fs::remove_dir(entry.path()));
+        }
     }
 }
 

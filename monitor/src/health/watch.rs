@@ -20,6 +20,8 @@ pub(crate) struct Health {
     since: Instant,
     next: Instant,
     probe: Option<Probe>,
+    /// How many were begun.
+    begun: u64,
 }
 
 /// A probe that runs, or that is being killed.
@@ -48,6 +50,7 @@ impl Health {
             since: Instant::now(),
             next: Instant::now(),
             probe: None,
+            begun: 0,
         };
         health.next += health.pause(plan);
         health
@@ -129,9 +132,10 @@ impl Health {
 
     /// Begins a probe; its outcome when that fails.
     fn begin(&mut self, plan: &HealthPlan, container: &Plan, pid: i32) -> Option<Outcome> {
+        self.begun += 1;
         let kind = match &plan.probe {
             ProbePlan::Program(process) => {
-                ProgramProbe::start(process, container, pid).map(Kind::Program)
+                ProgramProbe::start(process, container, pid, self.begun).map(Kind::Program)
             }
             ProbePlan::Http { port, target } => {
                 let probe = HttpProbe::start(pid, *port, target);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use runtime::{COMPRESS, LOG_NAME, LogFilePlan, LogFormat};
-use state::{LogForm, Segments};
+use state::{LogForm, Segments, nanoseconds_now};
 
 /// The files, and the one that is written to.
 #[derive(Debug)]
@@ -53,11 +53,16 @@ impl FileLog {
         })
     }
 
-    /// Takes one record; [`FileLog::flush`] writes it.
+    /// Takes one record of now; [`FileLog::flush`] writes it.
     pub(crate) fn record(&mut self, is_stderr: bool, line: &[u8]) {
+        self.record_at(nanoseconds_now(), is_stderr, line);
+    }
+
+    /// The same of an earlier time.
+    pub(crate) fn record_at(&mut self, time: i64, is_stderr: bool, line: &[u8]) {
         let start = self.pending.len();
         self.form
-            .encode(&mut self.pending, is_stderr, line, &self.attributes);
+            .encode(&mut self.pending, time, is_stderr, line, &self.attributes);
         let after = self.size + self.pending.len() as u64;
         let is_first = self.size + start as u64 == 0;
         if self.max_bytes > 0 && after > self.max_bytes && !is_first {

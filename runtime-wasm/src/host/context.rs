@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
@@ -12,6 +11,7 @@ use crate::host::determinism;
 use crate::interfaces::Interfaces;
 use crate::limits::Limits;
 use crate::link::Guest;
+use crate::memory::MemoryUse;
 use crate::outgoing::Outgoing;
 use crate::spec::{Entry, GuestRoot, NetworkGrant, ROOT_FD, ResourceLimits, RootAccess, WasmSpec};
 
@@ -22,13 +22,14 @@ pub(super) struct Context {
     root: Option<String>,
     interfaces: Interfaces,
     /// Linear memory of all stores together.
-    memory_used: Arc<AtomicU64>,
+    memory_used: Arc<MemoryUse>,
     /// One of many guests in this process: none of them reads standard input or blocks a thread.
     is_server: bool,
 }
 
 impl Context {
-    /// Reads it from the spec.
+    /// Reads it from the spec. Made before the last walls are put up: behind them nobody gets a memory
+    /// file.
     pub(super) fn new(spec: &WasmSpec) -> Self {
         Self {
             spec: spec.clone(),
@@ -39,9 +40,14 @@ impl Context {
                 GuestRoot::None => None,
             },
             interfaces: Interfaces::new(&spec.interfaces),
-            memory_used: Arc::default(),
+            memory_used: Arc::new(MemoryUse::shown()),
             is_server: matches!(spec.entry, Entry::Http(_)),
         }
+    }
+
+    /// How long one request, or a command, may take.
+    pub(super) fn timeout_ms(&self) -> Option<u64> {
+        self.spec.timeout_ms
     }
 
     /// Makes a store. The root is the guest's only preopened directory: volumes, tmpfs and read-only

@@ -39,13 +39,14 @@ pub fn run<T>(
     let profile = Profile::new(Serving::Command, spec.metering);
     let engine = engine(profile).map_err(LoadError::Engine)?;
     let code = load(&engine, spec.kind, artifact)?;
+    let context = Context::new(spec);
     loaded().map_err(LoadError::Confine)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(LoadError::Runtime)?;
     let finished = runtime.block_on(async {
-        let mut store = match Context::new(spec).store(&engine) {
+        let mut store = match context.store(&engine) {
             Ok(store) => store,
             Err(error) => return finish(Outcome::not_started(&error)),
         };

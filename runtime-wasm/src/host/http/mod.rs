@@ -27,6 +27,7 @@ use wasmtime_wasi_http::handler::ProxyPre;
 use wasmtime_wasi_http::{p2, p3};
 
 use crate::engine::{Pool, Profile, Serving, pooling_engine};
+use crate::host::context::Context;
 use crate::host::load::{Code, LoadError, load};
 use crate::host::outcome::Outcome;
 use crate::host::process::SIGNALS;
@@ -58,6 +59,7 @@ pub(super) fn run(
         }
     };
     // Before there is a second thread.
+    let context = Context::new(spec);
     loaded().map_err(LoadError::Confine)?;
     let signals = watch_signals().map_err(LoadError::Signals)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -67,7 +69,7 @@ pub(super) fn run(
     let epochs = epochs::Epochs::start(engine.clone()).map_err(LoadError::Runtime)?;
     let served = match prepare(&engine, &component) {
         Ok(pre) => {
-            let worker = worker::Workers::new(engine, pre, spec, options, epochs);
+            let worker = worker::Workers::new(engine, pre, context, options, epochs);
             runtime.block_on(serve(worker, options, signals))
         }
         Err(error) => Err(error),

@@ -20,7 +20,7 @@ use super::server::say;
 use crate::host::context::Context;
 use crate::host::outcome::Outcome;
 use crate::link::Guest;
-use crate::spec::{HttpOptions, WasmSpec};
+use crate::spec::HttpOptions;
 
 /// How long an instance that may be used again waits for its next request.
 const IDLE: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Workers {
     pub(super) fn new(
         engine: Engine,
         pre: ProxyPre<Guest>,
-        spec: &WasmSpec,
+        context: Context,
         options: &HttpOptions,
         epochs: Epochs,
     ) -> Self {
@@ -57,8 +57,8 @@ impl Workers {
             pre,
             requests: requests.max(1),
             concurrent,
-            timeout: Duration::from_millis(spec.timeout_ms.unwrap_or(HttpOptions::TIMEOUT_MS)),
-            context: Context::new(spec),
+            timeout: Duration::from_millis(context.timeout_ms().unwrap_or(HttpOptions::TIMEOUT_MS)),
+            context,
             epochs,
         }
     }
