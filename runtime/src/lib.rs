@@ -16,7 +16,7 @@ pub use hooks::{ContainerFacts, HookPlan, HooksPlan};
 pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
 pub use plan::{
     CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, ExecPlan, IdMap,
-    InitPlan, LogPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource, Namespace,
-    Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation, RootfsPlan,
-    Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
+    InitPlan, LineEnds, LogPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource,
+    Namespace, Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation,
+    RootfsPlan, Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
 };

@@ -30,12 +30,7 @@ impl Group {
             device_filter,
         } = limits::collect(self, resources).map_err(CgroupError::Limits)?;
         let mut done: Vec<Old> = Vec::new();
-        for write in &writes {
-            if let Err(error) = change(write, &mut done) {
-                restore(&done);
-                return Err(error);
-            }
-        }
+        change_all(&writes, &mut done).inspect_err(|_| restore(&done))?;
         if device_filter.is_empty() {
             return Ok(());
         }
@@ -68,6 +63,26 @@ impl Group {
             Ok(_) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Makes the changes in order. A period that the kernel refuses beside the old quota, be it that of
+/// the group or of one above it, is tried again after the new quota.
+fn change_all(writes: &[CgroupWrite], done: &mut Vec<Old>) -> Result<(), CgroupError> {
+    let mut refused: Option<(&CgroupWrite, CgroupError)> = None;
+    for write in writes {
+        match (change(write, done), refused.take()) {
+            (Ok(()), None) => {}
+            (Ok(()), Some((period, _))) => change(period, done)?,
+            (Err(_), Some((_, first))) => return Err(first),
+            (Err(error), None) if is_period(write) => refused = Some((write, error)),
+            (Err(error), None) => return Err(error),
+        }
+    }
+    refused.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+fn is_period(write: &CgroupWrite) -> bool {
+    write.path.to_bytes().ends_with(b"_period_us")
 }
 
 fn change(write: &CgroupWrite, done: &mut Vec<Old>) -> Result<(), CgroupError> {
