@@ -45,11 +45,9 @@ pub(crate) fn console() -> Console {
         Ok(size) => Console {
             rows: size.ws_row,
             columns: size.ws_col,
+            ..Console::UNKNOWN
         },
-        Err(_) => Console {
-            rows: 0,
-            columns: 0,
-        },
+        Err(_) => Console::UNKNOWN,
     }
 }
 

@@ -382,6 +382,8 @@ fn resources(options: &ContainerOptions) -> Result<LinuxResources, OciSpecError>
         resources = resources.cpu(cpu.build()?);
     }
     if let Some(limit) = options.pids_limit {
+        // To Docker 0 is no limit, to the specification's runtimes it is the smallest one.
+        let limit = if limit == 0 { -1 } else { limit };
         resources = resources.pids(LinuxPidsBuilder::default().limit(limit).build()?);
     }
     resources.build()

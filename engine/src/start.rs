@@ -111,12 +111,7 @@ impl Engine {
     ) -> Result<Session, EngineError> {
         let config = &container.config;
         let (spec, launch) = self.stored(&config.id)?;
-        let console = launch.terminal.then(|| {
-            console.unwrap_or(Console {
-                rows: 0,
-                columns: 0,
-            })
-        });
+        let console = launch.terminal.then(|| console.unwrap_or(Console::UNKNOWN));
         let dir = self.layout.container(&config.id);
         let parts = Parts {
             spec: &spec,

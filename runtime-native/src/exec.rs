@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::{ContainerFacts, ExecPlan, Program, StartFailure, code};
+use runtime::{ExecPlan, Program, StartFailure, code};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -99,6 +99,9 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
     // The files of the host's cgroups are out of sight once the mount namespace is entered.
     let groups = Entrances::open(&plan.cgroup_enter).map_err(StartError)?;
 
+    let listener = plan.process.seccomp_listener.as_ref();
+    let listener = listener.map(listener::connect).transpose()?;
+
     if let Some(mask) = &plan.process.affinity.initial {
         sys::schedule::set_cpu_affinity(mask).map_err(|e| failed("set the CPUs", e))?;
     }
@@ -128,12 +131,16 @@ pub fn exec(plan: &ExecPlan, stdio: [BorrowedFd<'_>; 3]) -> Result<ExecProcess, 
     };
     drop((go_read, report_write, groups));
     let mut go = File::from(go_write);
-    Talk {
+    let talk = Talk {
         plan,
         pid,
         pidfd: pidfd.as_fd(),
-    }
-    .wait_for_exec(&mut go, report_read)?;
+        listener: listener.as_ref().map(AsFd::as_fd),
+    };
+    talk.wait_for_exec(&mut go, report_read).inspect_err(|_| {
+        // It may wait for what does not come, or have ended by itself.
+        let _ended = sys::signals::send(pidfd.as_fd(), 9);
+    })?;
     let console = match console {
         Some(((ours, theirs), _)) => {
             drop(theirs);
@@ -172,6 +179,8 @@ struct Talk<'a> {
     plan: &'a ExecPlan,
     pid: i32,
     pidfd: BorrowedFd<'a>,
+    /// The socket of the filter's listener.
+    listener: Option<BorrowedFd<'a>>,
 }
 
 impl Talk<'_> {
@@ -199,9 +208,11 @@ impl Talk<'_> {
         let Some(listener) = &self.plan.process.seccomp_listener else {
             return Ok(());
         };
-        let about = ContainerFacts::default();
-        let state = HookState::new(&about, "running", Some(self.plan.pid));
-        listener::pass(listener, &state, self.pid, self.pidfd, number)
+        let Some(socket) = self.listener else {
+            return Err(failed("find the seccomp listener", Errno::NOTCONN));
+        };
+        let state = HookState::new(&listener.about, "running", Some(self.plan.pid));
+        listener::pass((listener, socket), &state, self.pid, self.pidfd, number)
     }
 
     fn describe(&self, failure: Failure) -> StartError {
@@ -248,6 +259,9 @@ impl Child<'_> {
     fn steps(&self, report: BorrowedFd<'_>) -> init::Result<std::convert::Infallible> {
         let process = &self.plan.process;
         init::enter_groups(self.groups)?;
+        if process.affinity.initial.is_none() {
+            sys::schedule::reset_cpu_affinity();
+        }
         match &self.console {
             Some(request) => {
                 rustix::process::setsid().at(Step::Session)?;
@@ -265,7 +279,10 @@ impl Child<'_> {
         };
         // What a filter may hold back comes before it.
         sys::exec::reset_signals();
+        // The host's files are closed before the container's other programs may look at this one.
         let first = process.preserve_descriptors.saturating_add(3);
+        let keep = [Some(self.go), Some(report)];
+        sys::exec::close_all_but(first, &keep).at(Step::CloseDescriptors)?;
         sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
         init::assume_identity(process, &announce)?;
         match &process.program {

@@ -3,7 +3,7 @@
 //! `listenerPath`).
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -26,22 +26,31 @@ struct ProcessState<'a> {
     state: &'a HookState<'a>,
 }
 
-/// Hands descriptor `number` of process `pid` to the listener.
+/// Reaches the listener. Its socket is a file of the host's, which a process that has entered a
+/// container does not find.
+pub(crate) fn connect(listener: &SeccompListener) -> Result<OwnedFd, StartError> {
+    let path = Path::new(OsStr::from_bytes(listener.path.to_bytes()));
+    sys::socket::connect_stream(path).map_err(|errno| failed(listener, errno))
+}
+
+fn failed(listener: &SeccompListener, errno: Errno) -> StartError {
+    let path = listener.path.to_string_lossy();
+    let what = format!("hand the seccomp notifications to `{path}`");
+    StartError::engine(&what, &errno.into())
+}
+
+/// Hands descriptor `number` of process `pid` to the listener, over the socket that [`connect`] gave.
 ///
 /// The descriptor is taken out of the process rather than sent by it: a filter may hold back the
 /// very calls that sending takes.
 pub(crate) fn pass(
-    listener: &SeccompListener,
+    (listener, socket): (&SeccompListener, BorrowedFd<'_>),
     state: &HookState<'_>,
     pid: i32,
     pidfd: BorrowedFd<'_>,
     number: i32,
 ) -> Result<(), StartError> {
-    let failed = |errno: Errno| {
-        let path = listener.path.to_string_lossy();
-        let what = format!("hand the seccomp notifications to `{path}`");
-        StartError::engine(&what, &errno.into())
-    };
+    let failed = |errno| failed(listener, errno);
     let notifications = pidfd_getfd(pidfd, number, PidfdGetfdFlags::empty()).map_err(failed)?;
     let message = serde_json::to_vec(&ProcessState {
         oci_version: crate::OCI_VERSION,
@@ -51,7 +60,5 @@ pub(crate) fn pass(
         state,
     })
     .map_err(|_| failed(Errno::INVAL))?;
-    let path = Path::new(OsStr::from_bytes(listener.path.to_bytes()));
-    let socket = sys::socket::connect_stream(path).map_err(failed)?;
-    sys::socket::send(socket.as_fd(), &message, &[notifications.as_fd()]).map_err(failed)
+    sys::socket::send(socket, &message, &[notifications.as_fd()]).map_err(failed)
 }

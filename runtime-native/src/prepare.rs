@@ -93,8 +93,15 @@ fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError>
         .and_then(slave)
         .map_err(|errno| failed("mount", path, errno))?;
     if let Some(id_map) = &mount.id_map {
-        let namespace = user_namespace(&id_map.map)
-            .map_err(|error| StartError::engine("map the ids of a mount", &error))?;
+        let namespace = match &id_map.namespace {
+            Some(path) => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                rustix::fs::open(&**path, flags, Mode::empty()).map_err(io::Error::from)
+            }
+            None => user_namespace(&id_map.map),
+        };
+        let namespace =
+            namespace.map_err(|error| StartError::engine("map the ids of a mount", &error))?;
         sys::mount::map_ids(tree.as_fd(), namespace.as_fd(), depth(id_map.recursive))
             .map_err(|errno| failed("map the ids of the mount of", path, errno))?;
     }

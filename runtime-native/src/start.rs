@@ -499,8 +499,16 @@ impl Parent<'_> {
     /// Runs the hooks of the runtime's side, and tells the others what they need.
     fn run_hooks(&mut self) -> Result<(), StartError> {
         let hooks = &self.plan.hooks;
-        let state = HookState::new(&hooks.about, "creating", Some(self.pid));
-        hooks::run_all(&hooks.create_runtime, &state).map_err(StartError)?;
+        // Those of before version 1.0.2 know no container that is being created.
+        let (old, new): (Vec<_>, Vec<_>) = hooks
+            .create_runtime
+            .iter()
+            .cloned()
+            .partition(|hook| hook.field.starts_with("hooks.prestart"));
+        for (hooks_of, status) in [(old, "created"), (new, "creating")] {
+            let state = HookState::new(&hooks.about, status, Some(self.pid));
+            hooks::run_all(&hooks_of, &state).map_err(StartError)?;
+        }
         if let Some(states) = self.states.take() {
             let failed = |e: io::Error| StartError::engine("prepare the hooks", &e);
             let pid = sys::process::innermost_pid(self.pid).map_err(failed)?;
@@ -521,7 +529,14 @@ impl Parent<'_> {
             return Ok(());
         };
         let state = HookState::new(&self.plan.hooks.about, "creating", Some(self.pid));
-        listener::pass(listener, &state, self.pid, self.pidfd, number)
+        let socket = listener::connect(listener)?;
+        listener::pass(
+            (listener, socket.as_fd()),
+            &state,
+            self.pid,
+            self.pidfd,
+            number,
+        )
     }
 }
 

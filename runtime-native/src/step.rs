@@ -273,6 +273,10 @@ impl Failure {
         }
         let what = match self.step {
             Step::MountTarget | Step::Mount | Step::MountAttach => mount_text(plan, self),
+            Step::JoinNamespace => named(
+                "join the namespace",
+                plan.namespaces.get(index).and_then(|n| n.path.as_deref()),
+            ),
             Step::Device => named("make the device", plan.devices.get(index).map(|d| &*d.path)),
             Step::Symlink => named("make the link", plan.symlinks.get(index).map(|l| &*l.1)),
             Step::Sysctl => named("set the sysctl", plan.sysctl.get(index).map(|s| &*s.0)),

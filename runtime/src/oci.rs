@@ -42,6 +42,8 @@ pub struct LogTarget {
     pub path: Option<CString>,
     /// One JSON object a line, with `level`, `msg` and `time`.
     pub json: bool,
+    /// Also what is done, step by step.
+    pub debug: bool,
 }
 
 /// What is to be done.
@@ -68,6 +70,8 @@ pub struct OciContainer {
     pub terminal: Terminal,
     /// Where the number of its init is written.
     pub pid_file: Option<CString>,
+    /// A socket that the pidfd of its init is sent to.
+    pub pidfd_socket: Option<CString>,
     /// Leave the container's directory when it has ended (`--keep`).
     pub keep: bool,
 }

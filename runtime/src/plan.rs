@@ -9,7 +9,7 @@ use std::ffi::CString;
 use serde::{Deserialize, Serialize};
 
 use crate::health::HealthPlan;
-use crate::hooks::HooksPlan;
+use crate::hooks::{ContainerFacts, HooksPlan};
 use crate::log::LogPlan;
 use crate::restart::RestartPolicy;
 
@@ -144,6 +144,26 @@ pub struct Console {
     pub rows: u16,
     /// Columns; 0 when unknown.
     pub columns: u16,
+    /// What becomes of a line feed that a program prints.
+    pub line_ends: LineEnds,
+}
+
+impl Console {
+    /// Of no known size.
+    pub const UNKNOWN: Self = Self {
+        rows: 0,
+        columns: 0,
+        line_ends: LineEnds::Translated,
+    };
+}
+
+/// What a terminal makes of a line feed (`ONLCR` of termios(3)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LineEnds {
+    /// A carriage return and a line feed, as the kernel makes a terminal.
+    Translated,
+    /// A line feed: what is shown goes on to another terminal, or into a file.
+    Plain,
 }
 
 /// What the container's init does, in this order, inside its namespaces.
@@ -183,6 +203,9 @@ pub struct InitPlan {
     pub propagation: RootPropagation,
     /// How the container gets its root.
     pub root_change: RootChange,
+    /// With [`RootChange::Move`]: the host's mounts of procfs and sysfs, which would stay reachable
+    /// for the kernel's check of what a new one may show. They are unmounted.
+    pub hidden: Vec<CString>,
     /// Programs to run on the way.
     pub hooks: HooksPlan,
     /// The program.
@@ -346,6 +369,8 @@ pub struct MountPlan {
 pub struct MountIdMap {
     /// The mapping: ids on the disk are the inner ones.
     pub map: UserMap,
+    /// The user namespace whose mapping it is instead: that of another process.
+    pub namespace: Option<CString>,
     /// With everything mounted below it.
     pub recursive: bool,
 }
@@ -457,6 +482,8 @@ pub struct SeccompListener {
     pub path: CString,
     /// What it is told besides the state.
     pub metadata: String,
+    /// The container, for a further program of it: an init's plan has the whole state.
+    pub about: ContainerFacts,
 }
 
 /// A scheduling policy (sched_setattr(2)).

@@ -94,10 +94,13 @@ pub fn execve_fd_with_number(file: BorrowedFd<'_>, name: &CStr, number: i32) -> 
     last_errno()
 }
 
-/// Ends this process without running anything of it.
+/// Ends this process without running anything of it, also under a filter that refuses to end it.
 pub fn exit_now(code: i32) -> ! {
-    // SAFETY: `_exit` has no precondition (_exit(2)).
-    unsafe { libc::_exit(code) }
+    // SAFETY: `exit_group` takes an integer and has no precondition (exit_group(2)). The C library's
+    // `_exit` would try for ever what a filter refuses.
+    let _refused = unsafe { libc::syscall(libc::SYS_exit_group, code) };
+    // Ends in an instruction that faults: no filter is asked, and no handler is left.
+    std::process::abort()
 }
 
 /// Marks every descriptor from `first` on as closed by the next `execve`.
@@ -114,6 +117,44 @@ pub fn close_on_exec_from(first: u32) -> Result<(), Errno> {
             libc::CLOSE_RANGE_CLOEXEC,
         )
     };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(last_errno())
+    }
+}
+
+/// Closes every descriptor from `first` on but those of `keep`, at once: until the `execve` another
+/// process of the container could look at what is only marked (CVE-2016-9962, CVE-2024-21626).
+///
+/// Nothing in this process may use what is closed afterwards: it is about to be replaced.
+///
+/// # Errors
+/// As `close_range(2)`; EINVAL for more than [`MAX_KEPT`] of them.
+pub fn close_all_but(first: u32, keep: &[Option<BorrowedFd<'_>>]) -> Result<(), Errno> {
+    let mut numbers = [u32::MAX; MAX_KEPT];
+    let numbers = numbers.get_mut(..keep.len()).ok_or(Errno::INVAL)?;
+    for (number, fd) in numbers.iter_mut().zip(keep) {
+        *number = fd.map_or(u32::MAX, |fd| fd.as_raw_fd().unsigned_abs());
+    }
+    numbers.sort_unstable();
+    let mut first = first;
+    for number in numbers.iter().filter(|number| **number != u32::MAX) {
+        if *number > first {
+            close_from_to(first, *number - 1)?;
+        }
+        first = first.max(number.saturating_add(1));
+    }
+    close_from_to(first, u32::MAX)
+}
+
+/// How many descriptors [`close_all_but`] can keep: it has no heap.
+pub const MAX_KEPT: usize = 16;
+
+fn close_from_to(first: u32, last: u32) -> Result<(), Errno> {
+    // SAFETY: `close_range` takes three integers; that nothing uses what it closes is what the
+    // caller promises.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if result == 0 {
         Ok(())
     } else {

@@ -86,6 +86,14 @@ pub fn set_personality(domain: u64) -> Result<(), Errno> {
     check(result)
 }
 
+/// Lets this thread run on every CPU of its cpuset, whatever it has inherited.
+pub fn reset_cpu_affinity() {
+    // More than any kernel is built for; what does not exist is passed over.
+    const ALL: [u8; 1024] = [0xff; 1024];
+    // A machine that forbids the call keeps the caller's choice.
+    let _kept = set_cpu_affinity(&ALL);
+}
+
 /// The CPUs that this thread may run on, bit n of byte n / 8 being CPU n (sched_setaffinity(2)).
 ///
 /// # Errors

@@ -165,7 +165,8 @@ fn hooks_run_in_order_with_the_state_on_standard_input() {
             "poststop"
         ]
     );
-    assert_eq!(lines[0].1["status"], "creating");
+    assert_eq!(lines[0].1["status"], "created");
+    assert_eq!(lines[1].1["status"], "creating");
     assert_eq!(lines[2].1["pid"], 1, "as the container sees itself");
     assert_eq!(lines[3].1["status"], "running");
     assert_eq!(lines[4].1["status"], "stopped");
@@ -206,6 +207,32 @@ fn field_that_cannot_be_had_is_named() {
     let cases = [
         ("/process/cwd", json!("relative"), "`process.cwd`"),
         (
+            "/process/user",
+            json!({"uid": u32::MAX, "gid": 0}),
+            "`process.user.uid`",
+        ),
+        (
+            "/process/user",
+            json!({"uid": 0, "gid": 0, "additionalGids": [u32::MAX]}),
+            "`process.user.additionalGids`",
+        ),
+        ("/process/oomScoreAdj", json!(1001), "`process.oomScoreAdj`"),
+        (
+            "/mounts/0/destination",
+            json!(""),
+            "`mounts[0].destination`",
+        ),
+        (
+            "/linux/namespaces/0",
+            json!({"type": "pid", "path": "/proc/self/ns/absent"}),
+            "pid namespace",
+        ),
+        (
+            "/linux/namespaces/1",
+            json!({"type": "network", "path": "/proc/self/ns/absent"}),
+            "join the namespace `/proc/self/ns/absent`",
+        ),
+        (
             "/process/rlimits",
             json!([{"type": "RLIMIT_NOFILE", "soft": "x"}]),
             "`process.rlimits[0].soft`",
@@ -239,8 +266,12 @@ fn field_that_cannot_be_had_is_named() {
     ];
     for (pointer, value, expected) in cases {
         let before = bundle.config.clone();
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        bundle.config.pointer_mut(parent).unwrap()[key] = value;
+        if let Some(place) = bundle.config.pointer_mut(pointer) {
+            *place = value;
+        } else {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            bundle.config.pointer_mut(parent).unwrap()[key] = value;
+        }
         let run = bundle.run();
         // AppArmor may be there.
         if !(run.code == 0 && pointer.contains("apparmor")) {
@@ -250,6 +281,34 @@ fn field_that_cannot_be_had_is_named() {
         assert!(!bundle.is_there());
         bundle.config = before;
     }
+}
+
+#[test]
+fn bundle_whose_specification_is_a_pipe_is_refused() {
+    let Some(bundle) = Bundle::shell("true") else {
+        return;
+    };
+    let config = bundle.dir().join("config.json");
+    fs::remove_file(&config).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&config).status();
+    assert!(made.unwrap().success());
+    let run = bundle.oci(&["run", "one"]);
+    assert!(
+        run.code == 1 && run.stderr.contains("not a file"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn filter_that_refuses_even_the_end_still_ends_the_container() {
+    let Some(mut bundle) = Bundle::shell("true") else {
+        return;
+    };
+    bundle.config["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ERRNO"});
+    let run = bundle.run();
+    assert!(run.code > 128, "{} {}", run.code, run.stderr);
+    assert!(!bundle.is_there());
 }
 
 #[test]

@@ -4,5 +4,8 @@
 
 mod bundle;
 mod commands;
+mod descriptors;
+mod groups;
 mod kernel;
+mod mounts;
 mod security;

@@ -57,6 +57,16 @@ impl Freezer {
             Self::Unified(dir) => dir,
         }
     }
+
+    /// That of the first group, from this one up, that exists.
+    fn nearest(&self) -> Self {
+        let existing = self.dir().ancestors().find(|dir| dir.is_dir());
+        let dir = existing.unwrap_or(self.dir());
+        match self {
+            Self::Legacy(_) => Self::Legacy(dir.join("freezer.state")),
+            Self::Unified(_) => Self::Unified(dir.to_path_buf()),
+        }
+    }
 }
 
 /// Stops every process of a container and waits until all stand still.
@@ -120,6 +130,29 @@ impl Group {
             file: freezer.dir().to_path_buf(),
             source,
         })
+    }
+
+    /// Whether a process that enters the group would stand still at once, for ever: the group, or
+    /// the nearest one above it that exists, is frozen. Beside v1 the v2 hierarchy freezes as well.
+    ///
+    /// # Errors
+    /// When the state cannot be read.
+    pub fn would_freeze(&self) -> Result<bool, CgroupError> {
+        let unified = self
+            .unified_dir()
+            .map(|dir| Freezer::Unified(PathBuf::from(dir)));
+        let legacy = self.legacy_freezer().map(Freezer::Legacy);
+        for freezer in legacy.into_iter().chain(unified) {
+            let nearest = freezer.nearest();
+            let frozen = nearest.is_frozen().map_err(|source| CgroupError::Read {
+                file: nearest.dir().to_path_buf(),
+                source,
+            })?;
+            if frozen {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// A killed process of a frozen v1 group dies only when it is thawed; v2 needs nothing.

@@ -201,6 +201,6 @@ pub(super) fn missing(controller: &str, option: &str) -> PlanError {
 pub(super) fn not_in(version: &str, option: &str) -> PlanError {
     PlanError::Unavailable {
         option: option.to_owned(),
-        why: format!("{version} has nothing like it"),
+        why: format!("invalid configuration: {version} has nothing like it"),
     }
 }

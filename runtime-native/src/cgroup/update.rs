@@ -31,17 +31,12 @@ pub struct Change {
 /// # Errors
 /// The limit that was refused.
 pub fn apply_change(writes: &[CgroupWrite]) -> Result<(), CgroupError> {
-    change_all(writes).map(drop)
+    change_or_restore(writes).map(drop)
 }
 
-fn change_all(writes: &[CgroupWrite]) -> Result<Vec<Old>, CgroupError> {
+fn change_or_restore(writes: &[CgroupWrite]) -> Result<Vec<Old>, CgroupError> {
     let mut done: Vec<Old> = Vec::new();
-    for write in writes {
-        if let Err(error) = change(write, &mut done) {
-            restore(&done);
-            return Err(error);
-        }
-    }
+    change_all(writes, &mut done).inspect_err(|_| restore(&done))?;
     Ok(done)
 }
 
@@ -77,7 +72,7 @@ impl Group {
             writes,
             device_filter,
         } = limits::collect(self, resources).map_err(CgroupError::Limits)?;
-        let done = change_all(&writes)?;
+        let done = change_or_restore(&writes)?;
         if device_filter.is_empty() {
             return Ok(());
         }
@@ -110,6 +105,26 @@ impl Group {
             Ok(_) | Err(_) => Ok(()),
         }
     }
+}
+
+/// Makes the changes in order. A period that the kernel refuses beside the old quota, be it that of
+/// the group or of one above it, is tried again after the new quota.
+fn change_all(writes: &[CgroupWrite], done: &mut Vec<Old>) -> Result<(), CgroupError> {
+    let mut refused: Option<(&CgroupWrite, CgroupError)> = None;
+    for write in writes {
+        match (change(write, done), refused.take()) {
+            (Ok(()), None) => {}
+            (Ok(()), Some((period, _))) => change(period, done)?,
+            (Err(_), Some((_, first))) => return Err(first),
+            (Err(error), None) if is_period(write) => refused = Some((write, error)),
+            (Err(error), None) => return Err(error),
+        }
+    }
+    refused.map_or(Ok(()), |(_, error)| Err(error))
+}
+
+fn is_period(write: &CgroupWrite) -> bool {
+    write.path.to_bytes().ends_with(b"_period_us")
 }
 
 fn change(write: &CgroupWrite, done: &mut Vec<Old>) -> Result<(), CgroupError> {

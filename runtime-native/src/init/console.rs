@@ -4,11 +4,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use runtime::Console;
+use runtime::{Console, LineEnds};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, OutputModes, Winsize};
 use sys::mount::Depth;
 use sys::path::Missing;
 
@@ -49,6 +49,11 @@ fn allocate(root: BorrowedFd<'_>, request: &Request<'_>) -> Result<OwnedFd, Errn
                 ws_ypixel: 0,
             },
         )?;
+    }
+    if request.size.line_ends == LineEnds::Plain {
+        let mut modes = rustix::termios::tcgetattr(&terminal)?;
+        modes.output_modes.remove(OutputModes::ONLCR);
+        rustix::termios::tcsetattr(&terminal, OptionalActions::Now, &modes)?;
     }
     if request.owner != 0 {
         rustix::fs::fchown(

@@ -33,6 +33,7 @@ pub(super) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
         sys::clone::namespace::IPC => LinkNameSpaceType::InterProcessCommunication,
         sys::clone::namespace::NET => LinkNameSpaceType::Network,
         sys::clone::namespace::CGROUP => LinkNameSpaceType::ControlGroup,
+        sys::clone::namespace::TIME => LinkNameSpaceType::Time,
         // Joined by the parent: the pid namespace holds for children only.
         sys::clone::namespace::PID => return Ok(()),
         _ => return Err(Errno::INVAL),

@@ -166,6 +166,8 @@ impl Child<'_> {
         let plan = self.plan;
         // First of all: what the init itself uses is the container's.
         enter_groups(self.groups)?;
+        // The container's CPUs are those of its cpuset, not those of whoever started it.
+        sys::schedule::reset_cpu_affinity();
         // Without a written map every id is the overflow id, and files cannot be made.
         if plan.user_map.is_some() {
             self.wait_for_parent()?;
@@ -267,12 +269,15 @@ impl Child<'_> {
             self.tell(Message::Mounted)?;
             self.wait_for_parent()?;
             if let Some([state, _]) = self.hook_states {
+                // They find the container's files where they are.
+                rustix::process::fchdir(root.as_fd()).at(Step::CreateContainerHook)?;
                 self.hooks.create(&plan.hooks, state)?;
             }
         }
-        rootfs::enter(root.as_fd(), plan.root_change).at(Step::PivotRoot)?;
+        rootfs::enter(root.as_fd(), plan).at(Step::PivotRoot)?;
         drop(root);
         rootfs::finish(plan)?;
+        mounts::finish(&plan.mounts)?;
         self.over(Step::PivotRoot)?;
 
         if !hooks {
@@ -320,10 +325,7 @@ impl Child<'_> {
         };
         // What a filter may hold back comes before it.
         sys::exec::reset_signals();
-        if wasm.is_none() {
-            let first = process.preserve_descriptors.saturating_add(3);
-            sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors)?;
-        }
+        self.close_descriptors(wasm.as_ref(), guest_root.as_ref())?;
         identity::assume(process, &announce)?;
         self.over(Step::Capabilities)?;
         if let Some([start, _]) = self.gate {
@@ -351,6 +353,42 @@ impl Child<'_> {
                 Err(try_candidates(candidates, self.args, self.env)).at(Step::Exec)
             }
             (Program::Wasm(_), None) => Err(Errno::INVAL).at(Step::WasmHost),
+        }
+    }
+
+    /// Closes the host's files before anybody else in the container may look at this process, and
+    /// before it waits for its start.
+    fn close_descriptors(
+        &self,
+        wasm: Option<&[OwnedFd; 4]>,
+        guest_root: Option<&OwnedFd>,
+    ) -> Result<()> {
+        let [start, report] = self.gate.map_or([None; 2], |gate| gate.map(Some));
+        let [host, spec, artifact, end] = match wasm {
+            Some(files) => files.each_ref().map(|file| Some(file.as_fd())),
+            None => [None; 4],
+        };
+        let keep = [
+            Some(self.go),
+            Some(self.report),
+            start,
+            report,
+            self.hook_states.map(|[_, start]| start),
+            self.init,
+            host,
+            spec,
+            artifact,
+            end,
+            guest_root.map(AsFd::as_fd),
+        ];
+        let first = match wasm {
+            Some(_) => 3,
+            None => self.plan.process.preserve_descriptors.saturating_add(3),
+        };
+        sys::exec::close_all_but(first, &keep).at(Step::CloseDescriptors)?;
+        match wasm {
+            Some(_) => Ok(()),
+            None => sys::exec::close_on_exec_from(first).at(Step::CloseDescriptors),
         }
     }
 

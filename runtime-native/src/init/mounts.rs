@@ -31,7 +31,17 @@ pub(super) fn mount(
             options,
             name,
         } => {
-            let mount = file_system(kind, options, name, plan.set_flags);
+            let inherited = match needs_mode(kind, options) {
+                true => mode_of(root, &plan.target),
+                false => None,
+            };
+            // What is made in `/dev` comes after it.
+            let flags = if is_dev(plan) {
+                plan.set_flags & !RDONLY
+            } else {
+                plan.set_flags
+            };
+            let mount = file_system(kind, options, name, inherited.as_ref(), flags);
             // Without a network namespace of its own, a user namespace may not mount sysfs.
             let mount = match mount {
                 Err(Errno::PERM) if kind.as_c_str() == c"sysfs" => bind_sysfs(plan),
@@ -74,6 +84,42 @@ pub(super) fn mount(
         copy_up::fill(mount.as_fd(), target.as_fd()).at_item(Step::CopyUp, index)?;
     }
     sys::mount::attach(mount.as_fd(), target.as_fd()).at_item(Step::MountAttach, index)
+}
+
+/// `MOUNT_ATTR_RDONLY` (mount_setattr(2)).
+const RDONLY: u64 = 0x1;
+
+fn is_dev(plan: &MountPlan) -> bool {
+    let is_new = matches!(&plan.source, MountSource::FileSystem { .. });
+    is_new && plan.target.as_c_str() == c"/dev"
+}
+
+/// Makes a `/dev` read-only that is to be so, from inside.
+pub(super) fn finish(mounts: &[MountPlan]) -> Result<()> {
+    for (index, mount) in mounts.iter().enumerate() {
+        if is_dev(mount) && mount.set_flags & RDONLY != 0 {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            rustix::fs::open(c"/dev", flags, Mode::empty())
+                .and_then(|dev| sys::mount::set_attributes(dev.as_fd(), RDONLY, 0, 0, Depth::One))
+                .at_item(Step::Mount, index)?;
+        }
+    }
+    Ok(())
+}
+
+/// A tmpfs without a mode of its own.
+fn needs_mode(kind: &CStr, options: &[(std::ffi::CString, Option<std::ffi::CString>)]) -> bool {
+    kind == c"tmpfs" && !options.iter().any(|(key, _)| key.as_c_str() == c"mode")
+}
+
+/// The mode of the directory that is mounted over, in octal digits and a zero byte; none where there
+/// is no directory yet.
+fn mode_of(root: BorrowedFd<'_>, target: &CStr) -> Option<[u8; 5]> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let dir = sys::path::open_in_root(root, target, flags, Mode::empty()).ok()?;
+    let mode = rustix::fs::fstat(&dir).ok()?.st_mode;
+    let digit = |shift: u32| b'0' + u8::try_from((mode >> shift) & 7).unwrap_or(0);
+    Some([digit(9), digit(6), digit(3), digit(0), 0])
 }
 
 /// Whether a mount shows the kernel's view of processes and devices, or lies where one does.
@@ -122,12 +168,17 @@ fn file_system(
     kind: &CStr,
     options: &[(std::ffi::CString, Option<std::ffi::CString>)],
     name: &CStr,
+    mode: Option<&[u8; 5]>,
     flags: u64,
 ) -> std::result::Result<OwnedFd, Errno> {
     let context = FileSystem::open(kind)?;
     context.set(c"source", Some(name))?;
     for (key, value) in options {
         context.set(key, value.as_deref())?;
+    }
+    if let Some(mode) = mode {
+        let mode = CStr::from_bytes_with_nul(mode).map_err(|_| Errno::INVAL)?;
+        context.set(c"mode", Some(mode))?;
     }
     context.mount(flags)
 }

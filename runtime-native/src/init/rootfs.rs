@@ -173,9 +173,9 @@ pub(super) fn private_procfs() -> Result<OwnedFd, Errno> {
 }
 
 /// Makes the mounted root `/` and lets the old one go (pivot_root(2), "." twice).
-pub(super) fn enter(root: BorrowedFd<'_>, how: RootChange) -> Result<(), Errno> {
+pub(super) fn enter(root: BorrowedFd<'_>, plan: &InitPlan) -> Result<(), Errno> {
     rustix::process::fchdir(root)?;
-    match how {
+    match plan.root_change {
         RootChange::Pivot => {
             rustix::process::pivot_root(c".", c".")?;
             // The old root lies over the new one now; its unmounting must not travel to the host.
@@ -183,12 +183,30 @@ pub(super) fn enter(root: BorrowedFd<'_>, how: RootChange) -> Result<(), Errno> 
             rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
         }
         RootChange::Move => {
+            for place in &plan.hidden {
+                hide(place)?;
+            }
             rustix::mount::mount_move(c".", c"/")?;
             rustix::process::chroot(c".")?;
         }
         RootChange::Chroot => rustix::process::chroot(c".")?,
     }
     rustix::process::chdir(c"/")
+}
+
+/// Unmounts what must not stay, or covers it where a user namespace has locked it.
+fn hide(place: &CStr) -> Result<(), Errno> {
+    let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+    match rustix::mount::unmount(place, flags) {
+        Err(Errno::INVAL | Errno::PERM) => rustix::mount::mount(
+            c"tmpfs",
+            place,
+            c"tmpfs",
+            MountFlags::empty(),
+            c"size=4k,nr_inodes=2,mode=0",
+        ),
+        other => other,
+    }
 }
 
 /// A detached copy of the mount tree as it is now, its root read-only where the container's will be.

@@ -3,13 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Process, Spec};
+use rustix::fs::OFlags;
 use serde_json::Value;
 
 use super::record::CONFIG;
-use super::{OciError, home};
+use super::{OciError, capability_sets, home};
 
 /// No specification is longer.
 const MAX_CONFIG: u64 = 16 << 20;
@@ -43,7 +45,18 @@ impl Bundle {
             .map_err(OciError::io("find the bundle", dir))?;
         let path = dir.join(CONFIG);
         let mut config = Vec::new();
-        let file = File::open(&path).map_err(OciError::io("open", &path))?;
+        // A pipe in its place must not be waited for.
+        let file = File::options()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(&path)
+            .map_err(OciError::io("open", &path))?;
+        if !file.metadata().is_ok_and(|about| about.is_file()) {
+            return Err(OciError::Bundle {
+                path: dir,
+                why: "its `config.json` is not a file".to_owned(),
+            });
+        }
         file.take(MAX_CONFIG + 1)
             .read_to_end(&mut config)
             .map_err(OciError::io("read", &path))?;
@@ -69,7 +82,7 @@ impl Bundle {
         if rootfs == Path::new("/") {
             return Err(broken("`root.path` must not be the host's root"));
         }
-        make_absolute(&mut spec, &dir);
+        make_absolute(&mut spec, &dir, &rootfs);
         set_home(&mut spec, &rootfs)?;
         Ok(Self {
             dir,
@@ -89,22 +102,25 @@ fn set_home(spec: &mut Spec, rootfs: &Path) -> Result<(), OciError> {
     Ok(())
 }
 
-/// Parses a process object: that of `exec --process`.
+/// Parses a process object: that of `exec --process`, and what of it is passed over.
 ///
 /// # Errors
 /// The field that is wrong.
-pub fn parse_process(path: &Path, bytes: &[u8]) -> Result<Process, OciError> {
+pub fn parse_process(path: &Path, bytes: &[u8]) -> Result<(Process, Warnings), OciError> {
     let mut value: Value = serde_json::from_slice(bytes).map_err(|source| OciError::Json {
         path: path.to_path_buf(),
         source,
     })?;
-    complete(&mut value, &mut Warnings::new());
-    from_value(path, value)
+    let mut warnings = Warnings::new();
+    complete(&mut value, &mut warnings);
+    let mut process = from_value(path, value)?;
+    capability_sets::drop_unusable_ambient(&mut process, &mut warnings);
+    Ok((process, warnings))
 }
 
 /// Fills in what callers leave out and this runtime's types want, in their spelling.
 fn complete(process: &mut Value, warnings: &mut Warnings) {
-    drop_unknown_capabilities(process, warnings);
+    capability_sets::drop_unknown(process, warnings);
     respell_scheduler(process);
     if let Some(fields) = process.as_object_mut() {
         fields
@@ -123,14 +139,21 @@ fn from_value<T: serde::de::DeserializeOwned>(path: &Path, value: Value) -> Resu
 
 /// Sources of bind mounts are relative to the bundle (runtime-spec v1.2 `config.md#mounts`), and
 /// destinations to the root.
-fn make_absolute(spec: &mut Spec, bundle: &Path) {
+fn make_absolute(spec: &mut Spec, bundle: &Path, rootfs: &Path) {
     let Some(mut mounts) = spec.mounts().clone() else {
         return;
     };
     for mount in &mut mounts {
-        if !mount.destination().is_absolute() {
+        let destination = mount.destination();
+        // An empty one is an error, not the root.
+        if !destination.is_absolute() && !destination.as_os_str().is_empty() {
             let absolute = Path::new("/").join(mount.destination());
             mount.set_destination(absolute);
+        }
+        // Some callers name the place on the host.
+        if let Ok(inside) = mount.destination().strip_prefix(rootfs) {
+            let inside = Path::new("/").join(inside);
+            mount.set_destination(inside);
         }
         let options = mount.options().as_deref().unwrap_or_default();
         let bind = options
@@ -149,8 +172,11 @@ fn make_absolute(spec: &mut Spec, bundle: &Path) {
 /// specification that they do not know, and without the capabilities that nobody knows; the error
 /// that then stays names its field.
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<(Spec, Warnings), OciError> {
-    let (mut spec, warnings) = parse_document(path, bytes)?;
+    let (mut spec, mut warnings) = parse_document(path, bytes)?;
     allow_default_devices(&mut spec);
+    if let Some(process) = spec.process_mut() {
+        capability_sets::drop_unusable_ambient(process, &mut warnings);
+    }
     Ok((spec, warnings))
 }
 
@@ -209,31 +235,6 @@ fn allow_default_devices(spec: &mut Spec) {
     linux.set_resources(Some(resources));
 }
 
-/// A capability that cannot be mapped is a warning, not an error (runtime-spec v1.2
-/// `config.md#linux-process`).
-fn drop_unknown_capabilities(process: &mut Value, warnings: &mut Warnings) {
-    let sets = process
-        .get_mut("capabilities")
-        .and_then(Value::as_object_mut);
-    for (set, names) in sets.into_iter().flatten() {
-        let Some(names) = names.as_array_mut() else {
-            continue;
-        };
-        names.retain(|name| {
-            let Some(text) = name.as_str() else {
-                return true;
-            };
-            let known = crate::capability::is_known(text);
-            if !known {
-                warnings.push(format!(
-                    "`process.capabilities.{set}`: no capability is called `{text}`"
-                ));
-            }
-            known
-        });
-    }
-}
-
 /// Two flags of the scheduler have other names in the types than in the specification.
 fn respell_scheduler(process: &mut Value) {
     let flags = process
@@ -265,17 +266,6 @@ mod tests {
         assert!(error.contains("`mounts[0].options[1]`"), "{error}");
         let error = parsed("{\"ociVersion\":}").unwrap_err();
         assert!(matches!(error, OciError::Json { .. }));
-    }
-
-    #[test]
-    fn capability_that_nobody_knows_is_a_warning() {
-        let text = r#"{"ociVersion":"1.0.2","process":{"cwd":"/","user":{"uid":0,"gid":0},
-            "capabilities":{"bounding":["CAP_CHOWN","CAP_MAGIC"]}}}"#;
-        let (spec, warnings) = parsed(text).unwrap();
-        assert_eq!(warnings.len(), 1);
-        let process = spec.process().as_ref().unwrap();
-        let bounding = process.capabilities().as_ref().unwrap().bounding();
-        assert_eq!(bounding.as_ref().unwrap().len(), 1);
     }
 
     #[test]

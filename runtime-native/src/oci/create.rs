@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 use runtime::{
-    Console, Extent, InitPlan, LogTarget, OciContainer, OciPlan, OciVerb, RootChange, RootfsPlan,
-    Terminal, VERSION, WasmPlan,
+    Console, Extent, InitPlan, LineEnds, LogTarget, OciContainer, OciPlan, OciVerb, RootChange,
+    RootfsPlan, Terminal, VERSION, WasmPlan,
 };
 use sys::durable::{self, Durability};
 
@@ -29,6 +29,8 @@ pub struct CreateOptions {
     pub console_socket: Option<PathBuf>,
     /// Where the number of the init is written.
     pub pid_file: Option<PathBuf>,
+    /// A socket that the pidfd of the init is sent to.
+    pub pidfd_socket: Option<PathBuf>,
     /// So many descriptors from 3 on stay open for the program.
     pub preserve_fds: u32,
     /// Move the root instead of pivoting.
@@ -104,7 +106,7 @@ fn fill(
         trace: options.trace.as_deref().map(c_path).transpose()?,
         ..init
     };
-    refuse_foreign_processes(spec, id, &hierarchy)?;
+    refuse_unusable_group(spec, id, &hierarchy)?;
     let config = dir.join(CONFIG);
     durable::replace_file(&config, &bundle.config, Durability::Atomic)
         .map_err(OciError::io("write", config))?;
@@ -120,24 +122,30 @@ fn fill(
         extent: options.extent,
         terminal,
         pid_file: options.pid_file.as_deref().map(c_path).transpose()?,
+        pidfd_socket: options.pidfd_socket.as_deref().map(c_path).transpose()?,
         keep: options.keep,
     })
 }
 
-/// A control group with processes is somebody else's: a kill of this container would be theirs.
-fn refuse_foreign_processes(spec: &Spec, id: &str, hierarchy: &Hierarchy) -> Result<(), OciError> {
+/// A control group with processes is somebody else's: a kill of this container would be theirs. In
+/// a frozen one its init would stand still before it has said anything.
+fn refuse_unusable_group(spec: &Spec, id: &str, hierarchy: &Hierarchy) -> Result<(), OciError> {
     let path = spec
         .linux()
         .as_ref()
         .and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.filter(|path| !path.as_os_str().is_empty());
     let group = Group::new(hierarchy, path, id)?;
-    if group.processes()?.is_empty() {
+    let why = if !group.processes()?.is_empty() {
+        "container's cgroup is not empty: its processes are not of this container"
+    } else if group.would_freeze()? {
+        "container's cgroup unexpectedly frozen, itself or one above it"
+    } else {
         return Ok(());
-    }
+    };
     Err(OciError::Unsupported {
         what: format!("use the control group `{}`", group.path()),
-        why: "container's cgroup is not empty: its processes are not of this container".to_owned(),
+        why: why.to_owned(),
     })
 }
 
@@ -145,7 +153,7 @@ fn refuse_foreign_processes(spec: &Spec, id: &str, hierarchy: &Hierarchy) -> Res
 fn terminal(spec: &Spec, options: &CreateOptions) -> Result<Terminal, OciError> {
     let process = spec.process().as_ref();
     let wanted = process.and_then(Process::terminal).unwrap_or(false);
-    let size = process.map_or_else(no_size, console_size);
+    let size = process.map_or(Console::UNKNOWN, console_size);
     choose_terminal(
         wanted,
         options.console_socket.as_deref(),
@@ -172,7 +180,13 @@ pub(super) fn choose_terminal(
             path: c_path(path)?,
             size,
         }),
-        (true, None) if stays => Ok(Terminal::Relay { size }),
+        // Set by the init: a program may print before this command comes to it.
+        (true, None) if stays => Ok(Terminal::Relay {
+            size: Console {
+                line_ends: LineEnds::Plain,
+                ..size
+            },
+        }),
         (true, None) => refuse(
             "allocate a terminal",
             "a command that does not stay needs `--console-socket`",
@@ -189,19 +203,13 @@ pub(super) fn choose_terminal(
     }
 }
 
-pub(super) fn no_size() -> Console {
-    Console {
-        rows: 0,
-        columns: 0,
-    }
-}
-
 pub(super) fn console_size(process: &Process) -> Console {
     let size = process.console_size();
     let number = |value: u64| u16::try_from(value).unwrap_or(0);
-    size.map_or_else(no_size, |size| Console {
+    size.map_or(Console::UNKNOWN, |size| Console {
         rows: number(size.height()),
         columns: number(size.width()),
+        ..Console::UNKNOWN
     })
 }
 

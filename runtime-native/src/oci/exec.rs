@@ -3,12 +3,11 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec, User};
+use oci_spec::runtime::{Process, Spec, User};
 use runtime::{ExecPlan, LogTarget, OciExec, OciPlan, OciVerb, VERSION};
 
 use super::create::{c_path, choose_terminal, console_size};
-use super::{Container, OciError, Status, home};
-use crate::capability;
+use super::{Container, OciError, Status, capability_sets, exec_group, home};
 use crate::plan::{self, Options};
 
 /// Options of `exec`. What is absent is as in the container's own process.
@@ -30,6 +29,10 @@ pub struct ExecOptions {
     pub additional_gids: Vec<u32>,
     /// Further capabilities.
     pub cap: Vec<String>,
+    /// The label of SELinux.
+    pub process_label: Option<String>,
+    /// The profile of AppArmor.
+    pub apparmor: Option<String>,
     /// Set `no_new_privs`.
     pub no_new_privs: bool,
     /// Also in a paused container, where it waits.
@@ -44,8 +47,8 @@ pub struct ExecOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// So many descriptors from 3 on stay open for it.
     pub preserve_fds: u32,
-    /// A control group below the container's own.
-    pub cgroup: Option<String>,
+    /// Control groups below the container's own, `[CONTROLLER,...:]PATH`.
+    pub cgroup: Vec<String>,
     /// Where errors go besides standard error.
     pub log: LogTarget,
 }
@@ -95,10 +98,7 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<OciPlan, Oci
         },
     )?;
     let groups = container.cgroup(&spec)?;
-    let groups = match &options.cgroup {
-        Some(path) => below(groups, path)?,
-        None => groups,
-    };
+    let groups = exec_group::below(groups, &options.cgroup)?;
     Ok(OciPlan {
         version: VERSION,
         log: options.log.clone(),
@@ -122,32 +122,10 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<OciPlan, Oci
     })
 }
 
-/// The groups at `path` below the container's own.
-fn below(mut groups: runtime::CgroupPlan, path: &str) -> Result<runtime::CgroupPlan, OciError> {
-    let path = path.trim_matches('/');
-    if path.split('/').any(|part| part == "..") {
-        return Err(OciError::Unsupported {
-            what: format!("use the control group `{path}`"),
-            why: "it is not below the container's own".to_owned(),
-        });
-    }
-    let join = |dir: &str| c_path(&PathBuf::from(dir).join(path));
-    for tasks in &mut groups.enter {
-        let text = tasks.to_string_lossy().into_owned();
-        let dir = text.trim_end_matches("/tasks");
-        *tasks = c_path(&PathBuf::from(dir).join(path).join("tasks"))?;
-    }
-    groups.clone_into = match &groups.clone_into {
-        Some(dir) => Some(join(&dir.to_string_lossy())?),
-        None => None,
-    };
-    Ok(groups)
-}
-
 /// The container's own process, changed as the options say.
 fn process(spec: &Spec, options: &ExecOptions) -> Result<Process, OciError> {
     if let Some(process) = &options.process {
-        return Ok(process.clone());
+        return Ok(labelled(process.clone(), options));
     }
     let own = spec.process().as_ref();
     let mut process = own.cloned().ok_or(plan::PlanError::Missing("process"))?;
@@ -179,37 +157,18 @@ fn process(spec: &Spec, options: &ExecOptions) -> Result<Process, OciError> {
     }
     if !options.cap.is_empty() {
         let sets = process.capabilities().clone().unwrap_or_default();
-        process.set_capabilities(Some(with(&sets, &options.cap)?));
+        process.set_capabilities(Some(capability_sets::with(&sets, &options.cap)?));
     }
-    Ok(process)
+    Ok(labelled(process, options))
 }
 
-/// Adds capabilities to the sets that a program starts with: never to the inheritable one
-/// (CVE-2022-29162).
-fn with(sets: &LinuxCapabilities, names: &[String]) -> Result<LinuxCapabilities, OciError> {
-    let mut added = 0;
-    for name in names {
-        added |= capability::parse(name).map_err(|error| OciError::Unsupported {
-            what: "add the capability".to_owned(),
-            why: error.to_string(),
-        })?;
+/// Sets the labels that were asked for: the plan refuses one whose security module is not there.
+fn labelled(mut process: Process, options: &ExecOptions) -> Process {
+    if let Some(label) = &options.process_label {
+        process.set_selinux_label(Some(label.clone()));
     }
-    let join = |set: &Option<oci_spec::runtime::Capabilities>| {
-        let mask = capability::from_spec(set.iter().flatten()) | added;
-        let set: oci_spec::runtime::Capabilities = capability::to_spec(mask)
-            .into_iter()
-            .collect::<std::collections::HashSet<Capability>>(
-        );
-        Some(set)
-    };
-    let mut sets = sets.clone();
-    let (bounding, effective, permitted) = (
-        join(sets.bounding()),
-        join(sets.effective()),
-        join(sets.permitted()),
-    );
-    sets.set_bounding(bounding);
-    sets.set_effective(effective);
-    sets.set_permitted(permitted);
-    Ok(sets)
+    if let Some(profile) = &options.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    process
 }

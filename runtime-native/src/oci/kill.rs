@@ -30,14 +30,16 @@ pub enum Reach {
 /// [`OciError::NotRunning`] for a container that has ended, unless all of its group are meant.
 pub fn kill(container: &Container, signal: i32, reach: Reach) -> Result<(), OciError> {
     let status = container.status();
+    // Without a pid namespace the others outlive their first process.
+    let all = reach == Reach::All || (signal == SIGKILL && !has_own_pids(container)?);
     if status == Status::Stopped || status == Status::Creating {
+        let left = all && !container.group(&container.spec()?)?.processes()?.is_empty();
         return match reach {
             Reach::All => kill_group(container, signal),
+            Reach::Init if left => kill_group(container, signal),
             Reach::Init => Err(OciError::NotRunning(container.id().to_owned())),
         };
     }
-    // Without a pid namespace the others outlive their first process.
-    let all = reach == Reach::All || (signal == SIGKILL && !has_own_pids(container)?);
     match all {
         true => kill_group(container, signal),
         false => kill_init(container, signal),

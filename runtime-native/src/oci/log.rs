@@ -1,7 +1,7 @@
 //! The log of the command line (`--log`): callers read why a verb failed from its last line.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use serde::Serialize;
 pub struct Log {
     file: Option<File>,
     json: bool,
+    debug: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -33,6 +34,7 @@ impl Log {
         Self {
             file,
             json: target.json,
+            debug: target.debug,
         }
     }
 
@@ -41,9 +43,25 @@ impl Log {
         self.write("error", message);
     }
 
-    /// Writes one line at `warning`.
+    /// Writes one line at `warning`, which without a log goes to standard error.
     pub fn warning(&self, message: &str) {
-        self.write("warning", message);
+        match self.file {
+            Some(_) => self.write("warning", message),
+            // Nobody is told when even that is closed.
+            None => drop(writeln!(io::stderr(), "warning: {message}")),
+        }
+    }
+
+    /// Writes one line at `debug`, when it is wanted; without a log to standard error.
+    pub fn debug(&self, message: &str) {
+        match (self.debug, &self.file) {
+            (false, _) => {}
+            (true, Some(_)) => self.write("debug", message),
+            (true, None) => {
+                // Nobody is told when even that is closed.
+                drop(writeln!(io::stderr(), "level=debug msg={message:?}"));
+            }
+        }
     }
 
     fn write(&self, level: &str, message: &str) {
@@ -77,7 +95,9 @@ mod tests {
         let log = Log::open(&LogTarget {
             path: Some(CString::new(path.to_str().unwrap()).unwrap()),
             json: true,
+            debug: false,
         });
+        log.debug("not asked for");
         log.error("no `x`\nat all");
         log.warning("careful");
         let text = std::fs::read_to_string(path).unwrap();

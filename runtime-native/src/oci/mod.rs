@@ -22,12 +22,14 @@
 pub const EXEC_FAILED: u8 = 255;
 
 mod bundle;
+mod capability_sets;
 mod checkpoint;
 mod create;
 mod delete;
 mod error;
 mod events;
 mod exec;
+mod exec_group;
 mod features;
 mod freeze;
 mod home;

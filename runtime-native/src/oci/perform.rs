@@ -68,7 +68,7 @@ pub fn perform(plan: &OciPlan) -> u8 {
     });
     let result = closed.and_then(|()| match &plan.verb {
         OciVerb::Create(container) => perform_create(container, &log),
-        OciVerb::Exec(exec) => perform_exec(exec),
+        OciVerb::Exec(exec) => perform_exec(exec, &log),
     });
     match result {
         Ok(code) => code,
@@ -171,6 +171,15 @@ impl Run<'_> {
                 .and_then(|late| late.write(process.pid))
                 .map_err(|e| failed("write the pid file", &e))?;
         }
+        if let Some(socket) = &container.pidfd_socket {
+            sys::socket::connect_stream(path(socket))
+                .and_then(|socket| {
+                    sys::socket::send(socket.as_fd(), b"pidfd", &[process.pidfd.as_fd()])
+                })
+                .map_err(|e| failed("send the pidfd", &e.into()))?;
+        }
+        self.log
+            .debug(&format!("process {} is the container's first", process.pid));
         if container.extent == Extent::Create {
             return Ok(0);
         }
@@ -187,8 +196,13 @@ impl Run<'_> {
     /// Removes a container that has ended.
     fn remove(&self) {
         let plan = &self.container.init;
+        self.log.debug("the container has ended: removing it");
         let mut failures = Vec::new();
-        let groups = cgroup::kill(&plan.cgroup).and_then(|()| cgroup::remove(&plan.cgroup));
+        let groups = cgroup::kill(&plan.cgroup).and_then(|()| match self.container.keep {
+            // What it has used can still be read.
+            true => Ok(()),
+            false => cgroup::remove(&plan.cgroup),
+        });
         if let Err(error) = groups {
             failures.push(format!("cannot remove the container's cgroups: {error}"));
         }
@@ -292,7 +306,7 @@ impl Late {
     }
 }
 
-fn perform_exec(verb: &OciExec) -> Result<u8, StartFailure> {
+fn perform_exec(verb: &OciExec, log: &Log) -> Result<u8, StartFailure> {
     let sockets = |what, error: rustix::io::Errno| failed(what, &error.into());
     // The host's files are out of sight once the container's namespaces are entered.
     let pid_file = verb.pid_file.as_deref().map(Late::open).transpose();
@@ -313,6 +327,7 @@ fn perform_exec(verb: &OciExec) -> Result<u8, StartFailure> {
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let process = exec(&verb.plan, [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
         .map_err(|error| error.0)?;
+    log.debug(&format!("process {} runs in the container", process.pid));
     let told = pid_file.map_or(Ok(()), |file| file.write(process.pid));
     told.map_err(|e| failed("write the pid file", &e))?;
     if let Some(socket) = pidfd_socket {

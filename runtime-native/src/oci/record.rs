@@ -82,6 +82,12 @@ impl Root {
         Ok(Container { dir, record })
     }
 
+    /// Whether the directory is there: it is made for the first container.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.dir.is_dir()
+    }
+
     /// The ids of all containers, sorted.
     ///
     /// # Errors

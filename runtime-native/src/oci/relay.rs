@@ -7,9 +7,7 @@ use runtime::code;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
-use rustix::termios::{
-    OptionalActions, OutputModes, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// `SIGWINCH` (signal(7)).
 const WINCH: i32 = 28;
@@ -64,7 +62,6 @@ pub(super) fn until_end(
     let raw = master.as_ref().and_then(|_| Raw::enter());
     if let Some(master) = &master {
         copy_size(master.as_fd());
-        keep_line_ends(master.as_fd());
     }
     let mut relay = Relay {
         input: master.is_some(),
@@ -86,15 +83,6 @@ fn copy_size(master: BorrowedFd<'_>) {
     if let Ok(size) = tcgetwinsize(io::stdin()) {
         // The container may have closed its terminal.
         let _closed = tcsetwinsize(master, size);
-    }
-}
-
-/// What is shown goes through the caller's own terminal, or into a file: line ends are not made twice.
-fn keep_line_ends(master: BorrowedFd<'_>) {
-    if let Ok(mut modes) = tcgetattr(master) {
-        modes.output_modes.remove(OutputModes::ONLCR);
-        // The container may have closed its terminal.
-        let _closed = tcsetattr(master, OptionalActions::Now, &modes);
     }
 }
 

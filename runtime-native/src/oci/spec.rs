@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::OCI_VERSION;
+use crate::plan::Hierarchy;
 
 /// A specification that runs `sh`, as root or, with `rootless`, as the mapped caller.
 #[must_use]
@@ -47,7 +48,18 @@ pub fn default_spec(rootless: bool) -> Value {
     if rootless {
         make_rootless(&mut spec);
     }
+    if !matches!(crate::plan::detect(), Hierarchy::Unified { .. }) {
+        leave_cgroup_namespace(&mut spec);
+    }
     spec
+}
+
+/// Beside v1 the hierarchies are bound one by one, each at the container's group: a namespace adds
+/// nothing, and tools that look for the group in `/proc/self/cgroup` find it.
+fn leave_cgroup_namespace(spec: &mut Value) {
+    if let Some(namespaces) = spec["linux"]["namespaces"].as_array_mut() {
+        namespaces.retain(|namespace| namespace["type"] != "cgroup");
+    }
 }
 
 fn mounts() -> Value {

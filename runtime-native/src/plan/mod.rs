@@ -7,6 +7,7 @@ mod mount;
 mod namespace;
 mod net_device;
 mod process;
+mod rootfs;
 mod schedule;
 mod sysctl;
 mod validate;
@@ -121,6 +122,7 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         .ok_or(PlanError::Missing("process"))?;
     validate::check(spec, linux, process)?;
     let namespaces = namespace::plan(linux.namespaces().as_deref().unwrap_or_default())?;
+    rootfs::check(&options.rootfs, &namespaces)?;
     let new = |flag| {
         namespaces
             .iter()
@@ -141,6 +143,7 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         time_offsets: namespace::time_offsets(linux, &namespaces)?,
         propagation: namespace::propagation(linux, &options.rootfs)?,
         root_change: namespace::root_change(&namespaces, options.root_change),
+        hidden: rootfs::hidden(&options)?,
         hooks: hook::plan(spec, options.id, options.bundle)?,
         loopback_up,
         net_devices: net_device::plan(linux, &namespaces)?,
@@ -154,7 +157,9 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
             true => links()?,
             false => Vec::new(),
         },
-        masked_paths: c_strings(linux.masked_paths().as_deref().unwrap_or_default())?,
+        masked_paths: once(c_strings(
+            linux.masked_paths().as_deref().unwrap_or_default(),
+        )?),
         readonly_paths: c_strings(linux.readonly_paths().as_deref().unwrap_or_default())?,
         hostname: spec
             .hostname()
@@ -325,6 +330,17 @@ fn namespaces_of(spec: &Spec) -> Vec<runtime::Namespace> {
 
 pub(crate) fn c_string(text: &str) -> Result<CString, PlanError> {
     CString::new(text).map_err(|_| PlanError::Nul(text.replace('\0', "\\0")))
+}
+
+/// Each of them at its first place: masking a path twice would only stack mounts.
+fn once(paths: Vec<CString>) -> Vec<CString> {
+    let mut kept: Vec<CString> = Vec::with_capacity(paths.len());
+    for path in paths {
+        if !kept.contains(&path) {
+            kept.push(path);
+        }
+    }
+    kept
 }
 
 fn c_strings(texts: &[String]) -> Result<Vec<CString>, PlanError> {

@@ -185,6 +185,16 @@ fn one(
 /// container's user namespace.
 fn id_map(mount: &Mount, parsed: &Parsed, linux: &Linux) -> Result<Option<MountIdMap>, PlanError> {
     let (uid, gid) = (mount.uid_mappings(), mount.gid_mappings());
+    let joined = linux.namespaces().iter().flatten().find_map(|n| {
+        let is_user = n.typ() == oci_spec::runtime::LinuxNamespaceType::User;
+        n.path().as_ref().filter(|_| is_user)
+    });
+    let namespace = match (uid, gid) {
+        (None, None) => joined
+            .map(|path| c_string(&path.to_string_lossy()))
+            .transpose()?,
+        _ => None,
+    };
     let (uid, gid) = match (uid, gid) {
         (None, None) if parsed.id_map.is_none() => return Ok(None),
         (None, None) => (linux.uid_mappings(), linux.gid_mappings()),
@@ -202,11 +212,12 @@ fn id_map(mount: &Mount, parsed: &Parsed, linux: &Linux) -> Result<Option<MountI
         gid: namespace::id_maps(gid.as_deref().unwrap_or_default()),
         deny_setgroups: false,
     };
-    if map.uid.is_empty() || map.gid.is_empty() {
+    if namespace.is_none() && (map.uid.is_empty() || map.gid.is_empty()) {
         return Err(rule("needs `uidMappings` and `gidMappings` to map its ids"));
     }
     Ok(Some(MountIdMap {
         map,
+        namespace,
         recursive: parsed.id_map == Some(true),
     }))
 }

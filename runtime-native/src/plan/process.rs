@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use oci_spec::runtime::{Capabilities, Linux, PosixRlimit, PosixRlimitType, Process};
-use runtime::{CapabilitySets, CpuAffinity, ProcessPlan, Program, Rlimit, SeccompListener};
+use runtime::{
+    CapabilitySets, ContainerFacts, CpuAffinity, ProcessPlan, Program, Rlimit, SeccompListener,
+};
 
 use super::{Options, PlanError, c_string, label, schedule};
 use crate::capability;
@@ -53,7 +55,7 @@ pub(super) fn plan(
         oom_score_adj: process
             .oom_score_adj()
             .map(|value| value.clamp(-1000, 1000)),
-        seccomp_listener: listener(linux)?,
+        seccomp_listener: listener(linux, options)?,
         scheduler: optional(process.scheduler(), schedule::scheduler)?,
         io_priority: optional(process.io_priority(), schedule::io_priority)?,
         personality: optional(linux.personality(), schedule::personality)?,
@@ -87,7 +89,7 @@ fn optional<T, U>(
     value.as_ref().map(plan).transpose()
 }
 
-fn listener(linux: &Linux) -> Result<Option<SeccompListener>, PlanError> {
+fn listener(linux: &Linux, options: &Options<'_>) -> Result<Option<SeccompListener>, PlanError> {
     let profile = linux.seccomp().as_ref();
     let Some(path) = profile.and_then(|profile| profile.listener_path().as_ref()) else {
         return Ok(None);
@@ -96,6 +98,12 @@ fn listener(linux: &Linux) -> Result<Option<SeccompListener>, PlanError> {
     Ok(Some(SeccompListener {
         path: c_string(&path.to_string_lossy())?,
         metadata: metadata.unwrap_or_default(),
+        about: ContainerFacts {
+            oci_version: crate::OCI_VERSION.to_owned(),
+            id: options.id.to_owned(),
+            bundle: options.bundle.to_owned(),
+            annotations: Vec::new(),
+        },
     }))
 }
 

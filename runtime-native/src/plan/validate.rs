@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use oci_spec::runtime::{
-    Capabilities, Linux, LinuxCapabilities, LinuxNamespace, PosixRlimit, Process, Spec,
+    Capabilities, Linux, LinuxCapabilities, LinuxNamespace, PosixRlimit, Process, Spec, User,
 };
 
 use super::PlanError;
@@ -67,12 +67,37 @@ pub(super) fn check_process(process: &Process) -> Result<(), PlanError> {
     if process.args().as_ref().is_none_or(Vec::is_empty) {
         return rule("process.args", "must have at least one entry");
     }
+    check_user(process.user())?;
+    if process
+        .oom_score_adj()
+        .is_some_and(|value| !(-1000..=1000).contains(&value))
+    {
+        return rule("process.oomScoreAdj", "must be between -1000 and 1000");
+    }
     let rlimits = process.rlimits().as_deref().unwrap_or_default();
     unique(rlimits.iter().map(PosixRlimit::typ), "process.rlimits")?;
     process
         .capabilities()
         .as_ref()
         .map_or(Ok(()), check_capabilities)
+}
+
+/// -1 is no id: to setresuid(2) it means "as before", which is root (CVE-2024-40635).
+fn check_user(user: &User) -> Result<(), PlanError> {
+    let groups = user.additional_gids().iter().flatten().copied();
+    let ids = [("uid", user.uid()), ("gid", user.gid())];
+    let ids = ids
+        .into_iter()
+        .chain(groups.map(|gid| ("additionalGids", gid)));
+    for (field, id) in ids {
+        if id == u32::MAX {
+            return Err(PlanError::Rule {
+                path: format!("process.user.{field}"),
+                rule: "must not be 4294967295, which is no id",
+            });
+        }
+    }
+    Ok(())
 }
 
 /// What capset(2) would refuse, with the field's name.

@@ -129,9 +129,9 @@ pub(super) struct ExecArgs {
     /// So many further descriptors are passed on, from 3
     #[arg(long, default_value_t = 0)]
     pub(super) preserve_fds: u32,
-    /// A control group below the container's own
+    /// A control group below the container's own, `[CONTROLLER,...:]PATH` (can be repeated)
     #[arg(long)]
-    pub(super) cgroup: Option<String>,
+    pub(super) cgroup: Vec<String>,
     /// Also in a paused container
     #[arg(long)]
     pub(super) ignore_paused: bool,
@@ -205,6 +205,12 @@ pub(super) struct UpdateArgs {
     /// Microseconds of CPU time in a period
     #[arg(long, allow_hyphen_values = true)]
     pub(super) cpu_quota: Option<i64>,
+    /// Microseconds of a real-time period
+    #[arg(long)]
+    pub(super) cpu_rt_period: Option<u64>,
+    /// Microseconds of real time in each period
+    #[arg(long)]
+    pub(super) cpu_rt_runtime: Option<i64>,
     /// Microseconds of CPU time that may be saved up
     #[arg(long)]
     pub(super) cpu_burst: Option<u64>,

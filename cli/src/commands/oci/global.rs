@@ -36,6 +36,8 @@ pub(super) const VERBS: [(&str, &str); 17] = [
 pub(super) struct Global {
     /// The directory of all containers.
     pub(super) root: Root,
+    /// The caller has named it.
+    pub(super) is_root_named: bool,
     /// Where the small executables are.
     pub(super) run: PathBuf,
     /// Where errors go besides standard error.
@@ -72,7 +74,7 @@ impl Global {
                 "log-format" => log.json = json_format(&value(name)?)?,
                 "rootless" => check_rootless(&value(name)?)?,
                 "criu" => drop(value(name)?),
-                "debug" => {}
+                "debug" => log.debug = inline != Some("false"),
                 "systemd-cgroup" => match inline {
                     Some("false") => {}
                     _ => refuse_systemd()?,
@@ -98,6 +100,7 @@ impl Global {
         let settings = Settings::resolve(&std::collections::BTreeMap::new())?;
         let run = PathBuf::from(settings.get(&RUN));
         let global = Self {
+            is_root_named: root.is_some(),
             root: Root::new(root.unwrap_or_else(|| run.join("oci"))),
             run,
             log,

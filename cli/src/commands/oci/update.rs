@@ -62,6 +62,8 @@ fn from_options(args: &UpdateArgs) -> anyhow::Result<Value> {
     let cpu = present(json!({
         "period": args.cpu_period,
         "quota": args.cpu_quota,
+        "realtimePeriod": args.cpu_rt_period,
+        "realtimeRuntime": args.cpu_rt_runtime,
         "burst": args.cpu_burst,
         "shares": args.cpu_share,
         "idle": args.cpu_idle,

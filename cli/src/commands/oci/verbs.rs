@@ -17,10 +17,11 @@ use crate::render::{self, Usage};
 
 /// Runs a verb.
 pub(super) fn run(global: &Global, log: &Log, verb: &str, args: &[&str]) -> anyhow::Result<u8> {
+    log.debug(&format!("{verb} {}", args.join(" ")));
     match verb {
         "create" => create(global, log, parse(verb, args)?),
         "run" => run_container(global, log, parse(verb, args)?),
-        "exec" => exec(global, parse(verb, args)?),
+        "exec" => exec(global, log, parse(verb, args)?),
         "start" => {
             let args: IdArgs = parse(verb, args)?;
             oci::start(&global.root.open(&args.id)?, log)?;
@@ -126,9 +127,6 @@ fn make(
     extent: Extent,
     only: RunOnly,
 ) -> anyhow::Result<u8> {
-    if args.pidfd_socket.is_some() {
-        return Err(Usage("`--pidfd-socket` is an option of `exec` alone".to_owned()).into());
-    }
     let bundle = Bundle::read(&args.bundle)?;
     for warning in &bundle.warnings {
         log.warning(warning);
@@ -137,6 +135,7 @@ fn make(
         extent,
         console_socket: absolute(args.console_socket)?,
         pid_file: absolute(args.pid_file)?,
+        pidfd_socket: absolute(args.pidfd_socket)?,
         preserve_fds: args.preserve_fds,
         no_pivot: args.no_pivot,
         keep: only.keep,
@@ -151,10 +150,10 @@ fn make(
     Err(failed?.into())
 }
 
-fn exec(global: &Global, args: ExecArgs) -> anyhow::Result<u8> {
+fn exec(global: &Global, log: &Log, args: ExecArgs) -> anyhow::Result<u8> {
     let container = global.root.open(&args.id)?;
     let mut process = match &args.process {
-        Some(path) => Some(read_process(path)?),
+        Some(path) => Some(read_process(path, log)?),
         None => None,
     };
     if let Some(process) = &mut process
@@ -165,14 +164,6 @@ fn exec(global: &Global, args: ExecArgs) -> anyhow::Result<u8> {
     if process.is_none() && args.args.is_empty() {
         return Err(Usage("`exec` needs a program, or `--process`".to_owned()).into());
     }
-    for (label, option) in [
-        (&args.process_label, "--process-label"),
-        (&args.apparmor, "--apparmor"),
-    ] {
-        if label.is_some() {
-            anyhow::bail!("cannot use `{option}`: this kernel has no such security module");
-        }
-    }
     let options = ExecOptions {
         process,
         user: args.user.as_deref().map(parse_user).transpose()?,
@@ -182,6 +173,8 @@ fn exec(global: &Global, args: ExecArgs) -> anyhow::Result<u8> {
         tty: args.tty,
         additional_gids: args.additional_gids,
         cap: args.cap,
+        process_label: args.process_label,
+        apparmor: args.apparmor,
         no_new_privs: args.no_new_privs,
         ignore_paused: args.ignore_paused,
         detach: args.detach,
@@ -196,9 +189,13 @@ fn exec(global: &Global, args: ExecArgs) -> anyhow::Result<u8> {
     Err(hand_over(global, &plan)?.into())
 }
 
-fn read_process(path: &Path) -> anyhow::Result<oci_spec::runtime::Process> {
+fn read_process(path: &Path, log: &Log) -> anyhow::Result<oci_spec::runtime::Process> {
     let bytes = fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    Ok(oci::parse_process(path, &bytes)?)
+    let (process, warnings) = oci::parse_process(path, &bytes)?;
+    for warning in &warnings {
+        log.warning(warning);
+    }
+    Ok(process)
 }
 
 /// `UID[:GID]`: numbers alone, which no file of the container turns into others (S11).
@@ -229,6 +226,9 @@ fn kill(global: &Global, args: &KillArgs) -> anyhow::Result<u8> {
 }
 
 fn list(global: &Global, args: &ListArgs) -> anyhow::Result<u8> {
+    if global.is_root_named && !global.root.exists() {
+        anyhow::bail!("cannot list the containers: the directory of `--root` does not exist");
+    }
     let states = oci::list(&global.root)?;
     if args.quiet {
         for state in &states {

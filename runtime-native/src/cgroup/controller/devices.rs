@@ -155,12 +155,26 @@ fn rules(resources: &LinuxResources) -> Result<Vec<Rule>, PlanError> {
             } else {
                 deny_all_but_default(&mut rules);
             }
-        } else {
+        } else if !repeats(&rules, rule) {
             rules.push(rule);
         }
     }
+    let own = rules.len().min(1 + HARMLESS + DEFAULT.len());
+    if rules.first() == Some(&NOTHING) && rules.iter().skip(own).all(|rule| rule.allow) {
+        // What nothing is denied after may come last: v1 lists the rules in the order it got them.
+        rules.get_mut(1..).unwrap_or_default().rotate_left(own - 1);
+    }
     Ok(rules)
 }
+
+/// Whether a rule allows what is allowed already: each costs a write on v1.
+fn repeats(rules: &[Rule], rule: Rule) -> bool {
+    let mut since_denied = rules.iter().rev().take_while(|rule| rule.allow);
+    rule.allow && since_denied.any(|earlier| *earlier == rule)
+}
+
+/// Rules that allow nodes to be made.
+const HARMLESS: usize = 2;
 
 fn deny_all_but_default(rules: &mut Vec<Rule>) {
     let allow = |kind, major, minor, access| Rule {
@@ -240,11 +254,24 @@ mod tests {
     }
 
     #[test]
+    fn devices_that_are_only_allowed_come_first_and_once() {
+        let rules = list(vec![
+            everything(false),
+            char_rule(true, "rw"),
+            char_rule(true, "rw"),
+        ]);
+        assert_eq!(legacy_lines(&rules[1]), ["c 10:200 rw"]);
+        assert_eq!(rules.len(), 1 + 1 + HARMLESS + DEFAULT.len());
+        let denied = list(vec![everything(false), char_rule(false, "w")]);
+        assert_eq!(denied.last().map(|rule| rule.allow), Some(false));
+        assert_eq!(legacy_lines(&denied[1]), ["c *:* m"]);
+    }
+
+    #[test]
     fn list_that_begins_with_a_device_still_denies_the_rest() {
         let rules = list(vec![char_rule(true, "rw")]);
         assert_eq!(rules.first(), Some(&NOTHING));
-        let last = rules.last().unwrap();
-        assert_eq!(legacy_lines(last), ["c 10:200 rw"]);
+        assert_eq!(legacy_lines(&rules[1]), ["c 10:200 rw"]);
     }
 
     #[test]

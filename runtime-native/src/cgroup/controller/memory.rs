@@ -85,7 +85,8 @@ fn legacy_limit_and_swap(memory: &LinuxMemory, out: &mut Limits<'_>) -> Result<(
     const LIMIT_FILE: &str = "memory.limit_in_bytes";
     const SUM_FILE: &str = "memory.memsw.limit_in_bytes";
     // Swap accounting is a boot option; without it no swap is given that could be limited.
-    let swap = memory.swap().filter(|_| out.is_known(SUM_FILE));
+    let swap = memory.swap().or(swap_of_no_limit(memory));
+    let swap = swap.filter(|_| out.is_known(SUM_FILE));
     let sum_in_force = out.current(SUM_FILE).and_then(|text| text.parse().ok());
     let rises = memory
         .limit()
@@ -101,6 +102,11 @@ fn legacy_limit_and_swap(memory: &LinuxMemory, out: &mut Limits<'_>) -> Result<(
         out.set(SUM_FILE, sum, SWAP)?;
     }
     Ok(())
+}
+
+/// Memory without a limit takes the limit off the sum as well: nothing could be above it.
+fn swap_of_no_limit(memory: &LinuxMemory) -> Option<i64> {
+    memory.limit().filter(|limit| *limit == -1)
 }
 
 pub(super) fn unified(resources: &LinuxResources, out: &mut Limits<'_>) -> Result<(), PlanError> {
@@ -120,7 +126,7 @@ pub(super) fn unified(resources: &LinuxResources, out: &mut Limits<'_>) -> Resul
     if let Some(bytes) = memory.reservation() {
         out.set("memory.low", or_max(bytes), RESERVATION)?;
     }
-    if let Some(swap) = memory.swap() {
+    if let Some(swap) = memory.swap().or(swap_of_no_limit(memory)) {
         // v1, and with it the specification, counts memory and swap together; v2 swap alone.
         let alone = match memory.limit() {
             _ if swap < 0 => swap,

@@ -28,14 +28,15 @@ pub(super) fn unified(resources: &LinuxResources, out: &mut Limits<'_>) -> Resul
     both(resources, out)
 }
 
-/// The file has the same name and form in both versions. 0 is no limit, as to Docker.
+/// The file has the same name and form in both versions. A negative number is no limit; 0, which
+/// would keep the init itself out, means 1 as to runc.
 fn both(resources: &LinuxResources, out: &mut Limits<'_>) -> Result<(), PlanError> {
     match resources.pids().map(|pids| pids.limit()) {
         None => Ok(()),
         // A group without the controller has no limit already.
-        Some(limit) if limit <= 0 && !out.has_controller("pids") => Ok(()),
-        Some(limit) if limit <= 0 => out.set("pids.max", "max", LIMIT),
-        Some(limit) => out.set("pids.max", limit, LIMIT),
+        Some(limit) if limit < 0 && !out.has_controller("pids") => Ok(()),
+        Some(limit) if limit < 0 => out.set("pids.max", "max", LIMIT),
+        Some(limit) => out.set("pids.max", limit.max(1), LIMIT),
     }
 }
 
