@@ -73,9 +73,11 @@ const SOURCES: [&str; 11] = [
 ];
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("cli stands in the workspace");
+    // Asked for when it runs: a build script that was built in another copy of the workspace and came
+    // here with its target directory would build that copy's programs.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest = manifest.expect("cargo sets CARGO_MANIFEST_DIR");
+    let root = manifest.parent().expect("cli stands in the workspace");
     println!("cargo:rerun-if-env-changed=KETCH_PREBUILT");
     let prebuilt = env::var_os("KETCH_PREBUILT").map(PathBuf::from);
     for source in SOURCES.iter().filter(|_| prebuilt.is_none()) {

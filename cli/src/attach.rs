@@ -10,6 +10,7 @@ use runtime::{Console, ExitStatus, Request};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
 
+use crate::detach::DetachKeys;
 use crate::relay::{Flow, Relay, Turn};
 
 /// Signals that go to the container instead of ending this program.
@@ -18,10 +19,22 @@ const FORWARDED: [i32; 6] = [1, 2, 3, 10, 12, 15];
 /// SIGWINCH.
 const WINDOW_CHANGED: i32 = 28;
 
+/// Whether signals go to the container instead of ending this program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignalProxy {
+    /// All but those that cannot be caught.
+    On,
+    /// None.
+    Off,
+}
+
 /// Blocks the signals that are forwarded. Called before the container is started, so that none is
 /// lost.
-pub(crate) fn block_signals() -> io::Result<OwnedFd> {
-    let mut signals = FORWARDED.to_vec();
+pub(crate) fn block_signals(proxy: SignalProxy) -> io::Result<OwnedFd> {
+    let mut signals = match proxy {
+        SignalProxy::On => FORWARDED.to_vec(),
+        SignalProxy::Off => Vec::new(),
+    };
     signals.push(WINDOW_CHANGED);
     sys::signals::signal_fd(&signals)
 }
@@ -69,6 +82,8 @@ pub(crate) enum End {
     Exited(ExitStatus),
     /// Nobody reads this program's standard output any more; the other one goes on.
     OutputClosed,
+    /// Somebody has left its terminal; it goes on.
+    Detached,
 }
 
 /// The exit code of a program that writes to a closed pipe: 128 + SIGPIPE.
@@ -105,6 +120,7 @@ pub(crate) fn foreground(
     wanted: Wanted,
     terminal: Terminal,
     signals: &OwnedFd,
+    keys: &DetachKeys,
 ) -> Result<End, EngineError> {
     session.wait_started()?;
     let streams = session.attached(wanted)?;
@@ -116,13 +132,19 @@ pub(crate) fn foreground(
         // It may have changed since it was looked at.
         resize(session);
     }
-    let end = serve(session, streams, signals);
+    let keys = (terminal == Terminal::Yes).then(|| keys.clone());
+    let end = serve(session, streams, signals, keys);
     drop(raw);
     end
 }
 
 /// Passes everything on until the program has ended and its output is written.
-fn serve(session: &Session, streams: Streams, signals: &OwnedFd) -> Result<End, EngineError> {
+fn serve(
+    session: &Session,
+    streams: Streams,
+    signals: &OwnedFd,
+    keys: Option<DetachKeys>,
+) -> Result<End, EngineError> {
     let failed = |errno: Errno| EngineError::Io {
         what: "pass on the container's streams",
         source: errno.into(),
@@ -130,7 +152,7 @@ fn serve(session: &Session, streams: Streams, signals: &OwnedFd) -> Result<End, 
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let mut relay = Relay::new(session.as_fd(), signals.as_fd());
     if let Some(pipe) = streams.stdin {
-        relay.input(Flow::new(stdin.as_fd(), pipe));
+        relay.input(Flow::new(stdin.as_fd(), pipe).detached_by(keys));
     }
     if let Some(pipe) = streams.stdout {
         relay.output(Flow::new(pipe, stdout.as_fd()));
@@ -154,6 +176,10 @@ fn serve(session: &Session, streams: Streams, signals: &OwnedFd) -> Result<End, 
                 }
             }
             Turn::OutputClosed => return Ok(End::OutputClosed),
+            Turn::Detached => {
+                session.ask(&Request::Detach)?;
+                return Ok(End::Detached);
+            }
             Turn::Finished => {
                 if let Some(status) = exited {
                     return Ok(End::Exited(status));

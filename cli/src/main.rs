@@ -5,6 +5,7 @@
 mod ahead;
 mod attach;
 mod commands;
+mod detach;
 mod embedded;
 mod format;
 mod progress;

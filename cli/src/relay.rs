@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::detach::DetachKeys;
+
 /// How much is read at once.
 const BUFFER: usize = 64 * 1024;
 
@@ -25,6 +27,9 @@ pub(crate) struct Flow<F, T> {
     to: Option<T>,
     pending: Vec<u8>,
     written: usize,
+    /// What leaves the terminal when it is read.
+    detach: Option<DetachKeys>,
+    is_detached: bool,
     /// It could not be written.
     is_broken: bool,
 }
@@ -37,8 +42,16 @@ impl<F: AsFd, T: AsFd> Flow<F, T> {
             to: Some(to),
             pending: Vec::new(),
             written: 0,
+            detach: None,
+            is_detached: false,
             is_broken: false,
         }
+    }
+
+    /// Leaves when these keys are read.
+    pub(crate) fn detached_by(mut self, keys: Option<DetachKeys>) -> Self {
+        self.detach = keys;
+        self
     }
 
     fn has_pending(&self) -> bool {
@@ -82,6 +95,9 @@ impl<F: AsFd, T: AsFd> Flow<F, T> {
             }
         };
         self.pending.truncate(length);
+        if let Some(keys) = &mut self.detach {
+            self.is_detached |= keys.scan(&mut self.pending);
+        }
         self.close_if_done();
         length
     }
@@ -128,6 +144,8 @@ pub(crate) enum Turn {
     Passed,
     /// Nobody takes the output.
     OutputClosed,
+    /// The keys that leave the terminal were typed.
+    Detached,
     /// After [`Relay::finish`]: all output is written.
     Finished,
 }
@@ -188,6 +206,9 @@ impl<'a> Relay<'a> {
         if let (true, Some(flow)) = (ready.input, &mut self.input) {
             // What the program is given says nothing about its end.
             let _length = flow.step();
+            if flow.is_detached && !flow.has_pending() {
+                return Ok(Turn::Detached);
+            }
         }
         if let (true, Some(flow)) = (ready.output, &mut self.output) {
             read += flow.step();

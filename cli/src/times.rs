@@ -1,4 +1,4 @@
-//! Times as lists show them, and as filters are given them.
+//! Times as lists show them, and as users give them: RFC 3339, seconds since 1970, or how long ago.
 
 use anyhow::Context as _;
 use time::format_description::well_known::Rfc3339;
@@ -42,19 +42,17 @@ pub(crate) fn local_of(rfc3339: &str) -> String {
         .unwrap_or_default()
 }
 
-/// A time (RFC 3339 or a day), seconds since 1970, or an age: `1h30m`.
-pub(crate) fn until(text: &str) -> anyhow::Result<OffsetDateTime> {
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time);
-    }
-    if let Ok(time) = OffsetDateTime::parse(&format!("{text}T00:00:00Z"), &Rfc3339) {
-        return Ok(time);
-    }
-    if let Some(time) = text
-        .parse()
-        .ok()
-        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+/// A time (RFC 3339, a day or a minute of it), seconds since 1970 with a fraction or without, or an
+/// age: `1h30m`.
+pub(crate) fn point(text: &str) -> anyhow::Result<OffsetDateTime> {
+    let whole = ["", "Z", ":00Z", "T00:00:00Z"];
+    if let Some(time) = whole
+        .iter()
+        .find_map(|end| OffsetDateTime::parse(&format!("{text}{end}"), &Rfc3339).ok())
     {
+        return Ok(time);
+    }
+    if let Some(time) = seconds(text) {
         return Ok(time);
     }
     let age = duration(text)
@@ -62,25 +60,45 @@ pub(crate) fn until(text: &str) -> anyhow::Result<OffsetDateTime> {
     Ok(OffsetDateTime::now_utc() - age)
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// The same in nanoseconds since 1970.
+pub(crate) fn nanoseconds(text: &str) -> anyhow::Result<i64> {
+    let at = point(text)?.unix_timestamp_nanos();
+    i64::try_from(at).with_context(|| format!("`{text}` is too far away"))
+}
+
+fn seconds(text: &str) -> Option<OffsetDateTime> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let whole = whole.parse::<i128>().ok()?;
+    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let fraction: i128 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
+    let nanoseconds = whole.checked_mul(1_000_000_000)?.checked_add(fraction)?;
+    digits.then(|| OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).ok())?
+}
+
+/// A length of time as Go writes it, `1h30m`, `1.5s` or `100ms`, and in days: `2d`.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let mut total = Duration::ZERO;
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(digits);
         let unit = tail
             .find(|c: char| c.is_ascii_digit())
             .unwrap_or(tail.len());
         let (unit, tail) = tail.split_at(unit);
-        let seconds: i64 = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3600,
-            "d" => 86_400,
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
             _ => return None,
         };
-        let seconds = number.parse::<i64>().ok()?.checked_mul(seconds)?;
-        total = total.checked_add(Duration::seconds(seconds))?;
+        let seconds = number.parse::<f64>().ok()? * seconds;
+        let part = Duration::checked_seconds_f64(seconds)?;
+        total = total.checked_add(part)?;
         rest = tail;
     }
     (!text.is_empty()).then_some(total)
@@ -91,7 +109,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn duration_is_a_sum_of_units() {
+    fn point_is_a_time_or_an_age() {
+        let at = |text: &str| point(text).unwrap().unix_timestamp_nanos();
+        assert_eq!(at("1970-01-02T00:00:01Z"), 86_401_000_000_000);
+        assert_eq!(at("1970-01-02"), 86_400_000_000_000);
+        assert_eq!(at("1970-01-02T00:01"), 86_460_000_000_000);
+        assert_eq!(at("12.5"), 12_500_000_000);
+        assert!(at("1h30m") < OffsetDateTime::now_utc().unix_timestamp_nanos());
+        for bad in ["", "soon", "1x", "h", "1.2.3"] {
+            assert!(point(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn duration_is_written_as_in_go() {
+        let ms = |text: &str| duration(text).unwrap().whole_milliseconds();
+        assert_eq!(ms("1h30m"), 5_400_000);
+        assert_eq!(ms("1.5s"), 1500);
+        assert_eq!(ms("250ms"), 250);
         assert_eq!(duration("24h"), Some(Duration::hours(24)));
         assert_eq!(duration("1d2h3m4s"), Some(Duration::seconds(93_784)));
         for bad in ["", "h", "5", "5x", "1h5", "99999999999999999999h"] {

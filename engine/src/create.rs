@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use image::{LayeredRoot, RunConfig};
 use oci_spec::runtime::Spec;
+use runtime::RestartPolicy;
 use runtime_native::real_signal;
 use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
 
+use crate::health::HealthCheck;
 use crate::isolation::{self, IpcMode, Share, SharedNamespace, UserMode};
+use crate::log::LogOptions;
 use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode, first_files};
 use crate::options::ContainerOptions;
@@ -88,6 +91,12 @@ pub(crate) struct Launch {
     /// Where the steps of the first start go.
     #[serde(skip)]
     pub(crate) trace: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) restart: RestartPolicy,
+    #[serde(default)]
+    pub(crate) log: LogOptions,
+    #[serde(default)]
+    pub(crate) health: Option<HealthCheck>,
 }
 
 /// Of a container that was made before there was a choice.
@@ -101,6 +110,11 @@ impl Engine {
     /// # Errors
     /// What is wrong with the request, or could not be done; then nothing is left of it.
     pub fn create(&self, options: &ContainerOptions) -> Result<Created, EngineError> {
+        if options.auto_remove && options.restart != RestartPolicy::No {
+            let text = "cannot use --rm with --restart: what is removed cannot be started again";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
+        options.log.plan(self, &[])?;
         memory::check(options.memory_bytes)?;
         // Until the container's record is there, nothing else says that its layers are needed.
         let _use = self.use_images()?;
@@ -192,6 +206,14 @@ impl Engine {
             },
             &mut spec,
         )?;
+        let is_wasm = wasm.is_some();
+        warnings.extend(options.health.warning(run, is_wasm));
+        let health = options.health.check(run, is_wasm)?;
+        let restarts = health.as_ref().is_some_and(|h| h.restart_on_unhealthy);
+        if options.auto_remove && restarts {
+            let text = "cannot use --rm with --restart-on-unhealthy: what is removed cannot be started again";
+            return Err(EngineError::Unsupported(text.to_owned()));
+        }
         let launch = Launch {
             shared: applied.shared,
             shareable_ipc: options.isolation.ipc == IpcMode::Shareable,
@@ -205,6 +227,9 @@ impl Engine {
             stop_timeout_ms: stop_timeout(options, run).map(|seconds| seconds.saturating_mul(1000)),
             wasm,
             create_cwd: true,
+            restart: options.restart,
+            log: options.log.clone(),
+            health,
             volatile: options.auto_remove,
         };
         // Made before the name is claimed: a claim without a directory belongs to nobody.
@@ -236,6 +261,7 @@ impl Engine {
             ));
             return Err(error);
         }
+        self.record_container_event(&config, "create", &[]);
         Ok(Created {
             config,
             spec,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use image::ImageError;
 use network::NetworkError;
 use runtime::code;
+use runtime_native::cgroup::CgroupError;
 use runtime_native::plan::PlanError;
 use runtime_wasm::worker::WorkerError;
 use state::{LayoutError, RecordError};
@@ -57,6 +58,17 @@ pub enum EngineError {
     /// The container does not run.
     #[error("container `{0}` is not running")]
     NotRunning(String),
+    /// The container's processes stand still.
+    #[error("cannot {what} container `{name}`: it is paused")]
+    Paused {
+        /// The operation.
+        what: &'static str,
+        /// The container.
+        name: String,
+    },
+    /// The container's processes do not stand still.
+    #[error("cannot resume container `{0}`: it is not paused")]
+    NotPaused(String),
     /// A wasm container has one guest and no processes.
     #[error(
         "cannot {what} container `{name}`: a wasm container has no processes, only its one guest"
@@ -186,6 +198,9 @@ pub enum EngineError {
     /// The container cannot be described to the kernel.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The container's control group cannot be changed.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// A network operation failed.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -219,7 +234,9 @@ impl EngineError {
             Self::NameInUse { .. }
             | Self::Running { .. }
             | Self::Vanishes { .. }
-            | Self::NotRunning(_) => ErrorKind::Conflict,
+            | Self::NotRunning(_)
+            | Self::Paused { .. }
+            | Self::NotPaused(_) => ErrorKind::Conflict,
             Self::Ambiguous(_)
             | Self::BadName(_)
             | Self::NoProcesses { .. }
@@ -235,6 +252,7 @@ impl EngineError {
             | Self::Memory { .. }
             | Self::OpenModule { .. }
             | Self::Unsupported(_)
+            | Self::Cgroup(_)
             | Self::Plan(_) => ErrorKind::InvalidInput,
             _ => ErrorKind::Internal,
         }

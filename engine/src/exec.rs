@@ -1,7 +1,6 @@
 //! A further program in a running container (`exec`): planned here, started by `ketch-init exec`.
 
 use std::collections::HashSet;
-use std::fs;
 use std::path::Path;
 
 use image::LayeredRoot;
@@ -9,25 +8,13 @@ use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
 use runtime::{Console, ExecPlan, RootfsPlan, VERSION as PLAN_VERSION};
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
-use sys::clone::namespace;
+use state::Status;
 
 use crate::isolation::bounding;
 use crate::query::Container;
 use crate::start::{Role, c_path, filter};
 use crate::user::{self, User};
 use crate::{Engine, EngineError, Session, Wanted};
-
-/// The namespaces that are entered where they are not the caller's own: flag and name below
-/// `/proc/<pid>/ns` (namespaces(7)).
-const NAMESPACES: [(u64, &str); 7] = [
-    (namespace::USER, "user"),
-    (namespace::MOUNT, "mnt"),
-    (namespace::UTS, "uts"),
-    (namespace::IPC, "ipc"),
-    (namespace::PID, "pid"),
-    (namespace::NET, "net"),
-    (namespace::CGROUP, "cgroup"),
-];
 
 /// What the program may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,6 +63,13 @@ impl Engine {
                 name: config.name.clone(),
             });
         }
+        if container.state.status == Status::Paused {
+            // It would stand still as well.
+            return Err(EngineError::Paused {
+                what: "execute in",
+                name: config.name.clone(),
+            });
+        }
         let stopped = || EngineError::NotRunning(config.name.clone());
         let pid = container.state.pid.ok_or_else(stopped)?;
         let start_time = sys::process::start_time(pid).map_err(|_| stopped())?;
@@ -110,7 +104,8 @@ impl Engine {
             version: PLAN_VERSION,
             pid,
             start_time,
-            namespaces: foreign_namespaces(pid)?,
+            namespaces: runtime_native::foreign_namespaces(pid)
+                .map_err(EngineError::io("look at the container's namespaces"))?,
             cgroup_enter: init.cgroup.enter,
             cgroup_clone_into: init.cgroup.clone_into,
             console: options.console,
@@ -186,18 +181,4 @@ pub(crate) fn set_capabilities(process: &mut Process, mask: u64) {
         .set_inheritable(Some(HashSet::new()))
         .set_ambient(Some(HashSet::new()));
     process.set_capabilities(Some(sets));
-}
-
-/// Those of the container that this process does not stand in itself.
-fn foreign_namespaces(pid: i32) -> Result<u64, EngineError> {
-    let failed = EngineError::io("look at the container's namespaces");
-    let mut flags = 0;
-    for (flag, name) in NAMESPACES {
-        let theirs = fs::read_link(format!("/proc/{pid}/ns/{name}")).map_err(&failed)?;
-        let ours = fs::read_link(format!("/proc/self/ns/{name}")).map_err(&failed)?;
-        if theirs != ours {
-            flags |= flag;
-        }
-    }
-    Ok(flags)
 }

@@ -3,18 +3,22 @@
 //! disk and the containers' monitors are the truth.
 #![forbid(unsafe_code)]
 
+mod change;
 mod check;
 mod create;
 mod details;
 mod error;
+mod events;
 mod exec;
 mod executables;
 mod files;
 mod filter;
+mod health;
 mod image_use;
 mod isolation;
 mod leftovers;
 mod list;
+mod log;
 mod memory;
 mod mounts;
 mod network;
@@ -23,7 +27,9 @@ mod processes;
 mod query;
 mod remote_mounts;
 mod rename;
+mod rescue;
 mod runtime_choice;
+mod segment_reader;
 mod session;
 mod settle_mounts;
 mod size;
@@ -39,10 +45,12 @@ mod volume_archive;
 mod volume_driver;
 mod wasm_only;
 
+pub use change::Changes;
 pub use check::Finding;
 pub use create::Created;
 pub use details::ContainerDetails;
 pub use error::{EngineError, ErrorKind};
+pub use events::EventReader;
 pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
 pub use files::{
@@ -50,16 +58,19 @@ pub use files::{
     Local, Owner,
 };
 pub use filter::Filters;
+pub use health::{HealthCheck, HealthOptions};
 pub use isolation::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,
     SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode,
 };
 pub use list::{ListOptions, status_word};
+pub use log::{LogOptions, LogReader, compress_log};
 pub use mounts::{ContainerMount, MountKind, MountRequest};
 pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
 pub use processes::{Sample, Usage};
 pub use query::{Container, StreamKinds};
+pub use rescue::BroughtBack;
 pub use session::{Session, Streams, Wanted};
 pub use size::ContainerSize;
 pub use start::Force;

@@ -122,8 +122,9 @@ impl Engine {
 
     /// Docker's word for how a container is.
     #[must_use]
-    pub fn health_word(&self, _container: &Container) -> &'static str {
-        "none"
+    pub fn health_word(&self, container: &Container) -> &'static str {
+        self.health(container)
+            .map_or("none", |health| health.status.name())
     }
 
     /// A volume's name, or where something is mounted.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use image::Platform;
 use network::{DnsOptions, HostTarget, PortRequest, Publish};
-use runtime::Console;
 use runtime::detect::{Choice, RuntimeOverride};
+use runtime::{Console, RestartPolicy};
 
-use crate::EngineError;
+use crate::{EngineError, HealthOptions, LogOptions};
 
 use crate::isolation::IsolationOptions;
 use crate::mounts::MountRequest;
@@ -150,6 +150,12 @@ pub struct ContainerOptions {
     pub cid_file: Option<PathBuf>,
     /// A file that the steps of the start and their times are added to.
     pub trace: Option<PathBuf>,
+    /// What happens when its program has ended by itself.
+    pub restart: RestartPolicy,
+    /// How its output is recorded.
+    pub log: LogOptions,
+    /// How it is found out whether it is healthy.
+    pub health: HealthOptions,
     /// What only a wasm container has.
     pub wasm: WasmOptions,
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io;
 
-use state::{ContainerConfig, ContainerState, Status};
+use runtime::RestartPolicy;
+use state::{ContainerConfig, ContainerState, ExitRecord};
 use sys::lock;
 
 use crate::{Engine, EngineError, Session};
@@ -21,10 +22,10 @@ pub struct Container {
 const MONITOR_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
 
 impl Container {
-    /// Whether its program runs.
+    /// Whether a monitor owns it: its program runs, stands still, or is about to be started again.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.state.status == Status::Running
+        self.state.status.is_owned()
     }
 }
 
@@ -50,6 +51,15 @@ impl Engine {
         })
     }
 
+    /// What happens when a container's program has ended by itself.
+    ///
+    /// # Errors
+    /// When its records cannot be read.
+    pub fn restart_policy(&self, container: &Container) -> Result<RestartPolicy, EngineError> {
+        let (_, launch) = self.stored(&container.config.id)?;
+        Ok(launch.restart)
+    }
+
     /// All containers, the newest first. One that is being removed is left out.
     ///
     /// # Errors
@@ -73,21 +83,10 @@ impl Engine {
         let dir = self.layout.container(id);
         let config = ContainerConfig::read(&dir)?;
         let mut state = ContainerState::read(&dir)?;
-        if state.status == Status::Running {
+        if state.status.is_owned() {
             let held = lock::is_held(&self.layout.container_run(id).join("lock"));
             if !held.map_err(EngineError::io("look at the container's lock"))? {
-                // Its monitor ended between the two reads, or died: then nobody can tell the exit
-                // code any more, and 255 is what Docker says.
-                state = ContainerState::read(&dir)?;
-                if state.status == Status::Running {
-                    state.status = Status::Exited;
-                    state.pid = None;
-                    state.exit_code = Some(u8::MAX);
-                    state.error = Some("the container's monitor is gone".to_owned());
-                    // What stays is given back by whoever needs it.
-                    drop(network::release(&self.layout, id));
-                    state.write(&dir)?;
-                }
+                state = self.rescue(&config)?;
             }
         }
         Ok(Container { config, state })
@@ -159,13 +158,26 @@ impl Engine {
                         MONITOR_ENDS,
                     ));
                 }
-                let now = self.container(&container.config.id)?;
+                let now = match self.container(&container.config.id) {
+                    Err(EngineError::NoSuchContainer(id)) => return self.removed_exit_code(&id),
+                    other => other?,
+                };
                 match now.is_running() {
                     true => Err(error),
                     false => Ok(now.state.exit_code.unwrap_or(0)),
                 }
             }
         }
+    }
+
+    /// The exit code of a container that was removed when it ended, some minutes ago at most.
+    ///
+    /// # Errors
+    /// When nothing is known of such a container.
+    pub fn removed_exit_code(&self, reference: &str) -> Result<u8, EngineError> {
+        ExitRecord::find(&self.layout.exits(), reference)
+            .map(|record| record.exit_code)
+            .map_err(|_| EngineError::NoSuchContainer(reference.to_owned()))
     }
 
     /// Connects to the container's monitor.

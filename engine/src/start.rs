@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use oci_spec::runtime::Spec;
 use runtime::{
-    Console, LogPlan, MonitorPlan, Namespace, Plan, Request, RootfsPlan, StdinMode,
+    Console, HealthPlan, MonitorPlan, Namespace, Plan, Request, RootfsPlan, StdinMode,
     VERSION as PLAN_VERSION, WasmPlan,
 };
 use runtime_native::capability;
@@ -19,6 +19,7 @@ use state::ContainerConfig;
 use sys::durable;
 
 use crate::create::{Created, Launch};
+use crate::events::event_attributes;
 use crate::isolation::bounding;
 use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode};
@@ -55,6 +56,12 @@ fn default_filter(spec: &Spec, launch: &Launch) -> Result<Option<Vec<u8>>, Engin
 pub(crate) fn c_path(path: &Path) -> Result<CString, EngineError> {
     CString::new(path.as_os_str().as_bytes())
         .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
+}
+
+fn environment(spec: &Spec) -> &[String] {
+    let process = spec.process().as_ref();
+    let env = process.and_then(|process| process.env().as_deref());
+    env.unwrap_or_default()
 }
 
 /// The records that a start needs.
@@ -191,6 +198,7 @@ impl Engine {
             state_dir: c_path(&dir)?,
             run_dir: c_path(&run_dir)?,
             trash_dir: c_path(&self.layout.trash())?,
+            exits_dir: c_path(&self.layout.exits())?,
             name_claim: Some(c_path(&self.layout.container_names().join(name))?),
             auto_remove,
             stdin: if launch.interactive {
@@ -199,13 +207,13 @@ impl Engine {
                 StdinMode::Null
             },
             console,
-            log: LogPlan::JsonFile {
-                path: c_path(&dir.join("container.log"))?,
-                max_bytes: 0,
-                max_files: 1,
-            },
+            log: launch.log.plan(self, environment(spec))?,
             stop_signal: launch.stop_signal,
             stop_timeout_ms: launch.stop_timeout_ms.unwrap_or(STOP_TIMEOUT_MS),
+            restart: launch.restart,
+            health: self.health_plan(id, spec, launch)?,
+            events_dir: c_path(&self.layout.events())?,
+            event_attributes: event_attributes(config),
             volumes: drivers.record().map(c_path).transpose()?,
         };
         let plan = Plan {
@@ -235,6 +243,29 @@ impl Engine {
         };
         let dirs = dirs.iter().filter(is_local);
         dirs.map(|dir| c_path(dir)).collect()
+    }
+
+    fn health_plan(
+        &self,
+        id: &str,
+        spec: &Spec,
+        launch: &Launch,
+    ) -> Result<Option<HealthPlan>, EngineError> {
+        let check = launch.health.as_ref();
+        let hierarchy = detect();
+        let plan_probe = |spec: &Spec| {
+            let rootfs = RootfsPlan::Directory {
+                path: c_path(Path::new("/"))?,
+                readonly: false,
+            };
+            let options = Options {
+                user_namespace: self.user_namespace.map(|ids| ids.gids),
+                seccomp: Some(filter(capability::DEFAULT)?),
+                ..Options::new(rootfs, id, &hierarchy)
+            };
+            Ok(plan(spec, options)?)
+        };
+        check.map(|check| check.plan(spec, plan_probe)).transpose()
     }
 
     fn wasm_plan(&self, spec: &Spec, launch: &Launch) -> Result<Option<WasmPlan>, EngineError> {
@@ -379,7 +410,9 @@ impl Engine {
             };
             self.connect(container)?.ask(&kill)?;
         }
-        self.remove_records(config)
+        self.remove_records(config)?;
+        self.record_container_event(config, "destroy", &[]);
+        Ok(())
     }
 
     pub(crate) fn remove_records(&self, config: &ContainerConfig) -> Result<(), EngineError> {

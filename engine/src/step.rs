@@ -9,12 +9,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use image::{DiffId, LayeredRoot, RunConfig};
-use runtime::Request;
 use runtime::detect::{BinaryKind, HEADER_LEN, binary_kind};
+use runtime::{Request, RestartPolicy};
 use state::{ContainerConfig, ContainerSettings, ContainerState, VERSION, clock};
 use sys::durable::{self, Durability};
 
 use crate::create::{Created, Launch, random_id};
+use crate::log::LogOptions;
 use crate::mounts::ContainerMount;
 use crate::network::{NetworkMode, first_files};
 use crate::options::{ContainerOptions, Network, NetworkOptions, WasmOptions};
@@ -132,6 +133,9 @@ impl Engine {
             default_filter: true,
             init: false,
             trace: None,
+            restart: RestartPolicy::No,
+            log: LogOptions::default(),
+            health: None,
         };
         // Made before the name is claimed: a claim without a directory belongs to nobody.
         let tmp = self.layout.tmp().join(&id);

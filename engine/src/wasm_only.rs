@@ -8,11 +8,12 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
+use runtime::RestartPolicy;
 use runtime_wasm::{ARTIFACT_FD, GuestRoot, NetworkGrant, RootAccess, SPEC_FD, WasmSpec};
 
 use crate::create::guest_memory;
 use crate::options::{ContainerOptions, Network};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, HealthOptions};
 
 /// Descriptors of this process are moved out of the way of those that the host inherits.
 const FREE: i32 = 10;
@@ -111,6 +112,8 @@ fn refuse_container_options(options: &ContainerOptions) -> Result<(), EngineErro
         (options.nano_cpus.is_some(), "--cpus"),
         (options.pids_limit.is_some(), "--pids-limit"),
         (options.console.is_some(), "--tty"),
+        (options.health != HealthOptions::default(), "--health-cmd"),
+        (options.restart != RestartPolicy::No, "--restart"),
     ];
     let first = given.into_iter().find(|(given, _)| *given);
     let first = first.map(|(_, option)| option);

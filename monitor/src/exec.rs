@@ -175,6 +175,10 @@ impl Supervisor {
                 let done = console.and_then(|console| tcsetwinsize(console, size));
                 done.map_or_else(refused, |()| Response::Done)
             }
+            Message::Request(Request::Detach) => {
+                self.is_detached = true;
+                Response::Done
+            }
             Message::Request(_) => refused(Errno::OPNOTSUPP),
             Message::Gone => {
                 self.front_end = None;

@@ -8,14 +8,24 @@
 //! container for its monitor.
 #![forbid(unsafe_code)]
 
+mod attach;
+mod change;
 mod client;
+mod end;
+mod events;
 mod exec;
+mod health;
 mod idmap;
 mod log;
 mod monitor;
 mod network;
 mod oci;
+mod output;
+mod poll;
 mod reap;
+mod requests;
+mod restart;
+mod running;
 mod volumes;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -47,7 +57,10 @@ fn main() {
     } else {
         Plan::decode(&plan)
             .map_err(|error| error.to_string())
-            .and_then(|plan| volumes::around(&plan.monitor, || monitor::run(&plan, &report)))
+            .and_then(|plan| {
+                let volumes = plan.monitor.volumes.clone();
+                volumes::around(volumes.as_deref(), || monitor::run(plan, &report))
+            })
             .map_err(engine_failure)
     };
     if let Err(failure) = result {

@@ -1,15 +1,12 @@
 //! What volume drivers have mounted for the container: given back when it has ended, or could not be
 //! started.
 
-use std::ffi::OsStr;
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use runtime::MonitorPlan;
-
-/// Runs the container, then gives back what drivers have mounted for it.
-pub(crate) fn around<T>(plan: &MonitorPlan, run: impl FnOnce() -> T) -> T {
-    let record = plan.volumes.as_ref();
+/// Runs the container, then gives back what drivers have mounted for it, by their record.
+pub(crate) fn around<T>(record: Option<&CStr>, run: impl FnOnce() -> T) -> T {
     let Some(record) = record.map(|path| Path::new(OsStr::from_bytes(path.to_bytes()))) else {
         return run();
     };

@@ -91,7 +91,7 @@ pub struct DnsOptions {
 }
 
 /// How an ordinary user's container has a network.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserWay {
     /// What carries its packets; without it the container has its loopback link alone, and the
     /// monitor passes published ports on.

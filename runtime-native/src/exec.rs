@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::ThreadNameSpaceType;
-use sys::clone::{Side, clone_process};
+use sys::clone::{Side, clone_process, namespace};
 use sys::exec::{CStringArray, exit_now};
 
 use crate::cgroup::Entrances;
@@ -38,6 +38,34 @@ fn failed(what: &str, errno: Errno) -> StartError {
         code: code::ENGINE,
         message,
     })
+}
+
+/// The namespaces that are entered where they are not the caller's own: flag and name below
+/// `/proc/<pid>/ns` (namespaces(7)).
+const NAMESPACES: [(u64, &str); 7] = [
+    (namespace::USER, "user"),
+    (namespace::MOUNT, "mnt"),
+    (namespace::UTS, "uts"),
+    (namespace::IPC, "ipc"),
+    (namespace::PID, "pid"),
+    (namespace::NET, "net"),
+    (namespace::CGROUP, "cgroup"),
+];
+
+/// Those namespaces of a container's process that this one does not stand in itself.
+///
+/// # Errors
+/// When there is no such process.
+pub fn foreign_namespaces(pid: i32) -> io::Result<u64> {
+    let mut flags = 0;
+    for (flag, name) in NAMESPACES {
+        let theirs = std::fs::read_link(format!("/proc/{pid}/ns/{name}"))?;
+        let ours = std::fs::read_link(format!("/proc/self/ns/{name}"))?;
+        if theirs != ours {
+            flags |= flag;
+        }
+    }
+    Ok(flags)
 }
 
 /// Starts the program. The calling process moves into the container's namespaces for good, so it

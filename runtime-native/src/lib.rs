@@ -26,7 +26,7 @@ mod users;
 /// The version of the runtime specification that containers are described by.
 pub const OCI_VERSION: &str = "1.2.1";
 
-pub use exec::{ExecProcess, exec};
+pub use exec::{ExecProcess, exec, foreign_namespaces};
 pub use signal::{real_signal, signal_number};
 pub use start::{Gate, Process, StartError, Stdio, Streams, launch, start};
 pub use step::{Failure, Step, exec_failure, reason};

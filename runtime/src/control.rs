@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ExitStatus, StartFailure};
+use crate::{CgroupWrite, ExitStatus, RestartPolicy, StartFailure};
 
 /// No message is longer.
 pub const MAX_MESSAGE: usize = 64 * 1024;
@@ -56,8 +56,23 @@ pub enum Request {
         /// Columns.
         columns: u16,
     },
+    /// This caller leaves the terminal, and the program goes on without it.
+    Detach,
     /// Remove the container when it has ended; kill it now.
     Remove,
+    /// Stop all processes of the container where they are.
+    Pause,
+    /// Let them go on.
+    Unpause,
+    /// Change limits and the restart policy.
+    Update {
+        /// What is written now.
+        now: Vec<CgroupWrite>,
+        /// The limits of every later start.
+        later: Vec<CgroupWrite>,
+        /// The new policy; as it is when absent.
+        restart: Option<RestartPolicy>,
+    },
     /// Put the container on a network: `network::EndpointPlan`, encoded.
     JoinNetwork(Vec<u8>),
     /// Take the container off the network with this id.

@@ -6,17 +6,23 @@
 mod control;
 pub mod detect;
 mod exit;
+mod health;
 mod hooks;
+mod log;
 mod oci;
 mod plan;
+mod restart;
 
 pub use control::{ControlError, Event, MAX_MESSAGE, Request, Response};
 pub use exit::{ExitStatus, GuestReport, StartFailure, code};
+pub use health::{HealthPlan, ProbePlan};
 pub use hooks::{ContainerFacts, HookPlan, HooksPlan};
+pub use log::{COMPRESS, LOG_NAME, LogFilePlan, LogFormat, LogPlan};
 pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
 pub use plan::{
     CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, ExecPlan, IdMap,
-    InitPlan, LogPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource, Namespace,
-    Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation, RootfsPlan,
-    Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
+    InitPlan, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource, Namespace, Plan,
+    PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation, RootfsPlan, Scheduler,
+    SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
 };
+pub use restart::{NoRestartPolicy, RestartPolicy};

@@ -8,7 +8,10 @@ use std::ffi::CString;
 
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthPlan;
 use crate::hooks::HooksPlan;
+use crate::log::LogPlan;
+use crate::restart::RestartPolicy;
 
 /// The version of this format. Front end and `ketch-init` are built together; a mismatch means that
 /// an old `ketch-init` is still in the run directory.
@@ -72,6 +75,8 @@ pub struct MonitorPlan {
     pub run_dir: CString,
     /// Where the state directory goes first when the container is removed.
     pub trash_dir: CString,
+    /// Where it is written down how a container ended that is removed then.
+    pub exits_dir: CString,
     /// The name claim to release when the container is removed.
     pub name_claim: Option<CString>,
     /// Remove the container when it has ended (`--rm`).
@@ -86,6 +91,14 @@ pub struct MonitorPlan {
     pub stop_signal: i32,
     /// Milliseconds between that signal and SIGKILL.
     pub stop_timeout_ms: u64,
+    /// What happens when the program has ended by itself.
+    pub restart: RestartPolicy,
+    /// How it is found out whether it is healthy.
+    pub health: Option<HealthPlan>,
+    /// The directory of the log of events.
+    pub events_dir: CString,
+    /// What every event of the container says about it.
+    pub event_attributes: Vec<(String, String)>,
     /// `network::NetworkPlan`, encoded; opaque to everything between engine and monitor. Without it
     /// the container has no network of its own beyond its namespaces.
     pub network: Option<Vec<u8>>,
@@ -114,22 +127,6 @@ pub struct Console {
     pub rows: u16,
     /// Columns; 0 when unknown.
     pub columns: u16,
-}
-
-/// Where output is recorded.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LogPlan {
-    /// Nowhere.
-    None,
-    /// Docker's `json-file`: one object a line, rotated by size.
-    JsonFile {
-        /// The current file.
-        path: CString,
-        /// Rotate before a file passes this many bytes; 0 never.
-        max_bytes: u64,
-        /// How many files to keep, the current one included.
-        max_files: u32,
-    },
 }
 
 /// What the container's init does, in this order, inside its namespaces.

@@ -100,6 +100,10 @@ pub enum Status {
     Created,
     /// Its program runs.
     Running,
+    /// Its program stands still.
+    Paused,
+    /// Its program has ended and is started again after a pause.
+    Restarting,
     /// Its program has ended.
     Exited,
 }
@@ -113,6 +117,9 @@ pub struct ContainerState {
     pub status: Status,
     /// Its init on the host while it runs.
     pub pid: Option<i32>,
+    /// When that was started, in clock ticks since boot: the number alone may be given to another.
+    #[serde(default)]
+    pub pid_start: Option<u64>,
     /// The last exit code.
     pub exit_code: Option<u8>,
     /// The kernel killed it for want of memory.
@@ -123,6 +130,20 @@ pub struct ContainerState {
     pub started_at: Option<String>,
     /// RFC 3339.
     pub finished_at: Option<String>,
+    /// How often its restart policy has started it again since somebody started it.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Somebody asked it to end.
+    #[serde(default)]
+    pub stopped_by_user: bool,
+}
+
+impl Status {
+    /// Whether a monitor owns the container.
+    #[must_use]
+    pub fn is_owned(self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::Restarting)
+    }
 }
 
 impl ContainerState {
@@ -133,11 +154,14 @@ impl ContainerState {
             version: VERSION,
             status: Status::Created,
             pid: None,
+            pid_start: None,
             exit_code: None,
             oom_killed: false,
             error: None,
             started_at: None,
             finished_at: None,
+            restart_count: 0,
+            stopped_by_user: false,
         }
     }
 

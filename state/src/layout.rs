@@ -35,7 +35,7 @@ pub struct Layout {
 }
 
 /// What is made below the root.
-const ROOT_DIRS: [&str; 9] = [
+const ROOT_DIRS: [&str; 10] = [
     "content/sha256",
     "layers",
     "images",
@@ -43,6 +43,7 @@ const ROOT_DIRS: [&str; 9] = [
     "containers/names",
     "networks",
     "volumes",
+    "events",
     "tmp",
     "trash",
 ];
@@ -182,6 +183,12 @@ impl Layout {
         self.root.join("volumes")
     }
 
+    /// What happened.
+    #[must_use]
+    pub fn events(&self) -> PathBuf {
+        self.root.join("events")
+    }
+
     /// What the builder keeps from build to build.
     #[must_use]
     pub fn build(&self) -> PathBuf {
@@ -198,6 +205,12 @@ impl Layout {
     #[must_use]
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
+    }
+
+    /// How containers ended that are removed.
+    #[must_use]
+    pub fn exits(&self) -> PathBuf {
+        self.run.join("exits")
     }
 
     /// The small executables.

@@ -4,11 +4,21 @@
 
 pub mod clock;
 mod container;
+mod events;
+mod exit_record;
+mod health;
 mod layout;
+mod log_record;
 mod record;
+mod segments;
 
 pub use container::{
     ContainerConfig, ContainerSettings, ContainerState, RecordError, Status, VERSION,
 };
+pub use events::{Actor, EventLog, EventRecord};
+pub use exit_record::ExitRecord;
+pub use health::{HealthState, HealthStatus, MAX_PROBE_OUTPUT, ProbeResult};
 pub use layout::{Layout, LayoutError};
+pub use log_record::{LogForm, LogRecord, MAX_LINE, nanoseconds_now};
 pub use record::{read_record, write_record};
+pub use segments::{Segment, Segments};

@@ -19,6 +19,16 @@ pub enum Durability {
     Atomic,
 }
 
+/// Makes a directory, and those above it, for their owner alone. One that is there stays as it is.
+///
+/// # Errors
+/// As `mkdir(2)`.
+pub fn make_private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
 /// Replaces `path`, so that a reader, also after a crash, finds the old file or the new one.
 ///
 /// # Errors
@@ -67,6 +77,26 @@ pub fn claim_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Resu
         sync_dir(dir)?;
     }
     Ok(())
+}
+
+/// Makes `path` another name of the file `of`, in place of what had the name before: a reader finds
+/// the one or the other.
+///
+/// # Errors
+/// As `link(2)` and `rename(2)`.
+pub fn link_over(of: &Path, path: &Path) -> io::Result<()> {
+    match fs::hard_link(of, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        other => return other,
+    }
+    let mut tmp = path.as_os_str().to_os_string();
+    tmp.push(".new");
+    let tmp = PathBuf::from(tmp);
+    remove_tree(&tmp)?;
+    fs::hard_link(of, &tmp)?;
+    fs_rename(&tmp, path)?;
+    // Renaming one of two names of the same file to the other does nothing (rename(2)).
+    remove_tree(&tmp)
 }
 
 /// Renames a file or directory that was built elsewhere on the same file system to its final name,
@@ -183,6 +213,19 @@ mod tests {
         replace_file(&path, b"two", Durability::Atomic).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn link_over_gives_the_name_to_another_file_and_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        for name in ["one", "two"] {
+            replace_file(&path(name), name.as_bytes(), Durability::Atomic).unwrap();
+            link_over(&path(name), &path("newest")).unwrap();
+            link_over(&path(name), &path("newest")).unwrap();
+            assert_eq!(fs::read(path("newest")).unwrap(), name.as_bytes());
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
     }
 
     #[test]

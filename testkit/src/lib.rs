@@ -13,6 +13,7 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::mount::{UnmountFlags, unmount};
 
@@ -196,6 +197,27 @@ impl Sandbox {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// Runs `ketch` until `done` is satisfied with how it ended.
+    ///
+    /// # Panics
+    /// When that takes half a minute.
+    pub fn until<S: AsRef<OsStr> + Clone>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        done: impl Fn(&Run) -> bool,
+    ) -> Run {
+        let args: Vec<S> = args.into_iter().collect();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let run = self.ketch(args.clone());
+            if done(&run) {
+                return run;
+            }
+            assert!(Instant::now() < deadline, "still {run:?}");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -4,6 +4,7 @@ use clap::Args;
 use engine::{Container, Engine, EngineError};
 
 use super::Invocation;
+use super::foreground::ForegroundArgs;
 use super::run::exit_code;
 use crate::attach::{self, Terminal};
 
@@ -13,6 +14,8 @@ pub(crate) struct AttachArgs {
     /// Leave the container's standard input alone
     #[arg(long)]
     no_stdin: bool,
+    #[command(flatten)]
+    foreground: ForegroundArgs,
     /// Container, by name or id
     container: String,
 }
@@ -25,13 +28,14 @@ pub(crate) fn attach(context: &Invocation, args: &AttachArgs) -> anyhow::Result<
         return Err(EngineError::NotRunning(container.config.name).into());
     }
     let streams = engine.streams_of(&container)?;
-    let signals = attach::block_signals()?;
+    let keys = args.foreground.keys()?;
+    let signals = attach::block_signals(args.foreground.proxy())?;
     let terminal = Terminal::given(streams.terminal);
     let wanted = terminal.wanted(streams.interactive && !args.no_stdin);
     let session = engine.connect(&container)?;
     session.watch()?;
     session.ask_streams(wanted)?;
-    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
     Ok(exit_code(&end, &container.config.name))
 }
 
@@ -40,12 +44,14 @@ pub(crate) fn start(
     engine: &Engine,
     container: &Container,
     interactive: bool,
+    foreground: &ForegroundArgs,
 ) -> anyhow::Result<u8> {
     let streams = engine.streams_of(container)?;
-    let signals = attach::block_signals()?;
+    let keys = foreground.keys()?;
+    let signals = attach::block_signals(foreground.proxy())?;
     let terminal = Terminal::given(streams.terminal);
     let wanted = terminal.wanted(interactive && streams.interactive);
     let session = engine.start(container, Some(attach::console()), Some(wanted))?;
-    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
     Ok(exit_code(&end, &container.config.name))
 }

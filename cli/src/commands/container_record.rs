@@ -36,18 +36,18 @@ pub(crate) fn record(
         "Created": config.created,
         "Path": config.command.first(),
         "Args": config.command.get(1..),
-        "State": state(container),
+        "State": state(engine, container),
         "Image": config.image_id,
         "ResolvConfPath": dir.join("resolv.conf"),
         "HostnamePath": dir.join("hostname"),
         "HostsPath": dir.join("hosts"),
-        "LogPath": dir.join("container.log"),
-        "RestartCount": 0,
+        "LogPath": log_path(engine, container),
+        "RestartCount": container.state.restart_count,
         "Driver": "overlay",
         "Platform": if config.runtime == "wasm" { "wasi" } else { "linux" },
         "Runtime": config.runtime,
         "GraphDriver": graph_driver(&details),
-        "Config": run_config(container, &details, network.as_ref()),
+        "Config": run_config(engine, container, &details, network.as_ref()),
         "HostConfig": host_config(engine, container, &details, network.as_ref()),
         "Mounts": super::mount_records::json(engine, container),
         "NetworkSettings": super::network_settings::json(engine, container),
@@ -60,14 +60,14 @@ pub(crate) fn record(
     Ok(record)
 }
 
-fn state(container: &Container) -> Value {
+fn state(engine: &Engine, container: &Container) -> Value {
     let state = &container.state;
     let time = |at: &Option<String>| at.clone().unwrap_or_else(|| NEVER.to_owned());
     json!({
         "Status": status_word(state.status),
         "Running": state.status != Status::Created && state.status != Status::Exited,
-        "Paused": status_word(state.status) == "paused",
-        "Restarting": status_word(state.status) == "restarting",
+        "Paused": state.status == Status::Paused,
+        "Restarting": state.status == Status::Restarting,
         "OOMKilled": state.oom_killed,
         "Dead": false,
         "Pid": state.pid.unwrap_or(0),
@@ -75,8 +75,52 @@ fn state(container: &Container) -> Value {
         "Error": state.error.clone().unwrap_or_default(),
         "StartedAt": time(&state.started_at),
         "FinishedAt": time(&state.finished_at),
-        "Health": null,
+        "Health": health(engine, container),
     })
+}
+
+/// Where the log is; empty when it is in no file.
+fn log_path(engine: &Engine, container: &Container) -> String {
+    let path = engine.log_path(container).ok().flatten();
+    path.map(|path| path.display().to_string())
+        .unwrap_or_default()
+}
+
+fn log_config(engine: &Engine, container: &Container) -> Value {
+    let options = engine.log_options(container).unwrap_or_default();
+    json!({ "Type": options.driver, "Config": options.options })
+}
+
+/// What the probes have said, in Docker's shape; null without a health check.
+fn health(engine: &Engine, container: &Container) -> Value {
+    let Some(health) = engine.health(container) else {
+        return Value::Null;
+    };
+    json!({
+        "Status": health.status.name(),
+        "FailingStreak": health.failing_streak,
+        "Log": health.log,
+    })
+}
+
+fn healthcheck(engine: &Engine, container: &Container) -> Value {
+    let Ok(Some(check)) = engine.health_check(container) else {
+        return Value::Null;
+    };
+    let nanoseconds = |time: std::time::Duration| time.as_nanos();
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+        "Retries": check.retries,
+    })
+}
+
+fn restart_policy(engine: &Engine, container: &Container) -> Value {
+    let policy = engine.restart_policy(container).unwrap_or_default();
+    json!({ "Name": policy.name(), "MaximumRetryCount": policy.max_retries() })
 }
 
 fn graph_driver(details: &ContainerDetails) -> Value {
@@ -92,6 +136,7 @@ fn graph_driver(details: &ContainerDetails) -> Value {
 }
 
 fn run_config(
+    engine: &Engine,
     container: &Container,
     details: &ContainerDetails,
     network: Option<&ContainerNetwork>,
@@ -126,6 +171,7 @@ fn run_config(
         "Labels": config.labels,
         "StopSignal": settings.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
         "StopTimeout": settings.stop_timeout,
+        "Healthcheck": healthcheck(engine, container),
     })
 }
 
@@ -140,10 +186,10 @@ fn host_config(
     let mut record = json!({
         "Binds": binds(engine, container),
         "ContainerIDFile": config.settings.cid_file.as_deref().unwrap_or(Path::new("")),
-        "LogConfig": { "Type": "json-file", "Config": {} },
+        "LogConfig": log_config(engine, container),
         "NetworkMode": super::network_settings::mode(engine, container),
         "PortBindings": port_bindings(network.map_or(&[], |network| network.ports.as_slice())),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": restart_policy(engine, container),
         "AutoRemove": config.auto_remove,
         "ReadonlyRootfs": details.spec.root().as_ref().and_then(Root::readonly).unwrap_or(false),
         "Annotations": details.spec.annotations().clone().unwrap_or_default(),

@@ -10,10 +10,9 @@ use image::{PruneOptions, Removed};
 
 use super::Invocation;
 use super::image::size;
-
 use crate::render::{self, Usage};
 use crate::settings;
-use crate::times::until;
+use crate::times::point;
 
 /// What this program calls itself by to delete what removals left.
 pub(crate) const EMPTY_TRASH: &str = "internal-empty-trash";
@@ -91,7 +90,7 @@ fn prune_options(args: &PruneArgs) -> anyhow::Result<PruneOptions> {
     };
     for filter in &args.filter {
         if let Some(value) = filter.strip_prefix("until=") {
-            options.until = Some(until(value)?);
+            options.until = Some(point(value)?);
         } else if let Some(value) = filter.strip_prefix("label!=") {
             options.not_labels.push(label(value));
         } else if let Some(value) = filter.strip_prefix("label=") {

@@ -8,7 +8,8 @@ use engine::{EngineError, ExecOptions, Privilege};
 
 use super::Invocation;
 use super::options::environment;
-use crate::attach::{self, End, Terminal};
+use crate::attach::{self, End, SignalProxy, Terminal};
+use crate::detach::{self, DetachKeys};
 use crate::render::Usage;
 
 /// Options of `exec`, spelt as Docker's.
@@ -38,6 +39,9 @@ pub(crate) struct ExecArgs {
     /// Give the program every capability
     #[arg(long)]
     privileged: bool,
+    /// Keys that leave the terminal, such as ctrl-p,ctrl-q
+    #[arg(long, default_value = detach::DEFAULT, value_name = "KEYS")]
+    detach_keys: String,
     /// Container, by name or id, then the command and its arguments
     #[arg(
         value_names = ["CONTAINER", "COMMAND"],
@@ -67,6 +71,7 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
         return Err(Usage(format!("cannot use --workdir `{dir}`: it must be absolute")).into());
     }
     let terminal = Terminal::given(args.tty);
+    let keys: DetachKeys = args.detach_keys.parse()?;
     let options = ExecOptions {
         command: command.to_vec(),
         env: environment(&args.env_file, &args.env)?,
@@ -85,14 +90,15 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
         engine.exec(&container, &options, None)?.wait_started()?;
         return Ok(0);
     }
-    let signals = attach::block_signals().map_err(|source| EngineError::Io {
+    let signals = attach::block_signals(SignalProxy::On).map_err(|source| EngineError::Io {
         what: "take signals",
         source,
     })?;
     let wanted = terminal.wanted(args.interactive);
     let session = engine.exec(&container, &options, Some(wanted))?;
-    match attach::foreground(&session, wanted, terminal, &signals)? {
+    match attach::foreground(&session, wanted, terminal, &signals, &keys)? {
         End::Exited(status) => Ok(status.code),
         End::OutputClosed => Ok(attach::OUTPUT_CLOSED),
+        End::Detached => Ok(0),
     }
 }

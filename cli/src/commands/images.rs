@@ -8,7 +8,7 @@ use super::Invocation;
 use super::image::size;
 use crate::format::{Field, Format, Row};
 use crate::render;
-use crate::times::{age, local_of, until};
+use crate::times::{age, local_of, point};
 
 /// Everything that a template can show, with the columns' names.
 const FIELDS: [Field; 9] = [
@@ -170,7 +170,7 @@ impl Wanted {
         let last = filters.values("until").last();
         Ok(Self {
             dangling: filters.flag("images", "dangling")?,
-            until: last.map(|text| until(text)).transpose()?,
+            until: last.map(|text| point(text)).transpose()?,
             references,
             filters,
         })

@@ -6,6 +6,7 @@ use runtime::Request;
 use runtime_native::real_signal;
 
 use super::Invocation;
+use super::foreground::ForegroundArgs;
 use crate::render::{self, Usage};
 
 /// Containers by name or id.
@@ -25,6 +26,8 @@ pub(crate) struct StartArgs {
     /// Join standard input as well
     #[arg(short, long)]
     interactive: bool,
+    #[command(flatten)]
+    foreground: ForegroundArgs,
     #[command(flatten)]
     names: Names,
 }
@@ -103,7 +106,7 @@ pub(crate) fn start(context: &Invocation, args: &StartArgs) -> anyhow::Result<u8
             }
             .into());
         }
-        return super::attach::start(&engine, &container, args.interactive);
+        return super::attach::start(&engine, &container, args.interactive, &args.foreground);
     }
     each(context, &args.names, |engine, container| {
         if container.is_running() {
@@ -142,8 +145,12 @@ pub(crate) fn kill(context: &Invocation, args: &KillArgs) -> anyhow::Result<u8> 
 pub(crate) fn wait(context: &Invocation, args: &Names) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     for name in &args.containers {
-        let container = engine.container(name)?;
-        let code = engine.wait(&container)?;
+        let code = match engine.container(name) {
+            Ok(container) => engine.wait(&container)?,
+            // It may have been removed when it ended.
+            Err(EngineError::NoSuchContainer(_)) => engine.removed_exit_code(name)?,
+            Err(error) => return Err(error.into()),
+        };
         render::print(&code.to_string())?;
     }
     Ok(0)

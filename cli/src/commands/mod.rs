@@ -5,6 +5,7 @@ mod artifacts;
 mod attach;
 mod build;
 mod builder;
+mod change;
 mod check;
 mod cid_file;
 mod container_record;
@@ -12,7 +13,11 @@ mod cp;
 mod df;
 mod diff;
 mod disk;
+mod events;
 mod exec;
+mod foreground;
+mod groups;
+mod health_options;
 mod history;
 mod image;
 mod image_tools;
@@ -43,6 +48,7 @@ mod restart;
 mod run;
 mod search;
 mod stats;
+mod system;
 mod top;
 mod volume;
 mod wasm;
@@ -71,6 +77,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("attach", "Join the streams of a running container"),
     ("ps", "List containers"),
     ("logs", "Show the output of a container"),
+    ("events", "Show what happens"),
     ("stop", "Stop running containers"),
     ("restart", "Stop containers and start them again"),
     ("kill", "Send a signal to running containers"),
@@ -78,6 +85,9 @@ const COMMANDS: &[(&str, &str)] = &[
         "wait",
         "Wait until containers end and print their exit codes",
     ),
+    ("pause", "Stop all processes of containers where they are"),
+    ("unpause", "Let the processes of paused containers go on"),
+    ("update", "Change limits and restart policies of containers"),
     ("rm", "Remove containers"),
     ("rename", "Give a container another name"),
     (
@@ -115,7 +125,10 @@ const COMMANDS: &[(&str, &str)] = &[
         "image",
         "More about images: prune, convert, diff, mount, unmount, wrap, ls --tree, tags, referrers",
     ),
-    ("system", "Everything at once: df, prune, info, check"),
+    (
+        "system",
+        "About the whole: df, prune, info, check, events, start, install-units",
+    ),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
     ("rmi", "Remove images"),
@@ -254,19 +267,27 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
+    if let Some(result) = groups::help(command, &rest) {
+        return result;
+    }
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
     let (command, rest) = ungroup(command, rest)?;
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
+        runtime::COMPRESS => compress_log(&rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
+        "events" => events::events(&context, &parse(command, &rest)?),
         "exec" => exec::exec(&context, &parse(command, &rest)?),
         "attach" => attach::attach(&context, &parse(command, &rest)?),
         "stop" => lifecycle::stop(&context, &parse(command, &rest)?),
         "kill" => lifecycle::kill(&context, &parse(command, &rest)?),
+        "pause" => change::pause(&context, &parse(command, &rest)?),
+        "unpause" => change::unpause(&context, &parse(command, &rest)?),
+        "update" => change::update(&context, &parse(command, &rest)?),
         "wait" => lifecycle::wait(&context, &parse(command, &rest)?),
         "rm" => lifecycle::rm(&context, &parse(command, &rest)?),
         "inspect" => inspect::inspect(&context, &parse(command, &rest)?),
@@ -283,6 +304,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "export" => diff::export(&context, &parse(command, &rest)?),
         "commit" => diff::commit(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
+        "system start" => system::start(&context, &parse(command, &rest)?),
+        "system install-units" => system::install_units(&context, &parse(command, &rest)?),
         "build" => build::build(&context, &parse(command, &rest)?),
         "builder" => builder::builder(&context, &rest),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
@@ -306,7 +329,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
 }
 
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 40] = [
+const GROUPED: [(&str, &str, &str); 46] = [
     ("image", "build", "build"),
     ("image", "ls", "images"),
     ("image", "list", "images"),
@@ -342,11 +365,17 @@ const GROUPED: [(&str, &str, &str); 40] = [
     ("container", "rm", "rm"),
     ("container", "run", "run"),
     ("container", "start", "start"),
+    ("container", "pause", "pause"),
     ("container", "stop", "stop"),
+    ("container", "unpause", "unpause"),
+    ("container", "update", "update"),
     ("container", "wait", "wait"),
     ("system", "check", "system check"),
+    ("system", "events", "events"),
     ("system", "info", "info"),
+    ("system", "install-units", "system install-units"),
     ("system", "prune", "system prune"),
+    ("system", "start", "system start"),
 ];
 
 /// The plain spelling of `image ls` and its like.
@@ -389,6 +418,16 @@ fn compile_worker(args: &[&str]) -> anyhow::Result<u8> {
     let module = std::io::stdin().as_fd().try_clone_to_owned()?;
     let args = args.iter().map(std::ffi::OsString::from);
     runtime_wasm::worker::main(args, module.into(), std::io::stdout())?;
+    Ok(0)
+}
+
+/// Compresses one file of a log: what monitors start this program for.
+fn compress_log(args: &[&str]) -> anyhow::Result<u8> {
+    let [file] = args else {
+        return Err(Usage("one file of a log is needed".to_owned()).into());
+    };
+    engine::compress_log(std::path::Path::new(file))
+        .with_context(|| format!("cannot compress `{file}`"))?;
     Ok(0)
 }
 

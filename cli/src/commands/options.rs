@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::ContainerOptions;
+use engine::{ContainerOptions, LogOptions};
 use image::Platform;
 use runtime::detect::RuntimeOverride;
+use runtime::{NoRestartPolicy, RestartPolicy};
 
+use super::health_options::HealthArgs;
 use super::isolation_options::IsolationArgs;
 use super::mount_options::MountArgs;
 use super::network_options::NetworkArgs;
@@ -28,6 +30,17 @@ pub(crate) struct CreateArgs {
     /// Remove the container when it has ended
     #[arg(long)]
     rm: bool,
+    /// Start it again when it ends: no, on-failure[:N], always or unless-stopped
+    #[arg(long, default_value = "no", value_name = "POLICY")]
+    restart: String,
+    /// How output is recorded: json-file, local or none
+    #[arg(long, default_value = "json-file", value_name = "DRIVER")]
+    log_driver: String,
+    /// Option of the log driver, such as max-size=10m (can be repeated)
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
+    #[command(flatten)]
+    health: HealthArgs,
     /// Name of the container (default: made up)
     #[arg(long)]
     name: Option<String>,
@@ -195,9 +208,32 @@ impl CreateArgs {
                 .map(std::path::absolute)
                 .transpose()?,
             trace: None,
+            restart: restart_policy(&self.restart)?,
+            health: self.health.resolve()?,
+            log: log_options(&self.log_driver, &self.log_opt)?,
             wasm: self.wasm.resolve()?,
         })
     }
+}
+
+/// `--restart`.
+pub(crate) fn restart_policy(text: &str) -> Result<RestartPolicy, Usage> {
+    text.parse()
+        .map_err(|error: NoRestartPolicy| Usage(format!("cannot use --restart: {error}")))
+}
+
+/// `--log-driver` and `--log-opt`.
+fn log_options(driver: &str, options: &[String]) -> Result<LogOptions, Usage> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+        None => Err(Usage(format!(
+            "cannot use --log-opt `{text}`: it is KEY=VALUE"
+        ))),
+    };
+    Ok(LogOptions {
+        driver: driver.to_owned(),
+        options: options.iter().map(pair).collect::<Result<_, _>>()?,
+    })
 }
 
 /// The file that is meant in place of an image. No image's name begins like a path; `app.wasm` is
@@ -353,7 +389,8 @@ pub(crate) fn bytes_of(option: &str, text: &str) -> anyhow::Result<i64> {
     })
 }
 
-fn nano_cpus(cpus: f64) -> anyhow::Result<i64> {
+/// `--cpus`.
+pub(crate) fn nano_cpus(cpus: f64) -> anyhow::Result<i64> {
     const LEAST: f64 = 0.01;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let most = u32::try_from(available).map_or(1.0, f64::from);

@@ -11,7 +11,7 @@ use super::Invocation;
 use super::disk::{confirmed, empty_trash_later, remove_images};
 use super::image::size;
 use crate::render;
-use crate::times::until;
+use crate::times::point;
 
 /// What can be pruned by.
 const KEYS: [&str; 3] = ["until", "label", "label!"];
@@ -55,7 +55,7 @@ impl Wanted {
         let filters = Filters::parse("what is pruned", texts, &KEYS)?;
         let last = filters.values("until").last();
         Ok(Self {
-            until: last.map(|text| until(text)).transpose()?,
+            until: last.map(|text| point(text)).transpose()?,
             filters,
         })
     }

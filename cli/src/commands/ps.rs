@@ -2,7 +2,7 @@
 
 use clap::Args;
 use engine::{Container, Engine, ListOptions, status_word};
-use state::Status;
+use state::{HealthStatus, Status};
 
 use super::Invocation;
 use super::image::size;
@@ -172,7 +172,7 @@ fn row(
         ("RunningFor", format!("{} ago", age(&config.created))),
         ("Ports", ports(engine, container)),
         ("State", status_word(container.state.status)),
-        ("Status", status(container)),
+        ("Status", status(engine, container)),
         ("HealthStatus", health(engine, container)),
         ("Size", size),
         ("Names", config.name.clone()),
@@ -207,12 +207,22 @@ fn ports(engine: &Engine, container: &Container) -> String {
 }
 
 /// Docker's words for where a container is.
-fn status(container: &Container) -> String {
+fn status(engine: &Engine, container: &Container) -> String {
     let state = &container.state;
     let since = |at: &Option<String>| at.as_deref().map(age).unwrap_or_default();
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!("Up {}", since(&state.started_at)),
+        Status::Running => format!(
+            "Up {}{}",
+            since(&state.started_at),
+            health_text(engine, container)
+        ),
+        Status::Paused => format!("Up {} (Paused)", since(&state.started_at)),
+        Status::Restarting => format!(
+            "Restarting ({}) {} ago",
+            state.exit_code.unwrap_or(0),
+            since(&state.finished_at)
+        ),
         Status::Exited => {
             format!(
                 "Exited ({}) {} ago",
@@ -220,5 +230,15 @@ fn status(container: &Container) -> String {
                 since(&state.finished_at)
             )
         }
+    }
+}
+
+/// What the probes say, in Docker's words.
+fn health_text(engine: &Engine, container: &Container) -> &'static str {
+    match engine.health(container).map(|health| health.status) {
+        None => "",
+        Some(HealthStatus::Starting) => " (health: starting)",
+        Some(HealthStatus::Healthy) => " (healthy)",
+        Some(HealthStatus::Unhealthy) => " (unhealthy)",
     }
 }

@@ -7,6 +7,7 @@ use engine::{ContainerOptions, Created, Engine, EngineError, Explanation, Networ
 use image::{ImageError, PlatformChoice, Reference};
 
 use super::Invocation;
+use super::foreground::ForegroundArgs;
 use super::options::{CreateArgs, Pull};
 use super::pull;
 use crate::attach::{self, End, Terminal};
@@ -29,6 +30,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     trace_steps: Option<PathBuf>,
     #[command(flatten)]
+    foreground: ForegroundArgs,
+    #[command(flatten)]
     create: CreateArgs,
 }
 
@@ -38,6 +41,7 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         trace: absolute(args.trace_steps.as_deref())?,
         ..args.create.resolve(&context.settings)?
     };
+    let keys = args.foreground.keys()?;
     let engine = match &options.network {
         // An ordinary user can share a network only from within the same user namespace.
         Network::Container(other) => context.engine_beside(other)?,
@@ -78,11 +82,11 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
         render::print(&created.config.id)?;
         return Ok(0);
     }
-    let signals = attach::block_signals()?;
+    let signals = attach::block_signals(args.foreground.proxy())?;
     let terminal = Terminal::given(options.console.is_some());
     let wanted = terminal.wanted(options.interactive);
     let session = engine.start_created(&created, options.console, Some(wanted))?;
-    let end = attach::foreground(&session, wanted, terminal, &signals)?;
+    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
     Ok(exit_code(&end, &created.config.name))
 }
 
@@ -101,6 +105,11 @@ pub(crate) fn exit_code(end: &End, name: &str) -> u8 {
                 );
             }
             status.code
+        }
+        End::Detached => {
+            let name = render::clean(name);
+            render::line(&format!("ketch: detached; container `{name}` goes on"));
+            0
         }
         End::OutputClosed => {
             let name = render::clean(name);

@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::RunConfig;
+use crate::config::{Healthcheck, RunConfig};
 use crate::error::ImageError;
 
-/// Applies one instruction: `CMD`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `LABEL`, `ONBUILD`, `STOPSIGNAL`,
-/// `USER`, `VOLUME` or `WORKDIR`.
+/// Applies one instruction: `CMD`, `ENTRYPOINT`, `ENV`, `EXPOSE`, `HEALTHCHECK`, `LABEL`, `ONBUILD`,
+/// `STOPSIGNAL`, `USER`, `VOLUME` or `WORKDIR`.
 ///
 /// ```
 /// let mut config = image::RunConfig::default();
@@ -40,6 +40,7 @@ fn apply(config: &mut RunConfig, change: &str) -> Result<(), &'static str> {
                 config.env.push(prefix + &value);
             }
         }
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest)?),
         "LABEL" => config.labels.extend(pairs(rest)?),
         "EXPOSE" => {
             for word in words(rest)? {
@@ -88,6 +89,63 @@ fn command(text: &str) -> Vec<String> {
             .map(ToOwned::to_owned)
             .collect()
     })
+}
+
+/// `[--interval=…] … CMD command`, or `NONE`.
+fn healthcheck(mut text: &str) -> Result<Healthcheck, &'static str> {
+    let mut check = Healthcheck::default();
+    while let Some(option) = text.strip_prefix("--") {
+        let (option, rest) = option
+            .split_once(char::is_whitespace)
+            .ok_or("a health check ends with CMD or NONE")?;
+        text = rest.trim_start();
+        let (name, value) = option
+            .split_once('=')
+            .ok_or("an option is `--name=value`")?;
+        let time = || nanoseconds(value).ok_or("a time is written as 30s or 1m30s");
+        match name {
+            "interval" => check.interval = time()?,
+            "timeout" => check.timeout = time()?,
+            "start-period" => check.start_period = time()?,
+            "start-interval" => check.start_interval = time()?,
+            "retries" => check.retries = value.parse().map_err(|_| "retries is a number")?,
+            _ => return Err("a health check has no such option"),
+        }
+    }
+    let (kind, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
+    check.test = match (kind.to_ascii_uppercase().as_str(), rest.trim()) {
+        ("NONE", "") => vec!["NONE".to_owned()],
+        ("CMD", command) if !command.is_empty() => match json_list(command) {
+            Some(list) => [vec!["CMD".to_owned()], list].concat(),
+            None => vec!["CMD-SHELL".to_owned(), command.to_owned()],
+        },
+        _ => return Err("a health check is CMD with a command, or NONE"),
+    };
+    Ok(check)
+}
+
+/// A length of time as Go writes it.
+fn nanoseconds(text: &str) -> Option<i64> {
+    const UNITS: [(&str, i64); 6] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let mut total = 0_i64;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
+        let end = tail.find(|c: char| c.is_ascii_digit());
+        let (unit, tail) = tail.split_at(end.unwrap_or(tail.len()));
+        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let part = number.parse::<i64>().ok()?.checked_mul(*factor)?;
+        total = total.checked_add(part)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
 }
 
 fn workdir(old: &str, new: &str) -> String {
@@ -160,6 +218,31 @@ fn words(text: &str) -> Result<Vec<String>, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn healthcheck_has_options_and_a_command_in_either_form() {
+        let check = |text: &str| {
+            let mut config = RunConfig::default();
+            apply(&mut config, &format!("HEALTHCHECK {text}")).map(|()| config.healthcheck.unwrap())
+        };
+        let one = check("--interval=1m30s --retries=2 CMD [\"/check\", \"-q\"]").unwrap();
+        assert_eq!(one.test, ["CMD", "/check", "-q"]);
+        assert_eq!((one.interval, one.retries), (90_000_000_000, 2));
+        assert_eq!(
+            check("CMD curl -f x").unwrap().test,
+            ["CMD-SHELL", "curl -f x"]
+        );
+        assert_eq!(check("NONE").unwrap().test, ["NONE"]);
+        for bad in [
+            "",
+            "CMD",
+            "--interval=soon CMD x",
+            "--colour=blue CMD x",
+            "NONE x",
+        ] {
+            assert!(check(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn apply_change_knows_the_forms_of_docker() {

@@ -24,7 +24,7 @@ impl Live {
     /// # Errors
     /// What could not be done; then everything is given back.
     pub fn start(plan: NetworkPlan, netns: OwnedFd, pid: i32) -> Result<Self, NetworkError> {
-        match plan.user.clone() {
+        match plan.user {
             Some(way) => {
                 UserMode::start(plan, &way, netns, pid).map(|live| Self::User(live.into()))
             }

@@ -1,9 +1,13 @@
 //! Pause and resume: the freezer of v1 and `cgroup.freeze` of v2 (Linux 5.2).
 
+use std::ffi::{CString, OsStr};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use runtime::CgroupPlan;
 
 use super::apply::write_value;
 use super::error::CgroupError;
@@ -21,6 +25,13 @@ enum Freezer {
 }
 
 impl Freezer {
+    /// That of a planned group.
+    fn of_plan(plan: &CgroupPlan) -> Option<Self> {
+        let path = |path: &CString| PathBuf::from(OsStr::from_bytes(path.to_bytes()));
+        let legacy = plan.freezer.as_ref().map(|state| Self::Legacy(path(state)));
+        legacy.or_else(|| plan.clone_into.as_ref().map(|dir| Self::Unified(path(dir))))
+    }
+
     fn write(&self, frozen: bool) -> io::Result<()> {
         match (self, frozen) {
             (Self::Legacy(state), true) => write_value(state, "FROZEN"),
@@ -48,6 +59,37 @@ impl Freezer {
     }
 }
 
+/// Stops every process of a container and waits until all stand still.
+///
+/// # Errors
+/// As [`Group::freeze`].
+pub fn freeze(plan: &CgroupPlan) -> Result<(), CgroupError> {
+    freeze_with(Freezer::of_plan(plan))
+}
+
+/// Lets the processes of a container go on.
+///
+/// # Errors
+/// As [`Group::thaw`].
+pub fn thaw(plan: &CgroupPlan) -> Result<(), CgroupError> {
+    thaw_with(Freezer::of_plan(plan))
+}
+
+fn freeze_with(freezer: Option<Freezer>) -> Result<(), CgroupError> {
+    let freezer = freezer.ok_or(CgroupError::NoGroup { action: "pause" })?;
+    let done = set(&freezer, true);
+    if done.is_err() {
+        // The error to report is the first one.
+        drop(freezer.write(false));
+    }
+    done.map_err(|source| failed("freeze", &freezer, source))
+}
+
+fn thaw_with(freezer: Option<Freezer>) -> Result<(), CgroupError> {
+    let freezer = freezer.ok_or(CgroupError::NoGroup { action: "resume" })?;
+    set(&freezer, false).map_err(|source| failed("thaw", &freezer, source))
+}
+
 impl Group {
     /// Stops every process of the group and waits until all stand still.
     ///
@@ -55,15 +97,7 @@ impl Group {
     /// When there is no freezer, or the group does not stand still at the deadline: it is thawed
     /// again then.
     pub fn freeze(&self) -> Result<(), CgroupError> {
-        let freezer = self
-            .freezer()
-            .ok_or(CgroupError::NoGroup { action: "pause" })?;
-        let done = set(&freezer, true);
-        if done.is_err() {
-            // The error to report is the first one.
-            drop(freezer.write(false));
-        }
-        done.map_err(|source| failed("freeze", &freezer, source))
+        freeze_with(self.freezer())
     }
 
     /// Lets the processes of the group go on.
@@ -71,10 +105,7 @@ impl Group {
     /// # Errors
     /// When there is no freezer or the kernel refuses.
     pub fn thaw(&self) -> Result<(), CgroupError> {
-        let freezer = self
-            .freezer()
-            .ok_or(CgroupError::NoGroup { action: "resume" })?;
-        set(&freezer, false).map_err(|source| failed("thaw", &freezer, source))
+        thaw_with(self.freezer())
     }
 
     /// Whether the group stands still.

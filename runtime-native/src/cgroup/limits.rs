@@ -20,6 +20,16 @@ pub(super) struct Limits<'a> {
     available: Vec<String>,
     writes: Vec<CgroupWrite>,
     device_filter: Vec<u8>,
+    state: GroupState,
+}
+
+/// Whether the group is there already, with limits that the order of new ones depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GroupState {
+    /// As far as it exists.
+    Now,
+    /// It is made anew before the limits are written.
+    New,
 }
 
 /// What [`Limits`] has collected.
@@ -33,7 +43,19 @@ pub(super) struct Collected {
 
 /// The writes for all of `resources`.
 pub(super) fn collect(group: &Group, resources: &LinuxResources) -> Result<Collected, PlanError> {
-    let mut limits = Limits::new(group);
+    collect_for(group, resources, GroupState::Now)
+}
+
+/// The same for a group in a certain state.
+pub(super) fn collect_for(
+    group: &Group,
+    resources: &LinuxResources,
+    state: GroupState,
+) -> Result<Collected, PlanError> {
+    let mut limits = Limits {
+        state,
+        ..Limits::new(group)
+    };
     let steps = match group.hierarchy() {
         Hierarchy::None => &[controller::refuse as controller::Step][..],
         Hierarchy::Unified { .. } => &controller::UNIFIED,
@@ -59,6 +81,7 @@ impl<'a> Limits<'a> {
             available,
             writes: Vec::new(),
             device_filter: Vec::new(),
+            state: GroupState::Now,
         }
     }
 
@@ -131,6 +154,9 @@ impl<'a> Limits<'a> {
 
     /// What the group's file holds now; none while there is no such group.
     pub(super) fn current(&self, file: &str) -> Option<String> {
+        if self.state == GroupState::New {
+            return None;
+        }
         let text = fs::read_to_string(self.group.file(file)?).ok()?;
         Some(text.trim().to_owned())
     }

@@ -37,9 +37,11 @@ pub use controller::pids::PidsStats;
 pub use controller::rdma::RdmaStats;
 pub use enter::Entrances;
 pub use error::CgroupError;
+pub use freeze::{freeze, thaw};
 pub use group::Group;
 pub use hierarchy::{Hierarchy, detect};
 pub use read::{Pressure, Stall};
 pub use stats::Stats;
+pub use update::{Change, apply_change};
 
 pub(crate) use plan::plan;

@@ -11,12 +11,60 @@ use super::apply::{attach_device_filter, write_choice, write_value};
 use super::controller::memory;
 use super::error::CgroupError;
 use super::group::Group;
-use super::limits::{self, Collected};
+use super::limits::{self, Collected, GroupState};
 
 /// A file and what it held.
 type Old = (PathBuf, String);
 
+/// Writes that change the limits of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What is written now.
+    pub now: Vec<CgroupWrite>,
+    /// What is written from now on when the container is started.
+    pub later: Vec<CgroupWrite>,
+}
+
+/// Writes new limits. When the kernel refuses one, those that were changed before it get their old
+/// values back.
+///
+/// # Errors
+/// The limit that was refused.
+pub fn apply_change(writes: &[CgroupWrite]) -> Result<(), CgroupError> {
+    change_all(writes).map(drop)
+}
+
+fn change_all(writes: &[CgroupWrite]) -> Result<Vec<Old>, CgroupError> {
+    let mut done: Vec<Old> = Vec::new();
+    for write in writes {
+        if let Err(error) = change(write, &mut done) {
+            restore(&done);
+            return Err(error);
+        }
+    }
+    Ok(done)
+}
+
 impl Group {
+    /// Plans what [`apply_change`] writes: `changed` are the limits that change, `all` the
+    /// container's limits with them.
+    ///
+    /// # Errors
+    /// As [`Group::update`], before anything is written.
+    pub fn plan_change(
+        &self,
+        changed: &LinuxResources,
+        all: &LinuxResources,
+    ) -> Result<Change, CgroupError> {
+        self.check_usage(changed)?;
+        let now = limits::collect(self, changed).map_err(CgroupError::Limits)?;
+        let later = limits::collect_for(self, all, GroupState::New).map_err(CgroupError::Limits)?;
+        Ok(Change {
+            now: now.writes,
+            later: later.writes,
+        })
+    }
+
     /// Changes the limits that `resources` names and leaves the others. When the kernel refuses one,
     /// those that were changed before it get their old values back.
     ///
@@ -29,13 +77,7 @@ impl Group {
             writes,
             device_filter,
         } = limits::collect(self, resources).map_err(CgroupError::Limits)?;
-        let mut done: Vec<Old> = Vec::new();
-        for write in &writes {
-            if let Err(error) = change(write, &mut done) {
-                restore(&done);
-                return Err(error);
-            }
-        }
+        let done = change_all(&writes)?;
         if device_filter.is_empty() {
             return Ok(());
         }

@@ -1,0 +1,193 @@
+//! A probe that runs a program in the container, started like any further program there, in a control
+//! group of its own below the container's.
+
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use runtime::{
+    Event, ExecPlan, ExitStatus, MAX_MESSAGE, Plan, ProcessPlan, Request, Response, VERSION,
+};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use state::MAX_PROBE_OUTPUT;
+
+use super::Outcome;
+
+/// The group of the probe below the container's.
+const GROUP: &str = "probe";
+
+/// A program that runs.
+#[derive(Debug)]
+pub(crate) struct ProgramProbe {
+    /// Its parent, `ketch-init exec`.
+    parent: Child,
+    socket: OwnedFd,
+    streams: Vec<File>,
+    output: Vec<u8>,
+    /// Where it can be killed with everything that it has started.
+    group: Option<PathBuf>,
+}
+
+impl ProgramProbe {
+    pub(crate) fn start(process: &ProcessPlan, container: &Plan, pid: i32) -> io::Result<Self> {
+        let groups = &container.init.cgroup;
+        let group = groups.clone_into.as_ref().and_then(|dir| {
+            let dir = PathBuf::from(OsStr::from_bytes(dir.to_bytes())).join(GROUP);
+            match fs::create_dir(&dir) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => None,
+                _ => Some(dir),
+            }
+        });
+        let clone_into = match &group {
+            Some(dir) => Some(CString::new(dir.as_os_str().as_bytes())?),
+            None => groups.clone_into.clone(),
+        };
+        let plan = ExecPlan {
+            version: VERSION,
+            pid,
+            start_time: sys::process::start_time(pid)?,
+            namespaces: runtime_native::foreign_namespaces(pid)?,
+            cgroup_enter: groups.enter.clone(),
+            cgroup_clone_into: clone_into,
+            console: None,
+            process: process.clone(),
+        };
+        let plan = plan.encode().map_err(io::Error::other)?;
+        let plan = sys::sealed::seal("ketch-plan", &plan)?;
+        let (socket, theirs) = sys::socket::pair()?;
+        let wanted = Request::Attach {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+        };
+        let wanted = wanted.encode().map_err(io::Error::other)?;
+        sys::socket::send(socket.as_fd(), &wanted, &[])?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let parent = Command::new("/proc/self/exe")
+            .arg("exec")
+            .env_clear()
+            .stdin(Stdio::from(plan))
+            .stdout(Stdio::from(theirs))
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Self {
+            parent,
+            socket,
+            streams: Vec::new(),
+            output: Vec::new(),
+            group,
+        })
+    }
+
+    pub(crate) fn descriptors(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        let streams = self.streams.iter().map(AsFd::as_fd);
+        let all = std::iter::once(self.socket.as_fd()).chain(streams);
+        all.map(|fd| (fd, PollFlags::IN)).collect()
+    }
+
+    /// What it has printed.
+    pub(crate) fn output(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.output)
+    }
+
+    /// Goes on as far as it can; how it ended.
+    pub(crate) fn turn(&mut self) -> Option<Outcome> {
+        self.read_streams();
+        loop {
+            let outcome = match self.receive() {
+                Ok(Some(Response::Event(Event::Exited(status)))) => self.ended(&status),
+                Ok(Some(Response::Event(Event::Failed(failure)))) => {
+                    Outcome::failed(&failure.message)
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) => return None,
+                Err(errno) => Outcome::failed(&runtime_native::reason(errno)),
+            };
+            self.clear();
+            return Some(outcome);
+        }
+    }
+
+    fn ended(&mut self, status: &ExitStatus) -> Outcome {
+        self.read_streams();
+        Outcome {
+            exit_code: i32::from(status.code),
+            output: self.output(),
+        }
+    }
+
+    fn receive(&mut self) -> Result<Option<Response>, Errno> {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        let received = match sys::socket::receive(self.socket.as_fd(), &mut buffer) {
+            Ok(received) => received,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        for stream in received.descriptors {
+            rustix::io::ioctl_fionbio(&stream, true)?;
+            self.streams.push(File::from(stream));
+        }
+        if received.length == 0 {
+            return Err(Errno::PIPE);
+        }
+        let bytes = buffer.get(..received.length).unwrap_or_default();
+        Response::decode(bytes).map(Some).map_err(|_| Errno::PROTO)
+    }
+
+    /// Takes what there is; what is too long is thrown away.
+    fn read_streams(&mut self) {
+        let output = &mut self.output;
+        self.streams.retain_mut(|stream| {
+            let mut buffer = [0; 4096];
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(length) if length > 0 => {
+                        let room = MAX_PROBE_OUTPUT.saturating_sub(output.len());
+                        let taken = buffer.get(..length.min(room));
+                        output.extend_from_slice(taken.unwrap_or_default());
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                    _ => return false,
+                }
+            }
+        });
+    }
+
+    /// Kills it with everything that it has started.
+    pub(crate) fn kill(&mut self) {
+        self.kill_group();
+        if let Ok(request) = Request::Signal(9).encode() {
+            // Its parent may have ended.
+            let _gone = sys::socket::send(self.socket.as_fd(), &request, &[]);
+        }
+    }
+
+    fn kill_group(&self) {
+        if let Some(dir) = &self.group {
+            // There is nobody in it, or the kernel has no such file: then its parent kills it.
+            let file = File::options().write(true).open(dir.join("cgroup.kill"));
+            drop(file.and_then(|mut file| io::Write::write_all(&mut file, b"1")));
+        }
+    }
+
+    /// What it has left behind does not outlive it, so that nothing piles up.
+    fn clear(&mut self) {
+        self.kill_group();
+        drop(self.parent.wait());
+    }
+}
+
+impl Drop for ProgramProbe {
+    fn drop(&mut self) {
+        // When it was not waited for: nobody is interested in it any more.
+        if matches!(self.parent.try_wait(), Ok(None)) {
+            drop(self.parent.kill());
+            drop(self.parent.wait());
+        }
+    }
+}
