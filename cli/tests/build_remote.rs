@@ -429,11 +429,17 @@ fn caches_go_through_a_registry_and_through_images() {
     assert_eq!(done(&run), 1, "{}", run.stderr);
     // Within the image; without a word when there is none in it.
     forget(&two);
-    built(
-        &one,
+    let args = [
+        "build",
+        "-t",
+        &image,
+        "--push",
+        "--cache-to",
+        "type=inline",
         context,
-        &["-t", &image, "--push", "--cache-to", "type=inline"],
-    );
+    ];
+    let pushed = one.ketch(args);
+    assert_eq!(pushed.code, 0, "{}", pushed.stderr);
     let from = format!("type=registry,ref={image}");
     let other = format!("type=registry,ref={base}");
     let run = built(
