@@ -229,7 +229,11 @@ impl Git<'_> {
             return Ok(text(&mut out).trim().to_owned());
         }
         let text = text(&mut err);
-        let said = text.trim().lines().next_back().unwrap_or("git failed");
+        // The first complaint is the cause; what follows it are consequences.
+        let fatal = text.lines().find_map(|line| line.strip_prefix("fatal: "));
+        let said = fatal
+            .or_else(|| text.trim().lines().next_back())
+            .unwrap_or("git failed");
         Err(CheckOutError::Failed {
             url: self.url.to_owned(),
             said: said.to_owned(),

@@ -6,12 +6,16 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use sys::mount::{Depth, FileSystem};
 
 /// `MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID` (mount_setattr(2)).
 const READ_ONLY: u64 = 0x1 | 0x4 | 0x2;
+
+/// Held by the thread that puts an executable in place.
+static PLACING: Mutex<()> = Mutex::new(());
 
 /// The bytes of the small executables.
 #[derive(Clone, Copy)]
@@ -95,8 +99,15 @@ impl Executables {
         if path.exists() {
             return Ok(path);
         }
+        // The threads of a build start their steps at once.
+        let _one = PLACING.lock().unwrap_or_else(PoisonError::into_inner);
+        if path.exists() {
+            return Ok(path);
+        }
         make_dir(&dir)?;
         match mount(&dir, name, bytes) {
+            // Another process was faster: its mount lies over the directory (move_mount(2)).
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && path.exists() => {}
             // Without the right to mount: a file that nobody may write.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 write_new(&path, bytes)?;

@@ -2,75 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::Read as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use image::{Digest, Platform};
 use testkit::Sandbox;
+pub(crate) use testkit::{REGISTRY, Registry, registry_configuration as configuration};
 
 pub(crate) const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
-pub(crate) const REGISTRY: &str = "/usr/bin/docker-registry";
-
-/// Debian's registry, on loopback, until it is dropped.
-pub(crate) struct Registry {
-    child: Child,
-    pub(crate) host: String,
-}
-
-impl Registry {
-    /// Starts it with its storage in a directory; says so when that is not possible here.
-    pub(crate) fn start(storage: &Path) -> Option<Self> {
-        if !Path::new(REGISTRY).exists() {
-            testkit::skip("needs docker-registry");
-            return None;
-        }
-        fs::create_dir_all(storage).unwrap();
-        let config = storage.with_extension("yml");
-        write(&config, &configuration(storage, "127.0.0.1:0"));
-        let mut child = Command::new(REGISTRY)
-            .arg("serve")
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = log.find(|line| line.as_ref().unwrap().contains("listening on"));
-        let line = line.unwrap().unwrap();
-        let at = line.find("127.0.0.1:").unwrap();
-        let is_host = |c: &char| c.is_ascii_digit() || ".:".contains(*c);
-        let host: String = line[at..].chars().take_while(is_host).collect();
-        // A full pipe would stop it.
-        std::thread::spawn(move || log.count());
-        Some(Self {
-            child,
-            host: host.trim_end_matches(['.', ':']).to_owned(),
-        })
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-pub(crate) fn configuration(storage: &Path, address: &str) -> String {
-    let storage = storage.display();
-    format!(
-        "version: 0.1\nlog: {{level: info}}\nhttp: {{addr: '{address}'}}\n\
-         storage: {{filesystem: {{rootdirectory: {storage}}}}}\n"
-    )
-}
-
-#[expect(clippy::disallowed_methods, reason = "test code")]
-pub(crate) fn write(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-}
-
 /// Runs a program that must succeed; gives its output.
 pub(crate) fn run(program: &str, args: &[&str]) -> String {
     let done = Command::new(program).args(args).output().unwrap();
