@@ -130,7 +130,7 @@ pub struct Ratio {
 /// What timing costs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Overhead {
-    /// A program that does nothing, started and waited for and nothing else: milliseconds.
+    /// The program `true`, started and waited for and nothing else: milliseconds.
     pub bare_ms: f64,
     /// The same as the suite times it.
     pub timed_ms: f64,

@@ -98,6 +98,8 @@ pub fn run(
 /// A subject, and what has become of it.
 struct Entry {
     subject: Box<dyn Subject>,
+    /// Whether there is something to be taken away.
+    is_prepared: bool,
     version: String,
     unavailable: Option<String>,
 }
@@ -124,12 +126,20 @@ enum Stop {
 impl Suite<'_> {
     fn prepare(&mut self) {
         for mut subject in subject::chosen(self.means.options) {
-            let (version, unavailable) = match subject.prepare(&self.means) {
-                Ok(version) => (version, None),
-                Err(error) => (String::new(), Some(format!("{error:#}"))),
+            let prepared = subject.prepare(&self.means);
+            // What cannot start the program once has nothing to be measured.
+            let tried = match &prepared {
+                Ok(_) => warm(&self.means, subject.as_ref()).err(),
+                Err(_) => None,
+            };
+            let is_prepared = prepared.is_ok();
+            let (version, unavailable) = match (prepared, tried) {
+                (Ok(version), error) => (version, error.map(|error| format!("{error:#}"))),
+                (Err(error), _) => (String::new(), Some(format!("{error:#}"))),
             };
             self.entries.push(Entry {
                 subject,
+                is_prepared,
                 version,
                 unavailable,
             });
@@ -225,14 +235,10 @@ impl Suite<'_> {
         fits && wanted_of(group, self.means.options).next().is_some()
     }
 
-    /// A start and a wait, with nothing around, against the same as it is timed here.
+    /// `true` started and waited for, with nothing around, against the same as it is timed here.
     fn own_overhead(&self) -> Option<Overhead> {
-        let half = self.means.package.linux.as_ref().ok()?;
-        if !self.means.package.is_built_in {
-            return None;
-        }
-        let program = half.tree.join(half.program.trim_start_matches('/'));
-        let call = Call::new(program.display().to_string());
+        let program = subject::find(self.means.options, "true").ok()?;
+        let call = Call::new(program.as_str());
         let (mut bare, mut timed) = (Vec::new(), Vec::new());
         for pair in 0..OVERHEAD_PAIRS {
             // In the middle of a pair stands now the one, now the other.
@@ -258,16 +264,15 @@ impl Suite<'_> {
             until: Waiting { interrupt: None },
             ..self.means
         };
-        let used = self
-            .entries
-            .iter()
-            .filter(|entry| entry.unavailable.is_none());
+        let used = self.entries.iter().filter(|entry| entry.is_prepared);
         let closed = used.filter_map(|entry| {
             let error = entry.subject.close(&means).err()?;
             let name = entry.subject.name();
             Some(format!("cannot tidy up after {name}: {error:#}"))
         });
-        closed.collect()
+        let tmpfs = means.remove_tmpfs().err();
+        let tmpfs = tmpfs.map(|error| format!("cannot remove the directory on the tmpfs: {error}"));
+        closed.chain(tmpfs).collect()
     }
 
     fn record(self, machine: Machine) -> Report {
@@ -312,7 +317,7 @@ fn wanted_of(group: Group, options: &Options) -> impl Iterator<Item = &'static M
         .filter(move |measure| measure.group == group && options.wants(measure.name))
 }
 
-fn bare_start(program: &Path) -> Option<f64> {
+fn bare_start(program: &str) -> Option<f64> {
     let mut command = std::process::Command::new(program);
     command
         .stdin(Stdio::null())

@@ -164,7 +164,7 @@ fn overhead(report: &Report) -> Option<String> {
         " (not significant)"
     };
     Some(format!(
-        "own overhead: a start takes {} ms bare and {} ms timed, {:+.1} %{sign}",
+        "own overhead: a start of `true` takes {} ms bare and {} ms timed, {:+.1} %{sign}",
         number(overhead.bare_ms),
         number(overhead.timed_ms),
         (overhead.ratio.median - 1.0) * 100.0

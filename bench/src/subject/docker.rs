@@ -3,17 +3,34 @@
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
-use rustix::process::{Resource, getrlimit};
 
 use super::{Idle, Means, Subject, arguments, container_name, find, with_monitor};
 use crate::call::Call;
 use crate::job::{Input, Job, Mounts, Places, TMPFS, VOLUME};
 use crate::package::LinuxHalf;
 
+/// podman wants to raise limits, which it cannot do as a root without `CAP_SYS_RESOURCE`: then it gets low ones.
+const LOW_LIMITS: &[&str] = &[
+    "--ulimit",
+    "nofile=1024:1024",
+    "--ulimit",
+    "nproc=1000:1000",
+];
+
+/// Flags of podman and of its `run` to be tried, the first that work are used.
+const PODMAN_FLAGS: [(&[&str], &[&str]); 3] = [
+    (&[], &[]),
+    (&[], LOW_LIMITS),
+    // Builds of crun refuse hybrid control groups.
+    (&["--runtime", "runc"], LOW_LIMITS),
+];
+
 #[derive(Debug)]
 pub(super) struct Docker {
     name: &'static str,
     program: String,
+    runtime: &'static [&'static str],
+    limits: &'static [&'static str],
 }
 
 impl Docker {
@@ -21,6 +38,8 @@ impl Docker {
         Self {
             name,
             program: String::new(),
+            runtime: &[],
+            limits: &[],
         }
     }
 
@@ -42,22 +61,27 @@ impl Docker {
         half.map_err(|reason| anyhow!("there is no Linux image: {reason}"))
     }
 
-    /// `run` up to the image. Limits are those of this process: podman wants to raise them and may not be able to.
+    /// `run` up to the image.
     fn run_up_to_image(&self, half: &LinuxHalf) -> Call {
-        let mut call = self.call().args(["run", "--network", "none"]);
-        if self.name == "podman" {
-            call = call.args(["--pull", "never"]);
-            for (name, resource) in [("nofile", Resource::Nofile), ("nproc", Resource::Nproc)] {
-                let limit = getrlimit(resource);
-                let number = |limit: Option<u64>| limit.map_or(-1, u64::cast_signed);
-                let limit = format!("{name}={}:{}", number(limit.current), number(limit.maximum));
-                call = call.args(["--ulimit", &limit]);
-            }
-        }
+        let mut call = self.call().args(self.runtime).args(["run"]);
+        call = call.args(self.limits).args(["--network", "none"]);
         for pair in &half.env {
             call = call.args(["--env", pair]);
         }
         call
+    }
+
+    fn choose_flags(&mut self, means: &Means) -> anyhow::Result<()> {
+        let mut failure = Ok(());
+        for (runtime, limits) in PODMAN_FLAGS {
+            (self.runtime, self.limits) = (runtime, limits);
+            let call = self.run(means, Job::plain(&[]))?;
+            match call.output(means.until) {
+                Ok(_) => return Ok(()),
+                Err(error) => failure = failure.and(Err(error)),
+            }
+        }
+        failure
     }
 
     fn import(&self, means: &Means, image: &str) -> anyhow::Result<Call> {
@@ -72,7 +96,11 @@ impl Subject for Docker {
     }
 
     fn title(&self) -> String {
-        format!("a container of {}", self.name)
+        let flags = [self.runtime, self.limits].concat().join(" ");
+        match flags.as_str() {
+            "" => format!("a container of {}", self.name),
+            flags => format!("a container of {}, with {flags}", self.name),
+        }
     }
 
     fn prepare(&mut self, means: &Means) -> anyhow::Result<String> {
@@ -84,6 +112,9 @@ impl Subject for Docker {
         let version = self.call().args(["version", "--format", format]);
         let version = version.output(means.until).context("it does not answer")?;
         self.import(means, &Self::image())?.output(means.until)?;
+        if self.name == "podman" {
+            self.choose_flags(means)?;
+        }
         Ok(version.trim().to_owned())
     }
 

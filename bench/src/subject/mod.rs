@@ -33,10 +33,32 @@ impl Means<'_> {
         Ok(dir)
     }
 
+    /// A directory on the host's own tmpfs, or why there is none.
+    pub(crate) fn tmpfs(&self) -> Result<String, String> {
+        let dir = tmpfs_dir();
+        match std::fs::create_dir_all(&dir) {
+            Ok(()) => Ok(dir),
+            Err(error) => Err(format!("cannot make `{dir}`: {error}")),
+        }
+    }
+
+    /// Takes it away again.
+    pub(crate) fn remove_tmpfs(&self) -> std::io::Result<()> {
+        match std::fs::remove_dir(tmpfs_dir()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// The host's directory that is mounted as a volume.
     pub(crate) fn volume(&self) -> anyhow::Result<String> {
         Ok(self.dir("volume")?.display().to_string())
     }
+}
+
+/// This run's directory where every Linux has a tmpfs.
+fn tmpfs_dir() -> String {
+    format!("/dev/shm/ketch-bench-{}", std::process::id())
 }
 
 /// A level or a peer.
@@ -116,7 +138,7 @@ fn subject(name: &str) -> Option<Box<dyn Subject>> {
 }
 
 /// Where a program is, by the search path.
-fn find(options: &Options, program: &str) -> anyhow::Result<String> {
+pub(crate) fn find(options: &Options, program: &str) -> anyhow::Result<String> {
     std::env::split_paths(&options.search_path)
         .map(|dir| dir.join(program))
         .find(|path| path.is_file())

@@ -58,6 +58,8 @@ impl OciRuntime {
         let mut spec: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
         let args = std::iter::once(&half.program).chain(arguments(job, &half.args));
         let args: Vec<&String> = args.collect();
+        // The oldest that all of them read; nothing of a later version is in it.
+        set(&mut spec, "/ociVersion", json!("1.0.2"))?;
         set(&mut spec, "/process/args", json!(args))?;
         set(&mut spec, "/process/env", json!(half.env))?;
         set(&mut spec, "/process/terminal", json!(false))?;

@@ -9,9 +9,6 @@ use crate::call::Call;
 use crate::job::{Job, Mounts, Places};
 use crate::package::LinuxHalf;
 
-/// Where a tmpfs is on every Linux.
-const HOST_TMPFS: &str = "/dev/shm";
-
 #[derive(Debug)]
 pub(super) struct Process;
 
@@ -87,7 +84,7 @@ impl Subject for Process {
         Ok(Places {
             root: Ok(means.dir("files")?.display().to_string()),
             volume: Ok(means.volume()?),
-            tmpfs: Ok(HOST_TMPFS.to_owned()),
+            tmpfs: means.tmpfs(),
         })
     }
 

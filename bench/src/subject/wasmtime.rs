@@ -9,9 +9,6 @@ use crate::call::Call;
 use crate::job::{Job, Mounts, Places, TMPFS, VOLUME};
 use crate::package::WasmHalf;
 
-/// A tmpfs of the host.
-const HOST_TMPFS: &str = "/dev/shm";
-
 #[derive(Debug, Default)]
 pub(super) struct Wasmtime {
     program: String,
@@ -64,8 +61,10 @@ impl Subject for Wasmtime {
         let mut call = Self::with_env(call, half);
         if job.mounts == Mounts::All {
             let volume = format!("{}::{VOLUME}", means.volume()?);
-            let tmpfs = format!("{HOST_TMPFS}::{TMPFS}");
-            call = call.args(["--dir", &volume, "--dir", &tmpfs]);
+            call = call.args(["--dir", &volume]);
+            if let Ok(tmpfs) = means.tmpfs() {
+                call = call.args(["--dir", &format!("{tmpfs}::{TMPFS}")]);
+            }
         }
         let call = call.args([Self::compiled(means)]);
         Ok(call.args(arguments(job, &half.args)))
@@ -91,11 +90,11 @@ impl Subject for Wasmtime {
         idle.stop(means.until)
     }
 
-    fn places(&self, _: &Means) -> anyhow::Result<Places> {
+    fn places(&self, means: &Means) -> anyhow::Result<Places> {
         Ok(Places {
             root: Err("the wasmtime command has no root file system".to_owned()),
             volume: Ok(VOLUME.to_owned()),
-            tmpfs: Ok(TMPFS.to_owned()),
+            tmpfs: means.tmpfs().map(|_| TMPFS.to_owned()),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -16,6 +17,16 @@ use crate::settings::{self, ROOT, RUN};
 
 /// SIGINT and SIGTERM.
 const ENDING: [i32; 2] = [2, 15];
+
+/// Makes signals that end this program bytes that can be read instead. They are not blocked: what is measured would
+/// inherit that, and could not be told to end; a handler is gone after `execve`.
+fn catch_signals() -> io::Result<UnixStream> {
+    let (reader, writer) = UnixStream::pair()?;
+    for signal in ENDING {
+        signal_hook::low_level::pipe::register(signal, writer.try_clone()?)?;
+    }
+    Ok(reader)
+}
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
@@ -96,7 +107,7 @@ fn measure(context: &Invocation, args: &BenchArgs) -> anyhow::Result<u8> {
     options
         .check()
         .map_err(|error| Usage(format!("{error:#}")))?;
-    let interrupt = sys::signals::signal_fd(&ENDING)?;
+    let interrupt = catch_signals().context("cannot wait for signals")?;
     let bar = match io::stderr().is_terminal() {
         true => ProgressBar::new_spinner(),
         false => ProgressBar::hidden(),
