@@ -1,7 +1,7 @@
 //! Whole-process measurements of ketch and of what it is compared with, interleaved.
 //!
 //! `cargo run --release -p benches` measures starts (`start --trace-steps` shows where the time goes), `cargo run --release -p benches links` the ways
-//! to link the small executables. Nothing is installed; a peer that is absent is named and left out.
+//! to link the small executables; `peers` is `ketch bench`. Nothing is installed; a peer that is absent is named and left out.
 #![forbid(unsafe_code)]
 
 mod links;
@@ -24,7 +24,15 @@ fn main() -> anyhow::Result<()> {
             Some(other) => bail!("`{other}` is no option of `start`: --trace-steps"),
         },
         Some("links") => links::run(&ketch),
-        Some(other) => bail!("`{other}` is no measurement: start, links"),
+        Some("peers") => {
+            let mut bench = std::process::Command::new(&ketch);
+            let status = bench.arg("bench").args(std::env::args().skip(2)).status()?;
+            match status.success() {
+                true => Ok(()),
+                false => bail!("`ketch bench` failed"),
+            }
+        }
+        Some(other) => bail!("`{other}` is no measurement: start, links, peers"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What travels inside `ketch`: the small executables and the image `hello`.
+//! What travels inside `ketch`: the small executables and the images `hello` and `ketch-bench`.
 
 use engine::Executables;
 
@@ -12,3 +12,6 @@ pub(crate) const EXECUTABLES: Executables = Executables {
 
 /// The image `hello`: an OCI layout as a tar archive (`fixtures/images/build.py`).
 pub(crate) const HELLO: &[u8] = include_bytes!("../../fixtures/images/hello.tar");
+
+/// The image of the program that `bench` times: the same.
+pub(crate) const BENCH: &[u8] = include_bytes!("../../fixtures/images/bench.tar");

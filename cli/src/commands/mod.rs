@@ -3,6 +3,7 @@
 
 mod artifacts;
 mod attach;
+mod bench;
 mod build;
 mod builder;
 mod change;
@@ -134,6 +135,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
     ("wasm", "Look at modules, compile them, make images of them"),
+    (
+        "bench",
+        "Measure what isolation costs, beside the peers that are installed; compare",
+    ),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
     (
@@ -321,6 +326,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "pull" => pull::pull(&context, &parse(command, &rest)?),
         "tag" => image::tag(&context, &parse(command, &rest)?),
         "rmi" => image::rmi(&context, &parse(command, &rest)?),
+        "bench" => bench::bench(&context, &rest),
         "wasm" => wasm::wasm(&context, &parse(command, &rest)?),
         "info" => info::info(&context, &parse(command, &rest)?),
         "version" => info::version(&parse(command, &rest)?),

@@ -1,0 +1,330 @@
+//! The report as files: one page that needs nothing else, and a table for a spreadsheet.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow};
+use plotters::prelude::*;
+
+use crate::measure::Better;
+use crate::report::{Measured, Outcome, Report};
+use crate::table::{self, number};
+
+/// Width of a chart in its own units; the page scales it.
+const WIDTH: u32 = 640;
+/// Height of one bar with its gap.
+const ROW: u32 = 34;
+/// Height of what stands above and below the bars.
+const FRAME: u32 = 60;
+/// Bars that are better than others are not greener: colours tell levels from peers.
+const LEVEL: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
+const PEER: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
+const WHISKER: RGBColor = RGBColor(0x1a, 0x20, 0x2c);
+
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:52em;margin:0 auto;padding:1em;color:#1a202c}\
+svg{width:100%;height:auto}table{border-collapse:collapse;font-size:.85em;display:block;overflow-x:auto}\
+td,th{padding:.2em .6em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}\
+td.why{text-align:left;white-space:normal}h2{margin:2em 0 .2em}.note{background:#fefcbf;padding:.5em 1em}pre{white-space:pre-wrap}";
+
+/// Writes `index.html`, `results.csv` and `results.json` into a directory, which is made when it is not there.
+///
+/// # Errors
+/// When a file cannot be written or a chart cannot be drawn.
+pub fn write_report(report: &Report, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make `{}`", dir.display()))?;
+    let files = [
+        ("index.html", page(report)?),
+        ("results.csv", csv(report)),
+        ("results.json", report.to_json()?),
+    ];
+    let mut paths = Vec::new();
+    for (name, text) in files {
+        let path = dir.join(name);
+        File::create(&path)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+fn page(report: &Report) -> anyhow::Result<String> {
+    let mut body = format!(
+        "<h1>What isolation costs</h1><p>{}</p>",
+        escape(&machine(report))
+    );
+    for warning in &report.warnings {
+        add(
+            &mut body,
+            format_args!("<p class=note>{}</p>", escape(warning)),
+        );
+    }
+    body.push_str("<p>Bars are medians; lines are 95 % confidence intervals of them. Ratios are to the plain process, pair by pair.</p>");
+    for measured in &report.measures {
+        add(
+            &mut body,
+            format_args!(
+                "<h2>{}</h2><p>{}</p>",
+                escape(&measured.name),
+                escape(&title(measured))
+            ),
+        );
+        if measured.outcomes.iter().any(|one| one.summary.is_some()) {
+            body.push_str(&chart(report, measured)?);
+        }
+        body.push_str(&rows(measured));
+    }
+    body.push_str(&subjects(report));
+    add(
+        &mut body,
+        format_args!(
+            "<h2>As text</h2><pre>{}</pre>",
+            escape(&table::text(report))
+        ),
+    );
+    Ok(format!(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">\
+         <title>What isolation costs</title><style>{STYLE}</style><body>{body}</body></html>\n"
+    ))
+}
+
+fn add(text: &mut String, what: std::fmt::Arguments) {
+    let written = text.write_fmt(what);
+    debug_assert!(written.is_ok(), "strings can be written to");
+}
+
+fn title(measured: &Measured) -> String {
+    let rate = match measured.better {
+        Better::Lower => "less is better",
+        Better::Higher => "more is better",
+    };
+    format!("{}, in {}; {rate}", measured.title, measured.unit)
+}
+
+fn machine(report: &Report) -> String {
+    let machine = &report.machine;
+    format!(
+        "{}, {} processors, {} MiB, Linux {}, cgroup {}, governor {}, turbo {}, SMT {}, files on {}, load {:.2} before and {:.2} \
+         after; ketch {}; {} rounds in {:.0} s, began {} seconds after 1970. {}. Mitigations: {}",
+        machine.processor,
+        machine.processors,
+        machine.memory_bytes >> 20,
+        machine.kernel,
+        machine.cgroup,
+        machine.governor,
+        machine.turbo,
+        machine.smt,
+        machine.file_system,
+        machine.load_before,
+        machine.load_after,
+        report.ketch,
+        report.rounds,
+        report.seconds,
+        report.began,
+        report.images.join("; "),
+        match machine.mitigations.as_slice() {
+            [] => "none".to_owned(),
+            lines => lines.join("; "),
+        }
+    )
+}
+
+/// A chart of bars, as SVG text.
+fn chart(report: &Report, measured: &Measured) -> anyhow::Result<String> {
+    let shown: Vec<&Outcome> = measured
+        .outcomes
+        .iter()
+        .filter(|one| one.summary.is_some())
+        .collect();
+    let ends = shown.iter().filter_map(|one| {
+        let summary = one.summary.as_ref()?;
+        Some(
+            summary
+                .interval
+                .map_or(summary.median, |interval| interval.high.max(summary.median)),
+        )
+    });
+    let end = ends.fold(f64::MIN_POSITIVE, f64::max) * 1.15;
+    let count = u32::try_from(shown.len()).unwrap_or(0);
+    let mut svg = String::new();
+    {
+        let area =
+            SVGBackend::with_string(&mut svg, (WIDTH, ROW * count + FRAME)).into_drawing_area();
+        draw(&area, report, &shown, end)
+            .map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
+        area.present()
+            .map_err(|error| anyhow!("cannot draw a chart: {error}"))?;
+    }
+    Ok(svg)
+}
+
+fn draw<Backend: DrawingBackend>(
+    area: &DrawingArea<Backend, plotters::coord::Shift>,
+    report: &Report,
+    shown: &[&Outcome],
+    end: f64,
+) -> Result<(), DrawingAreaErrorKind<Backend::ErrorType>> {
+    let count = f64::from(u32::try_from(shown.len()).unwrap_or(0));
+    let mut chart = ChartBuilder::on(area)
+        .margin(8)
+        .x_label_area_size(28)
+        .y_label_area_size(90)
+        .build_cartesian_2d(0.0..end, 0.0..count)?;
+    let names: Vec<&str> = shown.iter().rev().map(|one| one.subject.as_str()).collect();
+    chart
+        .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
+        .y_labels(0)
+        .x_labels(5)
+        .label_style(("sans-serif", 14))
+        .draw()?;
+    for (index, outcome) in shown.iter().rev().enumerate() {
+        let Some(summary) = &outcome.summary else {
+            continue;
+        };
+        let row = f64::from(u32::try_from(index).unwrap_or(0));
+        let is_level = crate::options::LEVELS.contains(&outcome.subject.as_str());
+        let colour = if is_level { LEVEL } else { PEER };
+        let bar = [(0.0, row + 0.18), (summary.median, row + 0.82)];
+        chart.draw_series([Rectangle::new(bar, colour.filled())])?;
+        if let Some(interval) = summary.interval {
+            let middle = row + 0.5;
+            let line = vec![(interval.low, middle), (interval.high, middle)];
+            chart.draw_series([PathElement::new(line, WHISKER.stroke_width(2))])?;
+        }
+        let ratio = outcome
+            .ratio
+            .filter(|_| report.base.as_deref() != Some(&outcome.subject));
+        let label = match ratio {
+            Some(ratio) => format!("{} ({}x)", number(summary.median), number(ratio.median)),
+            None => number(summary.median),
+        };
+        let from_right = summary.median > end * 0.6;
+        let at = if from_right {
+            0.01 * end
+        } else {
+            summary.median + 0.015 * end
+        };
+        let colour = if from_right { &WHITE } else { &BLACK };
+        let style = ("sans-serif", 14).into_font().color(colour);
+        chart.draw_series([Text::new(label, (at, row + 0.68), style)])?;
+    }
+    for (index, name) in names.iter().enumerate() {
+        let row = i32::try_from(index).unwrap_or(0);
+        let rows = i32::try_from(names.len()).unwrap_or(1).max(1);
+        let height = i32::try_from(area.dim_in_pixel().1).unwrap_or(0) - 28 - 16;
+        let y = 8 + height - (2 * row + 1) * height / (2 * rows) - 8;
+        let style = ("sans-serif", 15).into_font().color(&BLACK);
+        area.draw(&Text::new((*name).to_owned(), (8, y), style))?;
+    }
+    Ok(())
+}
+
+fn rows(measured: &Measured) -> String {
+    let mut text = String::from(
+        "<table><tr><th><th>median<th>p95<th>interval<th>runs<th>far off<th>ratio<th>interval</tr>",
+    );
+    for outcome in &measured.outcomes {
+        add(
+            &mut text,
+            format_args!("<tr><td>{}", escape(&outcome.subject)),
+        );
+        let Some(summary) = &outcome.summary else {
+            let reason = outcome.unavailable.as_deref().unwrap_or("not measured");
+            add(
+                &mut text,
+                format_args!(
+                    "<td class=why colspan=7>unavailable: {}</tr>",
+                    escape(reason)
+                ),
+            );
+            continue;
+        };
+        let range = |interval: Option<crate::report::Interval>| {
+            interval.map_or_else(String::new, |interval| {
+                format!("{} to {}", number(interval.low), number(interval.high))
+            })
+        };
+        add(
+            &mut text,
+            format_args!(
+                "<td>{}<td>{}<td>{}<td>{}<td>{}",
+                number(summary.median),
+                number(summary.p95),
+                range(summary.interval),
+                outcome.samples.len(),
+                summary.outliers.len()
+            ),
+        );
+        if let Some(ratio) = &outcome.ratio {
+            let sign = if ratio.significant {
+                ""
+            } else {
+                ", not significant"
+            };
+            add(
+                &mut text,
+                format_args!(
+                    "<td>{}x<td>{}{sign}",
+                    number(ratio.median),
+                    range(ratio.interval)
+                ),
+            );
+        }
+        text.push_str("</tr>");
+    }
+    text.push_str("</table>");
+    text
+}
+
+fn subjects(report: &Report) -> String {
+    let mut text =
+        String::from("<h2>What was measured</h2><table><tr><th><th>what<th>version</tr>");
+    for subject in &report.subjects {
+        let version = match &subject.unavailable {
+            Some(reason) => format!("not measured: {reason}"),
+            None => subject.version.clone(),
+        };
+        add(
+            &mut text,
+            format_args!(
+                "<tr><td>{}<td class=why>{}<td class=why>{}</tr>",
+                escape(&subject.name),
+                escape(&subject.title),
+                escape(&version)
+            ),
+        );
+    }
+    text.push_str("</table>");
+    text
+}
+
+/// Every value, a line each (RFC 4180).
+fn csv(report: &Report) -> String {
+    let mut text = String::from("measure,unit,subject,turn,value\r\n");
+    for measured in &report.measures {
+        for outcome in &measured.outcomes {
+            for (turn, value) in outcome.turns.iter().zip(&outcome.samples) {
+                add(
+                    &mut text,
+                    format_args!(
+                        "{},{},{},{turn},{value}\r\n",
+                        measured.name, measured.unit, outcome.subject
+                    ),
+                );
+            }
+        }
+    }
+    text
+}
+
+/// Text for HTML: names and reasons come from other programs.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
