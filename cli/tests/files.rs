@@ -293,7 +293,7 @@ fn container_that_swaps_directories_for_links_gets_nothing_of_the_host() {
     std::fs::create_dir(&canary).unwrap();
     let secret = host_file(&cx, "canary/secret", b"of the host");
     let swap = format!(
-        "b='/bin/busybox'; $b mkdir -p /w/d{0}; echo inside > /w/d{0}/secret; cd /w; \
+        "b='/bin/busybox'; $b mkdir -p /w/d{0}; cd /w; echo inside > new; $b mv new d{0}/secret; \
          while :; do $b mv d x; $b ln -s / d; $b rm d; $b mv x d; $b usleep 2000; done",
         canary.display()
     );

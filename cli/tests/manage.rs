@@ -1,5 +1,9 @@
 //! `restart`, `rename`, `top`, `stats`, `container prune`, `system prune`, of both kinds of container.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+use std::path::Path;
+
 use testkit::{Need, Run, Sandbox, Subordinate, UserNamespaces};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
@@ -283,16 +287,34 @@ fn prune_removes_what_does_not_run_and_fits() {
     ok(&cx.ketch(["rm", "-f", "runs"]));
 }
 
+/// Adds bytes to the end of a file, which is made when it is missing.
+fn append(path: &Path, bytes: &[u8]) {
+    let mut options = std::fs::File::options();
+    let mut file = options.create(true).append(true).open(path).unwrap();
+    std::io::Write::write_all(&mut file, bytes).unwrap();
+}
+
 #[test]
 fn check_finds_what_is_damaged_and_what_belongs_to_nobody_and_repairs_it() {
-    let Some(cx) = sandbox() else { return };
-    ok(&cx.ketch(["run", "--rm", "guests", "/sleep", "0"]));
-    let check = |args: &[&str]| {
-        let mut all = vec!["system", "check"];
-        all.extend(args);
-        cx.ketch(all)
-    };
-    let run = check(&[]);
+    for form in ["directory", "auto"] {
+        let Some(cx) = sandbox() else { return };
+        let ketch = |args: &[&str]| {
+            let mut command = cx.command();
+            let output = command.env("KETCH_LAYERS", form).args(args).output();
+            let output = output.unwrap();
+            Run {
+                code: output.status.code().unwrap_or(-1),
+                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            }
+        };
+        check_finds_and_repairs(&cx, form, &ketch);
+    }
+}
+
+fn check_finds_and_repairs(cx: &Sandbox, form: &str, ketch: &dyn Fn(&[&str]) -> Run) {
+    ok(&ketch(&["run", "--rm", "guests", "/sleep", "0"]));
+    let run = ketch(&["system", "check"]);
     assert_eq!(
         (run.code, run.stdout.as_str()),
         (0, "everything is as it should be\n"),
@@ -300,38 +322,35 @@ fn check_finds_what_is_damaged_and_what_belongs_to_nobody_and_repairs_it() {
         run.stderr
     );
     let root = cx.path().join("root");
-    let layers = root.join("layers");
-    let layer = std::fs::read_dir(&layers)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .find(|path| path.join("sleep").exists())
-        .unwrap();
-    let append = |path: &std::path::Path, bytes: &[u8]| {
-        use std::io::Write;
-        let mut file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(path)
-            .unwrap();
-        file.write_all(bytes).unwrap();
+    let layers = std::fs::read_dir(root.join("layers")).unwrap();
+    let layers: Vec<_> = layers.map(|entry| entry.unwrap().path()).collect();
+    let file = match form {
+        "directory" => layers
+            .iter()
+            .map(|layer| layer.join("sleep"))
+            .find(|file| file.exists()),
+        _ => layers
+            .iter()
+            .find(|path| path.is_file() && !is_record(path))
+            .cloned(),
     };
-    append(&layer.join("sleep"), b"x");
+    append(&file.unwrap(), b"x");
     append(&root.join("containers/names/ghost"), b"0123");
     std::fs::create_dir(cx.path().join("run/containers/none")).unwrap();
-    let found = check(&[]);
+    let found = ketch(&["system", "check"]);
     assert_eq!(found.code, 1, "{}", found.stderr);
-    for text in [
-        "differs from its archive at `/sleep`",
-        "name `ghost`",
-        "belongs to no container",
-    ] {
+    let place = match form {
+        "directory" => "differs from its archive at `/sleep`",
+        _ => "differs from its archive",
+    };
+    for text in [place, "name `ghost`", "belongs to no container"] {
         assert!(found.stdout.contains(text), "{text}: {}", found.stdout);
     }
-    let run = check(&["--repair"]);
+    let run = ketch(&["system", "check", "--repair"]);
     assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
     assert!(run.stdout.contains("unpacked again"), "{}", run.stdout);
-    assert_eq!(check(&[]).code, 0);
-    ok(&cx.ketch(["run", "--rm", "guests", "/sleep", "0"]));
+    assert_eq!(ketch(&["system", "check"]).code, 0);
+    ok(&ketch(&["run", "--rm", "guests", "/sleep", "0"]));
     // The layer's own: a document that is damaged names nothing any more.
     let blob = std::fs::read_dir(root.join("content/sha256"))
         .unwrap()
@@ -339,11 +358,16 @@ fn check_finds_what_is_damaged_and_what_belongs_to_nobody_and_repairs_it() {
         .max_by_key(|path| path.metadata().unwrap().len())
         .unwrap();
     append(&blob, b"x");
-    let run = check(&[]);
+    let run = ketch(&["system", "check"]);
     assert_eq!(run.code, 1);
     assert!(
         run.stdout.contains("has other bytes than its digest says"),
         "{}",
         run.stdout
     );
+}
+
+fn is_record(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "json")
 }

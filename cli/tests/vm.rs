@@ -25,7 +25,7 @@ step() {
 quietly() { "$@" >/dev/null 2>&1; }
 groups() { find /sys/fs/cgroup$1/ketch -mindepth 1 -type d; }
 group_of() {
-    ketch run -d --name "$1" guests /sleep 600 >/dev/null &&
+    ketch run -d --network none --name "$1" guests /sleep 600 >/dev/null &&
     cat /proc/$(ketch inspect "$1" | grep '"Pid"' | tr -dc 0-9)/cgroup &&
     ketch rm -f "$1"
 }
@@ -36,21 +36,21 @@ for name in sh cat mknod sleep tty head; do ln -s busybox /box/bin/$name; done
 tar c -C /box . | quietly ketch import - box
 tar c -C /guests . | quietly ketch import - guests
 
-step hello ketch run --rm -e NAME=Ada hello
-step hello-wasm ketch run --rm --platform wasi/wasm -e NAME=Ada hello
-step memory ketch run --rm --memory 32m box /bin/cat /sys/fs/cgroup/memory.max
-step oom ketch run --name hog --memory 16m guests /memory 64
+step hello ketch run --rm --network none -e NAME=Ada hello
+step hello-wasm ketch run --rm --network none --platform wasi/wasm -e NAME=Ada hello
+step memory ketch run --rm --network none --memory 32m box /bin/cat /sys/fs/cgroup/memory.max
+step oom ketch run --network none --name hog --memory 16m guests /memory 64
 step oom-inspect ketch inspect hog
 step oom-rm ketch rm hog
-step cpus ketch run --rm --cpus 0.5 box /bin/cat /sys/fs/cgroup/cpu.max
-step pids ketch run --rm --pids-limit 7 box /bin/cat /sys/fs/cgroup/pids.max
-step fork ketch run --rm --pids-limit 4 box /bin/sh -c 'for i in 1 2 3 4 5 6; do sleep 600 & done'
-step view ketch run --rm box /bin/cat /proc/self/cgroup
+step cpus ketch run --rm --network none --cpus 0.5 box /bin/cat /sys/fs/cgroup/cpu.max
+step pids ketch run --rm --network none --pids-limit 7 box /bin/cat /sys/fs/cgroup/pids.max
+step fork ketch run --rm --network none --pids-limit 4 box /bin/sh -c 'for i in 1 2 3 4 5 6; do sleep 600 & done'
+step view ketch run --rm --network none box /bin/cat /proc/self/cgroup
 step group group_of nap
-step mknod ketch run --rm box /bin/sh -c 'mknod /tmp/disk b 254 0; head -c 1 /tmp/disk'
-step mknod-log ketch run --rm box /bin/sh -c 'mknod /tmp/log c 1 11; head -c 1 /tmp/log'
+step mknod ketch run --rm --network none box /bin/sh -c 'mknod /tmp/disk b 254 0; head -c 1 /tmp/disk'
+step mknod-log ketch run --rm --network none box /bin/sh -c 'mknod /tmp/log c 1 11; head -c 1 /tmp/log'
 step host-disk sh -c 'head -c 1 /dev/vda >/dev/null'
-step null ketch run --rm box /bin/sh -c 'echo text >/dev/null && head -c 3 /dev/zero >/dev/null'
+step null ketch run --rm --network none box /bin/sh -c 'echo text >/dev/null && head -c 3 /dev/zero >/dev/null'
 step left groups
 
 # What systemd does for a user: a group that belongs to the user, without processes of its own.
@@ -70,9 +70,9 @@ END
 chmod 755 /bin/as-user
 export KETCH_ROOT=/home/user/root KETCH_RUN=/home/user/run
 step user-import as-user 'tar c -C /box . | ketch import - box'
-step user-memory as-user 'ketch run --rm --memory 32m box /bin/cat /sys/fs/cgroup/memory.max'
-step user-pids as-user 'ketch run --rm --pids-limit 7 box /bin/cat /sys/fs/cgroup/pids.max'
-step user-view as-user 'ketch run --rm box /bin/cat /proc/self/cgroup'
+step user-memory as-user 'ketch run --rm --network none --memory 32m box /bin/cat /sys/fs/cgroup/memory.max'
+step user-pids as-user 'ketch run --rm --network none --pids-limit 7 box /bin/cat /sys/fs/cgroup/pids.max'
+step user-view as-user 'ketch run --rm --network none box /bin/cat /proc/self/cgroup'
 step user-left groups /user
 "#;
 

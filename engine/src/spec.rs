@@ -261,12 +261,16 @@ fn mounts(parts: &Parts<'_>) -> Result<Vec<Mount>, OciSpecError> {
         let source = parts.files.join(name);
         mounts.push(bind(&source, Path::new(&format!("/etc/{name}")), false)?);
     }
+    // Somebody's own `/dev` is taken as it is, with what lies below it.
+    let hides = |own: &ContainerMount, mount: &Mount| {
+        own.target == Path::new("/dev") && mount.destination().starts_with("/dev")
+    };
     // A shared memory of its own size takes the place of the usual one.
     let replaced = |mount: &Mount| {
         parts
             .mounts
             .iter()
-            .any(|own| own.target == *mount.destination())
+            .any(|own| own.target == *mount.destination() || hides(own, mount))
     };
     mounts.retain(|mount| !replaced(mount));
     for mount in parts.mounts {

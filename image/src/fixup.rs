@@ -93,7 +93,7 @@ impl Plan {
         for (layer, record) in records.iter().enumerate() {
             for path in &record.implied {
                 let hidden = links.keys().any(|link| path.is_within(link));
-                if let Some(source) = described_below(&root, records, layer, path)?
+                if let Some(source) = described_below(&root, dirs, records, layer, path)?
                     && !hidden
                 {
                     plan.insert(path.clone(), (source, path.clone()));
@@ -187,19 +187,47 @@ fn as_path(path: &EntryPath) -> &Path {
 /// one whose attributes would be shown.
 fn described_below(
     root: &LayeredRoot,
+    dirs: &[PathBuf],
     records: &[LayerRecord],
     layer: usize,
     path: &EntryPath,
 ) -> Result<Option<usize>, ImageError> {
-    let shown = layers_of(root, path)?;
-    if shown.first() != Some(&layer) {
+    if layers_of(root, path)?.first() != Some(&layer) {
         return Ok(None);
     }
     let describes = |layer: &usize| {
         let implied = records.get(*layer).map(|record| &record.implied);
         implied.is_some_and(|implied| !implied.contains(path))
     };
-    Ok(shown.into_iter().find(describes))
+    let mut above = 0;
+    loop {
+        let lowers = LayeredRoot::new(dirs.get(above..).unwrap_or_default().to_vec());
+        let shown = layers_of(&lowers, path)?;
+        let shown: Vec<usize> = shown.into_iter().map(|layer| above + layer).collect();
+        if let Some(found) = shown.iter().copied().find(describes) {
+            return Ok(Some(found));
+        }
+        // An opaque directory hides what is in those below, not what they are themselves.
+        match shown.last() {
+            Some(last) if is_opaque_itself(&dirs[*last], path).map_err(lookup_failed(path))? => {
+                above = last + 1;
+            }
+            _ => return Ok(None),
+        }
+    }
+}
+
+/// Whether the directory is opaque in this layer, and none that it is in.
+fn is_opaque_itself(layer: &Path, path: &EntryPath) -> Result<bool, Errno> {
+    let root = open_layer(layer)?;
+    let mut upto = EntryPath::default();
+    for name in path.components() {
+        if is_opaque(open_beneath(&root, &upto, OFlags::DIRECTORY)?.as_fd())? {
+            return Ok(false);
+        }
+        upto = upto.child(name);
+    }
+    is_opaque(open_beneath(&root, &upto, OFlags::DIRECTORY)?.as_fd())
 }
 
 /// Whether one of these layers decides what is at `path`: it has something there, or hides it.

@@ -7,9 +7,10 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use state::{Layout, clock, read_record, write_record};
+use state::{ContainerState, Layout, Status, clock, read_record, write_record};
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
 
@@ -19,6 +20,8 @@ use crate::{DEFAULT_NETWORK, NetworkError, Subnet, bridge, child, pool};
 
 /// Making a bridge takes milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// Monitors give addresses back just after they have reported the end.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The built-in networks without a record: name, driver, id.
 const BUILT_IN: [(&str, Driver, &str); 2] = [
@@ -264,6 +267,7 @@ impl Networks {
                 name: config.name.clone(),
             });
         }
+        self.wait_for_ending(config)?;
         let _lock = self.lock()?;
         let leases = Leases::lock(&self.layout, &config.id)?;
         let users = self.endpoints(config)?;
@@ -275,6 +279,26 @@ impl Networks {
         }
         self.erase(config)?;
         drop(leases);
+        Ok(())
+    }
+
+    /// Waits for monitors that have reported their container's end to give its addresses back.
+    fn wait_for_ending(&self, config: &NetworkConfig) -> Result<(), NetworkError> {
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        let is_ending = |entry: &lease::Entry| {
+            let state = ContainerState::read(&self.layout.container(&entry.container));
+            state.is_ok_and(|state| state.status != Status::Running)
+                || !self.layout.container(&entry.container).exists()
+        };
+        let dir = lease::directory(&self.layout, &config.id);
+        for entry in lease::entries(&dir)? {
+            while is_ending(&entry)
+                && lease::is_alive(&self.layout, &entry.container)
+                && Instant::now() < deadline
+            {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
         Ok(())
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct IsolationArgs {
     /// Security option: no-new-privileges, seccomp=unconfined|builtin|FILE, apparmor=PROFILE|unconfined, label=disable|PART:VALUE, systempaths=unconfined, writable-cgroups (can be repeated)
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
-    /// Give the container a device of the host: HOST[:CONTAINER][:rwm], or its CDI name vendor.com/class=name (can be repeated)
+    /// Give the container a device of the host: `HOST[:CONTAINER][:rwm]`, or its CDI name vendor.com/class=name (can be repeated)
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
     /// Allow devices: `a|b|c MAJOR:MINOR rwm`, * for every number (can be repeated)
@@ -54,7 +54,7 @@ pub(crate) struct IsolationArgs {
     /// Set a kernel parameter of the container's namespaces (can be repeated)
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
-    /// Resource limit of each process: NAME=SOFT[:HARD], -1 for none (can be repeated)
+    /// Resource limit of each process: `NAME=SOFT[:HARD]`, -1 for none (can be repeated)
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
     /// Size of /dev/shm, in bytes or with a unit: b, k, m, g (default: 64m)

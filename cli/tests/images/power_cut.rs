@@ -189,18 +189,21 @@ fn power_cut_at_any_write_of_a_pull_leaves_only_whole_layers() {
     let log = WriteLog::open(&log);
     assert!(log.len() > CUTS, "{} writes", log.len());
     let certain_disk = File::options().write(true).open(&before).unwrap();
-    let after = served.cx.path().join("after");
     let (mut certain, mut random) = (0, Random(1));
     let mut complete = Vec::new();
     for point in 1..=CUTS {
         let cut = log.len() * point / CUTS;
         certain = log.write_certain(&certain_disk, certain, cut);
+        // A file of its own: a loop device that is still being detached from the last one would be
+        // taken again, with what it remembers of it.
+        let after = served.cx.path().join(format!("after{point}"));
         fs::copy(&before, &after).unwrap();
         let disk = File::options().write(true).open(&after).unwrap();
         log.write_some(&disk, certain, cut, || random.next() % 2 == 0);
         drop(disk);
         let what = format!("cut after write {cut} of {}", log.len());
         complete.push(served.check(&after, &what));
+        fs::remove_file(&after).unwrap();
     }
     // The cuts were in the middle of it: some found nothing, some a part, the last all.
     assert_eq!(complete[0], 0);
@@ -214,8 +217,9 @@ fn power_cut_at_any_write_of_a_pull_leaves_only_whole_layers() {
 #[test]
 fn machine_that_boots_again_after_a_power_cut_pulls_a_good_image() {
     let Some(served) = Served::new() else { return };
-    for line in [r#""status":"downloaded""#, r#""status":"unpacked""#] {
-        let disk = served.disk("disk");
+    let marks = [r#""status":"downloaded""#, r#""status":"unpacked""#];
+    for (number, line) in marks.into_iter().enumerate() {
+        let disk = served.disk(&format!("disk{number}"));
         let cut = served.machine(&disk).cut_power_at(line).run(PULL);
         assert_eq!(cut.code, -1, "the script must not end: {cut}");
         assert!(cut.output.contains(line), "{cut}");

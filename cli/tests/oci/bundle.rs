@@ -57,6 +57,17 @@ impl Bundle {
         self.dir().join("rootfs")
     }
 
+    /// Makes the root usable for a user who is not root on the host.
+    pub(crate) fn open_to_everybody(&self) {
+        for path in [self.cx.path(), &self.dir(), &self.rootfs()] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            fs::set_permissions(path, mode).unwrap();
+        }
+        for dir in ["proc", "dev", "sys"] {
+            fs::create_dir(self.rootfs().join(dir)).unwrap();
+        }
+    }
+
     /// Takes the mount at `destination` out of the specification.
     pub(crate) fn without_mount(&mut self, destination: &str) {
         let mounts = self.config["mounts"].as_array_mut().unwrap();

@@ -272,18 +272,8 @@ fn user_namespace_maps_files_of_an_id_mapped_mount() {
         json!({"destination": "/data", "type": "bind", "source": data,
         "options": ["rbind", "idmap"]}),
     );
-    for path in [
-        bundle.cx.path().to_path_buf(),
-        bundle.dir(),
-        bundle.rootfs(),
-    ] {
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(path, mode).unwrap();
-    }
+    bundle.open_to_everybody();
     fs::create_dir(bundle.rootfs().join("data")).unwrap();
-    for dir in ["proc", "dev", "sys"] {
-        fs::create_dir(bundle.rootfs().join(dir)).unwrap();
-    }
     let run = bundle.run();
     let lines: Vec<&str> = run.stdout.lines().collect();
     assert_eq!(

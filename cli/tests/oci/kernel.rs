@@ -15,25 +15,20 @@ fn user_namespace_of_another_process_is_joined() {
         return;
     };
     let mut holder = Command::new("unshare")
-        .args([
-            "--user",
-            "--map-users=0,500000,1000",
-            "--map-groups=0,500000,1000",
-            "sleep",
-            "1000",
-        ])
+        .args(["--user", "sleep", "1000"])
         .spawn()
         .unwrap();
     let path = format!("/proc/{}/ns/user", holder.id());
     let own = fs::read_link("/proc/self/ns/user").unwrap();
-    let maps = format!("/proc/{}/gid_map", holder.id());
-    while fs::read_link(&path).is_ok_and(|link| link == own)
-        || fs::read_to_string(&maps).is_ok_and(|text| text.is_empty())
-    {
+    while fs::read_link(&path).unwrap() == own {
         std::thread::yield_now();
+    }
+    for map in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{}/{map}", holder.id()), "0 500000 1000").unwrap();
     }
     let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces.push(json!({"type": "user", "path": path}));
+    bundle.open_to_everybody();
     let run = bundle.run();
     let theirs = fs::read_link(&path).unwrap();
     holder.kill().unwrap();
@@ -47,7 +42,7 @@ fn user_namespace_of_another_process_is_joined() {
 
 /// Runs the bundle in a network of its own, where the link `outside` is.
 fn run_beside_a_link(bundle: &Bundle) -> std::process::Output {
-    const ENTER: &str = "ip link add outside type dummy &&
+    const ENTER: &str = "ip link add outside type veth peer name far &&
         ip addr add 198.51.100.7/24 dev outside || exit 99
         \"$@\"; code=$?
         ip link show outside >/dev/null 2>&1 && echo outside >&2

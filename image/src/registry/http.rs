@@ -28,24 +28,42 @@ pub(super) fn client(
 ) -> Result<reqwest::Client, RegistryError> {
     install_crypto();
     let material = Material::read(&endpoint.registry, options)?;
-    let mut builder = reqwest::Client::builder()
-        .tls_certs_merge(material.authorities)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(IDLE_TIMEOUT)
-        .user_agent(options.user_agent)
-        .redirect(Policy::custom(redirect))
-        // The environment is the caller's to read.
-        .no_proxy();
-    if let Some(identity) = material.identity {
-        builder = builder.identity(identity);
-    }
-    if !is_loopback(host_of(&endpoint.registry)) {
-        builder = with_proxies(builder, &options.proxies)?;
-    }
-    builder.build().map_err(|source| RegistryError::Prepare {
+    let builder = |authorities: Authorities| {
+        let builder = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(IDLE_TIMEOUT)
+            .user_agent(options.user_agent)
+            .redirect(Policy::custom(redirect))
+            // The environment is the caller's to read.
+            .no_proxy();
+        let own = material.authorities.clone();
+        let mut builder = match authorities {
+            Authorities::OwnAndSystem => builder.tls_certs_merge(own),
+            Authorities::Own => builder.tls_certs_only(own),
+        };
+        if let Some(identity) = &material.identity {
+            builder = builder.identity(identity.clone());
+        }
+        match is_loopback(host_of(&endpoint.registry)) {
+            true => Ok(builder),
+            false => with_proxies(builder, &options.proxies),
+        }
+    };
+    // A machine without any authorities still reaches registries that need none.
+    let client = match builder(Authorities::OwnAndSystem)?.build() {
+        Err(_) => builder(Authorities::Own)?.build(),
+        client => client,
+    };
+    client.map_err(|source| RegistryError::Prepare {
         registry: endpoint.registry.clone(),
         source: source.into(),
     })
+}
+
+/// Whose certificates are trusted.
+enum Authorities {
+    OwnAndSystem,
+    Own,
 }
 
 /// reqwest takes the process-wide provider. Another one, installed by the program around us, does

@@ -99,10 +99,18 @@ impl UserMode {
         self.mappings = bound.iter().map(|bound| bound.mapping).collect();
         match way.helper {
             Some(Helper::Pasta) => {
-                // The ports were free and this user may have them; now pasta takes them.
-                drop(bound);
                 let files = self.layout.container_run(&self.plan.container);
-                self.helper = Some(pasta::start(&files, netns, &self.mappings)?);
+                if bound.is_empty() || pasta::forwards_well() {
+                    // The ports were free and this user may have them; now pasta takes them.
+                    drop(bound);
+                    self.helper = Some(pasta::start(&files, netns, &self.mappings)?);
+                } else {
+                    let own = netns
+                        .try_clone()
+                        .map_err(NetworkError::kernel("keep the container's network"))?;
+                    self.helper = Some(pasta::start(&files, own, &[])?);
+                    self.serve(bound, netns)?;
+                }
             }
             Some(Helper::Slirp4netns) => {
                 self.helper = Some(slirp::start(pid)?);

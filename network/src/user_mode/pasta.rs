@@ -16,6 +16,34 @@ use crate::ports::{Mapping, Transport};
 
 const PASTA: Helper = Helper::Pasta;
 
+/// Builds from before this day may be one that never acknowledges what a server says first
+/// (Debian 12 has one, and it does not know its own version).
+const GOOD_FORWARDS_SINCE: u32 = 20_240_101;
+
+/// Whether what it forwards to the container can be relied on: a client that waits for the server's
+/// first word gets it.
+pub(super) fn forwards_well() -> bool {
+    let output = PASTA.command().map(|mut command| {
+        command
+            .arg("--version")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .output()
+    });
+    let Ok(Ok(output)) = output else { return false };
+    let text = String::from_utf8_lossy(&output.stdout);
+    built(&text).is_some_and(|day| day >= GOOD_FORWARDS_SINCE)
+}
+
+/// The day in a version: `pasta 2024_02_20.1e6f92b` or `pasta 0.0~git20240220.1e6f92b-1`.
+fn built(version: &str) -> Option<u32> {
+    let line = version.lines().next()?.replace('_', "");
+    let mut numbers = line.split(|character: char| !character.is_ascii_digit());
+    numbers
+        .find(|number| number.len() == 8)
+        .and_then(|number| number.parse().ok())
+}
+
 /// Starts it for a container; `files` is a directory for its own files. It drops the rights by which
 /// the namespace of another process is opened before it opens it, so it gets the open file.
 pub(super) fn start(
@@ -129,6 +157,18 @@ mod tests {
             host: host.parse().unwrap(),
             container: SocketAddr::new(ADDRESS.into(), container),
             proxied: true,
+        }
+    }
+
+    #[test]
+    fn day_of_a_build_is_in_its_version() {
+        for (version, day) in [
+            ("pasta 2024_02_20.1e6f92b\nCopyright", Some(20_240_220)),
+            ("pasta 0.0~git20230627.289301b-1", Some(20_230_627)),
+            ("pasta unknown version\nCopyright 20240101", None),
+            ("", None),
+        ] {
+            assert_eq!(built(version), day, "{version}");
         }
     }
 

@@ -12,6 +12,7 @@ mod sysctl;
 mod validate;
 
 use std::ffi::CString;
+use std::path::Path;
 
 use oci_spec::runtime::Spec;
 use runtime::{
@@ -133,6 +134,8 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         &cgroup,
         linux,
     )?;
+    // A directory of the host that is `/dev` stays as it is.
+    let has_own_dev = !spec.mounts().iter().flatten().any(is_bound_dev);
     Ok(InitPlan {
         user_map: namespace::user_map(linux, &namespaces)?,
         time_offsets: namespace::time_offsets(linux, &namespaces)?,
@@ -143,8 +146,14 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         net_devices: net_device::plan(linux, &namespaces)?,
         cgroup,
         mounts,
-        devices: devices(linux.devices().as_deref().unwrap_or_default())?,
-        symlinks: links()?,
+        devices: match has_own_dev {
+            true => devices(linux.devices().as_deref().unwrap_or_default())?,
+            false => Vec::new(),
+        },
+        symlinks: match has_own_dev {
+            true => links()?,
+            false => Vec::new(),
+        },
         masked_paths: c_strings(linux.masked_paths().as_deref().unwrap_or_default())?,
         readonly_paths: c_strings(linux.readonly_paths().as_deref().unwrap_or_default())?,
         hostname: spec
@@ -163,6 +172,14 @@ pub fn plan(spec: &Spec, options: Options<'_>) -> Result<InitPlan, PlanError> {
         namespaces,
         trace: None,
     })
+}
+
+fn is_bound_dev(mount: &oci_spec::runtime::Mount) -> bool {
+    let options = mount.options().as_deref().unwrap_or_default();
+    mount.destination() == Path::new("/dev")
+        && options
+            .iter()
+            .any(|option| option == "bind" || option == "rbind")
 }
 
 /// The devices that every container has (runtime-spec `config-linux.md#default-devices`), then the
