@@ -91,7 +91,8 @@ fn probe_runs_in_the_container_and_its_result_is_shown() {
     );
     assert!(cx.ketch(["ps"]).stdout.contains("(healthy)"));
     assert_eq!(
-        cx.ketch(["exec", "c1", "/bin/sh", "-c", "echo >/sick"]).code,
+        cx.ketch(["exec", "c1", "/bin/sh", "-c", "echo >/sick"])
+            .code,
         0
     );
     until_status(&cx, "unhealthy");

@@ -22,6 +22,7 @@ fn crates_depend_downwards_only() {
         (
             "ketch",
             &[
+                "daemon",
                 "engine",
                 "image",
                 "network",
@@ -32,6 +33,18 @@ fn crates_depend_downwards_only() {
                 "sys",
                 "testkit",
             ][..],
+        ),
+        (
+            "daemon",
+            &[
+                "engine",
+                "image",
+                "network",
+                "runtime",
+                "runtime-native",
+                "state",
+                "sys",
+            ],
         ),
         (
             "engine",

@@ -8,6 +8,7 @@ mod check;
 mod cid_file;
 mod container_record;
 mod cp;
+mod daemon;
 mod df;
 mod diff;
 mod disk;
@@ -129,6 +130,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("rmi", "Remove images"),
     ("history", "Show how an image came to be"),
     ("wasm", "Look at modules, compile them, make images of them"),
+    ("daemon", "Serve Docker's API"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
     (
@@ -296,6 +298,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "export" => diff::export(&context, &parse(command, &rest)?),
         "commit" => diff::commit(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
+        "daemon" => daemon::daemon(&context, &parse(command, &rest)?),
         "system start" => system::start(&context, &parse(command, &rest)?),
         "system install-units" => system::install_units(&context, &parse(command, &rest)?),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
