@@ -69,6 +69,9 @@ pub(crate) fn report(error: &anyhow::Error) {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(build) = error.downcast_ref::<builder::BuildError>() {
+        return build.hint();
+    }
     match error.downcast_ref::<EngineError>() {
         Some(EngineError::Image(image)) => image.hint(),
         Some(EngineError::NameInUse { name, .. }) => Some(format!(

@@ -238,7 +238,7 @@ fn streams_keep_their_order_and_go_to_their_own() {
         .stderr(Stdio::piped())
         .output();
     assert!(together.unwrap().status.success());
-    let both = "\"$0\" logs c 2>&1";
+    let both = "\"$0\" logs c1 2>&1";
     let mut command = std::process::Command::new("sh");
     command.args(["-c", both, KETCH]);
     for (key, value) in cx.command().get_envs() {

@@ -73,6 +73,9 @@ pub(crate) struct Launch {
     pub(crate) wasm: Option<WasmModule>,
     /// A working directory that was asked for is made when it is missing.
     pub(crate) create_cwd: bool,
+    /// Its files need not survive a power cut.
+    #[serde(default)]
+    pub(crate) volatile: bool,
     /// Namespaces of other containers.
     #[serde(default)]
     pub(crate) shared: Vec<SharedNamespace>,
@@ -227,6 +230,7 @@ impl Engine {
             restart: options.restart,
             log: options.log.clone(),
             health,
+            volatile: options.auto_remove,
         };
         // Made before the name is claimed: a claim without a directory belongs to nobody.
         let tmp = self.layout.tmp().join(&id);
@@ -310,7 +314,7 @@ impl Engine {
     }
 
     /// Claims the wanted name, or one that is free.
-    fn claim_name(&self, wanted: Option<&str>, id: &str) -> Result<String, EngineError> {
+    pub(crate) fn claim_name(&self, wanted: Option<&str>, id: &str) -> Result<String, EngineError> {
         let names = self.layout.container_names();
         let claim =
             |name: &str| durable::claim_file(&names.join(name), id.as_bytes(), Durability::Atomic);

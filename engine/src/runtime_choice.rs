@@ -142,7 +142,7 @@ fn probe(root: &LayeredRoot, program: &str, env: &[String]) -> Entrypoint {
     }
 }
 
-fn find(root: &LayeredRoot, program: &str, env: &[String]) -> Option<PathBuf> {
+pub(crate) fn find(root: &LayeredRoot, program: &str, env: &[String]) -> Option<PathBuf> {
     let exists = |path: &PathBuf| root.lookup(path).is_ok_and(|found| found.is_file());
     if program.contains('/') {
         return Some(Path::new("/").join(program)).filter(exists);

@@ -118,7 +118,7 @@ impl Engine {
             }
         };
         if request.owner_shift {
-            mount.owner_shift = self.owner_of(&mount)?;
+            mount.owner_shift = self.shown_owner(&mount)?;
             // Through the shifted mount the image's owners would be shifted the other way.
             mount.copy = false;
         }
@@ -227,7 +227,7 @@ impl Engine {
     }
 
     /// Whom the files of a mount belong to, to be shown as the container's user.
-    fn owner_of(&self, mount: &ContainerMount) -> Result<Option<(u32, u32)>, EngineError> {
+    fn shown_owner(&self, mount: &ContainerMount) -> Result<Option<(u32, u32)>, EngineError> {
         let target = mount.target.display();
         let refused = |why: &str| {
             EngineError::Unsupported(format!("cannot shift the owner of `{target}` (U): {why}"))

@@ -169,7 +169,7 @@ impl Engine {
             _ => {}
         }
         let hierarchy = detect();
-        let rootfs = self.rootfs(&dir, spec, launch, auto_remove)?;
+        let rootfs = self.rootfs(&dir, spec, launch)?;
         let mut init = plan(
             spec,
             Options {
@@ -306,13 +306,7 @@ impl Engine {
         })
     }
 
-    fn rootfs(
-        &self,
-        dir: &Path,
-        spec: &Spec,
-        launch: &Launch,
-        auto_remove: bool,
-    ) -> Result<RootfsPlan, EngineError> {
+    fn rootfs(&self, dir: &Path, spec: &Spec, launch: &Launch) -> Result<RootfsPlan, EngineError> {
         let (upper, work) = (dir.join("upper"), dir.join("work"));
         let join = launch
             .layers
@@ -343,7 +337,7 @@ impl Engine {
                 .collect::<Result<_, _>>()?,
             upper: c_path(&upper)?,
             work: c_path(&work)?,
-            volatile: auto_remove,
+            volatile: launch.volatile,
             userxattr: self.user_namespace.is_some(),
             mountpoint: c_path(&mountpoint)?,
             options: c_path(Path::new(OsStr::from_bytes(&options)))?,

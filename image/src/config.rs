@@ -46,6 +46,12 @@ pub struct ImageConfig {
     /// Wasm artifacts: imports, exports and target world of a component.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub component: Option<Value>,
+    /// What its layers were made from, for other builds: the builder's own.
+    #[serde(
+        rename = "ketch.buildcache.v1",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub build_cache: Option<Value>,
 }
 
 impl ImageConfig {

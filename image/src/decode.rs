@@ -1,8 +1,9 @@
 //! Compression, found by its magic bytes: media types are claims, bytes decide.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use flate2::bufread::MultiGzDecoder;
+use flate2::write::GzEncoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{CONCATENATED, Stream};
 
@@ -43,6 +44,41 @@ impl Compression {
             _ => Self::None,
         }
     }
+}
+
+/// Compresses with Zstandard or gzip what `write` writes; `None` leaves it as it is.
+///
+/// # Errors
+/// When `out` cannot be written, or what `write` gives.
+pub fn compressed(
+    mut out: impl Write,
+    compression: Compression,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    match compression {
+        Compression::Zstd => {
+            let mut encoder = zstd::Encoder::new(out, 3)?;
+            write(&mut encoder)?;
+            encoder.finish()?.flush()
+        }
+        Compression::Gzip | Compression::Xz => {
+            let mut encoder = GzEncoder::new(out, flate2::Compression::new(6));
+            write(&mut encoder)?;
+            encoder.finish()?.flush()
+        }
+        Compression::None => {
+            write(&mut out)?;
+            out.flush()
+        }
+    }
+}
+
+/// A stream, uncompressed while it is read, whatever it is compressed with.
+///
+/// # Errors
+/// When its first bytes cannot be read.
+pub fn decompressed<'a>(reader: impl Read + 'a) -> Result<Box<dyn Read + 'a>, ImageError> {
+    decoder(reader).map(|(_, decoder)| decoder)
 }
 
 /// A stream, uncompressed while it is read, and what it was compressed with: its first bytes say it.
@@ -126,7 +162,7 @@ mod tests {
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }

@@ -353,7 +353,12 @@ fn entry(path: &EntryPath, kind: EntryKind, stat: &Stat, xattrs: Xattrs) -> Entr
     }
 }
 
-fn read_xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
+/// The extended attributes of a file that belong to an image: capabilities and `user.*`.
+pub(crate) fn read_xattrs(file: BorrowedFd<'_>) -> Result<Xattrs, Errno> {
+    // Most files have none, and are not worth the buffers.
+    if matches!(flistxattr(file, &mut [0_u8; 0]), Ok(0)) {
+        return Ok(Vec::new());
+    }
     let mut names = vec![0; MAX_XATTR];
     let length = match flistxattr(file, &mut names) {
         Err(Errno::OPNOTSUPP) => 0,

@@ -19,6 +19,7 @@ use state::Layout;
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
 
+use crate::build::archive_record_path;
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
@@ -65,7 +66,7 @@ pub(crate) struct LayerBlob {
 }
 
 /// The names of a layer and its record before they have their own.
-const STAGED_ROOT: &str = "root";
+const STAGED_ROOT: &str = StagedLayer::ROOT;
 const STAGED_RECORD: &str = "record.json";
 
 /// A layer that is unpacked and has no name yet. Dropped, it leaves nothing.
@@ -77,9 +78,49 @@ pub(crate) struct StagedLayer {
 }
 
 impl StagedLayer {
-    /// Where its files are.
+    /// The name of the layer's directory in its temporary one.
+    pub(crate) const ROOT: &'static str = "root";
+
+    /// A layer whose directory was made as the layer: every directory of it is described.
+    pub(crate) fn of_tree(
+        dir: tempfile::TempDir,
+        diff_id: DiffId,
+        size: u64,
+        mode: UnpackMode,
+    ) -> Result<Self, ImageError> {
+        let record = LayerRecord {
+            version: VERSION,
+            diff_id,
+            size,
+            mode,
+            implied: Vec::new(),
+            links: Vec::new(),
+            skipped: Vec::new(),
+        };
+        let path = dir.path().join(STAGED_RECORD);
+        let json = serde_json::to_vec(&record).map_err(io::Error::from);
+        json.and_then(|json| durable::replace_file(&path, &json, Durability::Atomic))
+            .map_err(|source| ImageError::Write { path, source })?;
+        Ok(Self {
+            dir,
+            form: LayerForm::Directory,
+            diff_id,
+        })
+    }
+
+    /// Bytes of its archive.
+    pub(crate) fn size(&self) -> Result<u64, ImageError> {
+        let path = self.dir.path().join(STAGED_RECORD);
+        let read = fs::read(&path).and_then(|bytes| {
+            let record: LayerRecord = serde_json::from_slice(&bytes)?;
+            Ok(record.size)
+        });
+        read.map_err(|source| ImageError::Read { path, source })
+    }
+
+    /// The layer's directory, as long as it has no name.
     pub(crate) fn root(&self) -> PathBuf {
-        self.dir.path().join(STAGED_ROOT)
+        self.dir.path().join(Self::ROOT)
     }
 
     /// One barrier for all its files, and for everything else that was written before.
@@ -480,6 +521,8 @@ impl LayerStore {
             durable::discard(&dir, &self.trash).map_err(failed)?;
             durable::remove_tree(&store.record_path(diff_id)).map_err(failed)?;
         }
+        let path = archive_record_path(&self.layers, diff_id);
+        durable::remove_tree(&path).map_err(|source| ImageError::Write { path, source })?;
         Ok(())
     }
 }

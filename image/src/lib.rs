@@ -8,6 +8,7 @@
 
 mod archive;
 mod auth;
+mod build;
 mod check;
 mod commit;
 mod config;
@@ -43,11 +44,15 @@ mod usage;
 
 pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change, write_tree};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
+pub use build::{
+    BuildSession, BuiltLayer, LayerDraft, NewImage, pack_directory, unpack_context,
+    unpack_directory,
+};
 pub use check::{Damage, Repair};
 pub use commit::CommitOptions;
 pub use config::{Healthcheck, HistoryEntry, ImageConfig, RootFs, RunConfig};
 pub use content::{BlobWriter, ContentStore};
-pub use decode::{Compression, decoder};
+pub use decode::{Compression, compressed, decoder, decompressed};
 pub use digest::{DiffId, Digest};
 pub use document::{Descriptor, Document, MAX_DOCUMENT};
 pub use edit::{ConvertOptions, EntryChange, IndexEntry, WasmArtifact};
@@ -61,8 +66,9 @@ pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
 pub use registry::{
-    Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError, RegistryOptions,
-    SearchResult, check_credentials, fetch_manifest, pull, referrers, search, tags,
+    Bundle, Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError,
+    RegistryOptions, RemoteBundle, RemoteFile, SearchResult, Statement, check_credentials,
+    fetch_manifest, fetch_url, pull, referrers, search, tags,
 };
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};

@@ -5,7 +5,7 @@
 //! resolved by this module inside the stack, component by component on descriptors, and only
 //! regular files are opened.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,10 +14,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
 use crate::error::ImageError;
+use crate::fixup::read_xattrs;
+use crate::tarwalk::Xattrs;
 use crate::unpack::{is_opaque, is_whiteout};
 
 /// How many links one lookup follows (`path_resolution(7)`).
@@ -61,6 +63,10 @@ pub struct Found {
     pub gid: u32,
     /// Size in bytes.
     pub size: u64,
+    /// Modification time in seconds.
+    pub mtime: i64,
+    /// Major and minor number of a device.
+    pub device: (u32, u32),
     parent: Option<Rc<OwnedFd>>,
     name: Vec<u8>,
 }
@@ -113,6 +119,78 @@ impl LayeredRoot {
     pub fn lookup(&self, path: &Path) -> Result<Found, ImageError> {
         self.find(path, LastLink::Follow)
             .map_err(|error| lookup_failed(path, error))
+    }
+
+    /// Finds `path`; a link at its end is what is found.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub fn lookup_link(&self, path: &Path) -> Result<Found, ImageError> {
+        self.find(path, LastLink::Keep)
+            .map_err(|error| lookup_failed(path, error))
+    }
+
+    /// The names in the directory at `path`, sorted; links on the way count as no directory.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub fn names(&self, path: &Path) -> Result<Vec<Vec<u8>>, ImageError> {
+        self.names_in(path)
+            .map_err(|error| lookup_failed(path, error))
+    }
+
+    fn names_in(&self, path: &Path) -> Result<Vec<Vec<u8>>, Errno> {
+        let mut merged = self.root()?;
+        for name in components(path.as_os_str().as_bytes()) {
+            match merged.step(&name)? {
+                Step::Directory(next) => merged = next,
+                Step::Absent => return Err(Errno::NOENT),
+                Step::Other(..) => return Err(Errno::NOTDIR),
+            }
+        }
+        let mut names = BTreeSet::new();
+        for (_, dir) in &merged.parts {
+            for entry in Dir::read_from(&**dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_bytes();
+                if !matches!(name, b"." | b"..") {
+                    names.insert(name.to_vec());
+                }
+            }
+        }
+        let mut seen = Vec::new();
+        for name in names {
+            if !matches!(merged.step(&name)?, Step::Absent) {
+                seen.push(name);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// The capabilities and `user.*` attributes of an open file.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn xattrs(file: &File) -> io::Result<Xattrs> {
+        Ok(read_xattrs(file.as_fd())?)
+    }
+
+    /// The target of the link that was found.
+    ///
+    /// # Errors
+    /// [`ImageError::RootPath`] when it is no link.
+    pub fn read_link(&self, found: &Found) -> Result<Vec<u8>, ImageError> {
+        let target = found
+            .parent
+            .as_ref()
+            .map(|parent| readlinkat(&**parent, found.name.as_slice(), Vec::new()));
+        match target {
+            Some(Ok(target)) => Ok(target.into_bytes()),
+            _ => Err(ImageError::RootPath {
+                path: found.path.clone(),
+                reason: "it is no symbolic link",
+            }),
+        }
     }
 
     /// Opens the regular file at `path` for reading.
@@ -257,6 +335,11 @@ impl LayeredRoot {
             uid: stat.st_uid,
             gid: stat.st_gid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: stat.st_mtime,
+            device: (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
             parent,
             name,
         }

@@ -50,6 +50,40 @@ impl Store {
         Ok(path)
     }
 
+    /// Stacks layer directories, the uppermost first, on the directory `target`: read-only, or with an
+    /// upper and a work directory. Undone by [`Store::unmount_layers`].
+    ///
+    /// # Errors
+    /// When the kernel refuses the mount.
+    pub fn mount_layers(
+        &self,
+        layers: &[PathBuf],
+        writable: Option<(&Path, &Path)>,
+        target: &Path,
+    ) -> Result<(), ImageError> {
+        let mut layers = layers.to_vec();
+        layers.push(self.empty_root()?);
+        let mut seen = std::collections::BTreeSet::new();
+        layers.retain(|layer| seen.insert(layer.clone()));
+        let userxattr = self.layers.mode().userns;
+        overlay_on(&layers, writable, userxattr, target).map_err(|error| ImageError::Write {
+            path: target.to_path_buf(),
+            source: error.into(),
+        })
+    }
+
+    /// Undoes [`Store::mount_layers`].
+    ///
+    /// # Errors
+    /// When nothing is mounted there.
+    pub fn unmount_layers(&self, target: &Path) -> Result<(), ImageError> {
+        let flags = rustix::mount::UnmountFlags::NOFOLLOW | rustix::mount::UnmountFlags::DETACH;
+        rustix::mount::unmount(target, flags).map_err(|error| ImageError::Write {
+            path: target.to_path_buf(),
+            source: error.into(),
+        })
+    }
+
     /// Undoes [`Store::mount`]; an image that is not mounted is no error.
     ///
     /// # Errors
@@ -119,6 +153,32 @@ pub(crate) fn is_mounted(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// An overlay for a build step (Linux 6.8 for more layers than fit into one string).
+fn overlay_on(
+    layers: &[PathBuf],
+    writable: Option<(&Path, &Path)>,
+    userxattr: bool,
+    target: &Path,
+) -> Result<(), Errno> {
+    let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
+    let file_system = FileSystem::open(c"overlay")?;
+    for path in layers {
+        file_system.set(c"lowerdir+", Some(&text(path)?))?;
+    }
+    let Some((upper, work)) = writable else {
+        if userxattr {
+            file_system.set(c"userxattr", None)?;
+        }
+        return place(file_system, target, READ_ONLY);
+    };
+    file_system.set(c"upperdir", Some(&text(upper)?))?;
+    file_system.set(c"workdir", Some(&text(work)?))?;
+    if userxattr {
+        file_system.set(c"userxattr", None)?;
+    }
+    place(file_system, target, READ_ONLY & !1)
+}
+
 fn overlay(layers: &[PathBuf], target: &Path) -> Result<(), Errno> {
     let layer =
         |path: &PathBuf| CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::INVAL);
@@ -130,7 +190,7 @@ fn overlay(layers: &[PathBuf], target: &Path) -> Result<(), Errno> {
             other => other?,
         }
     }
-    place(file_system, target)
+    place(file_system, target, READ_ONLY)
 }
 
 /// For older kernels: all layers in one string.
@@ -142,11 +202,11 @@ fn overlay_in_one(layers: &[PathBuf], target: &Path) -> Result<(), Errno> {
     let joined = CString::new(paths.join(&b':')).map_err(|_| Errno::INVAL)?;
     let file_system = FileSystem::open(c"overlay")?;
     file_system.set(c"lowerdir", Some(&joined))?;
-    place(file_system, target)
+    place(file_system, target, READ_ONLY)
 }
 
-fn place(file_system: FileSystem, target: &Path) -> Result<(), Errno> {
-    let mount = file_system.mount(READ_ONLY)?;
+fn place(file_system: FileSystem, target: &Path, attributes: u64) -> Result<(), Errno> {
+    let mount = file_system.mount(attributes)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = rustix::fs::open(target, flags, Mode::empty())?;
     attach(mount.as_fd(), target.as_fd())

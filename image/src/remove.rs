@@ -185,6 +185,7 @@ impl Store {
         for record in self.records.list()? {
             live.add(&self.content, &record.manifest);
         }
+        live.layers.extend(self.pinned()?);
         Ok(live)
     }
 

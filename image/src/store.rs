@@ -117,6 +117,12 @@ impl Store {
         self
     }
 
+    /// How layers are unpacked here.
+    #[must_use]
+    pub fn unpack_mode(&self) -> UnpackMode {
+        self.layers.mode()
+    }
+
     /// The blobs.
     #[must_use]
     pub fn content(&self) -> &ContentStore {

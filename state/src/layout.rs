@@ -189,6 +189,12 @@ impl Layout {
         self.root.join("events")
     }
 
+    /// What the builder keeps from build to build.
+    #[must_use]
+    pub fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
     /// Where things are made before they get their names.
     #[must_use]
     pub fn tmp(&self) -> PathBuf {

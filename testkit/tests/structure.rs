@@ -22,6 +22,7 @@ fn crates_depend_downwards_only() {
         (
             "ketch",
             &[
+                "builder",
                 "daemon",
                 "engine",
                 "image",
@@ -34,9 +35,11 @@ fn crates_depend_downwards_only() {
                 "testkit",
             ][..],
         ),
+        ("builder", &["engine", "image", "state", "sys"]),
         (
             "daemon",
             &[
+                "builder",
                 "engine",
                 "image",
                 "network",

@@ -3,6 +3,8 @@
 
 mod artifacts;
 mod attach;
+mod build;
+mod builder;
 mod change;
 mod check;
 mod cid_file;
@@ -15,6 +17,7 @@ mod disk;
 mod events;
 mod exec;
 mod foreground;
+mod groups;
 mod health_options;
 mod history;
 mod image;
@@ -105,6 +108,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     ("network", "Create, list and remove networks"),
     ("volume", "Create, list and remove volumes"),
+    ("build", "Make an image from a Dockerfile"),
+    ("builder", "What builds keep: prune, du, inspect"),
     ("images", "List images"),
     ("load", "Load images from an archive"),
     ("import", "Make an image from a root file system archive"),
@@ -264,6 +269,9 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     let context = Invocation {
         settings: Settings::resolve(&flags)?,
     };
+    if let Some(result) = groups::help(command, &rest) {
+        return result;
+    }
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
@@ -301,6 +309,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "daemon" => daemon::daemon(&context, &parse(command, &rest)?),
         "system start" => system::start(&context, &parse(command, &rest)?),
         "system install-units" => system::install_units(&context, &parse(command, &rest)?),
+        "build" => build::build(&context, &parse(command, &rest)?),
+        "builder" => builder::builder(&context, &rest),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
         "volume" => volume::volume(&context, &rest),
@@ -322,7 +332,8 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
 }
 
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 45] = [
+const GROUPED: [(&str, &str, &str); 46] = [
+    ("image", "build", "build"),
     ("image", "ls", "images"),
     ("image", "list", "images"),
     ("image", "rm", "rmi"),

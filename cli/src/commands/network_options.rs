@@ -225,7 +225,7 @@ pub(crate) fn mac(text: &str) -> Option<[u8; 6]> {
     (parts.next().is_none() && unicast).then_some(mac)
 }
 
-fn extra_host(text: &str) -> anyhow::Result<(String, HostTarget)> {
+pub(crate) fn extra_host(text: &str) -> anyhow::Result<(String, HostTarget)> {
     let bad = |why| wrong("--add-host", text, why);
     let (name, address) = text
         .split_once('=')

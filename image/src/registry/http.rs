@@ -68,7 +68,7 @@ enum Authorities {
 
 /// reqwest takes the process-wide provider. Another one, installed by the program around us, does
 /// as well.
-fn install_crypto() {
+pub(super) fn install_crypto() {
     if rustls::crypto::ring::default_provider()
         .install_default()
         .is_err()
@@ -77,7 +77,7 @@ fn install_crypto() {
     }
 }
 
-fn with_proxies(
+pub(super) fn with_proxies(
     mut builder: ClientBuilder,
     proxies: &Proxies,
 ) -> Result<ClientBuilder, RegistryError> {

@@ -11,10 +11,12 @@
 //! - Every wait has an end, and so has every repetition.
 
 mod blobs;
+mod bundle;
 mod catalog;
 mod connection;
 mod endpoint;
 mod error;
+mod file;
 mod http;
 mod manifests;
 mod options;
@@ -25,8 +27,10 @@ mod retry;
 mod token;
 mod upload;
 
+pub use bundle::{Bundle, RemoteBundle, Statement};
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
+pub use file::{RemoteFile, fetch_url};
 pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
 pub use pull::{Pulled, fetch_manifest, pull};
 pub use push::Pushed;

@@ -79,18 +79,35 @@ impl Store {
             load = Load::default();
             load.add(self, &pushed.top, 0)?;
         }
-        let from = self.neighbours(target, &load)?;
+        self.push_load(&load, target, options, progress)?;
+        Ok(pushed)
+    }
+
+    /// Pushes a document that no name leads to, with what it lists.
+    pub(crate) fn push_document(
+        &self,
+        top: &Descriptor,
+        target: &Reference,
+        options: &RegistryOptions,
+        progress: &dyn Progress,
+    ) -> Result<(), ImageError> {
+        let mut load = Load::default();
+        load.add(self, top, 0)?;
+        self.push_load(&load, target, options, progress)
+    }
+
+    fn push_load(
+        &self,
+        load: &Load,
+        target: &Reference,
+        options: &RegistryOptions,
+        progress: &dyn Progress,
+    ) -> Result<(), ImageError> {
+        let from = self.neighbours(target, load)?;
         let access = Access::Push { from: from.clone() };
         let endpoint = Endpoint::origin(target, options);
         let connection = Connection::open(target, endpoint, access, options)?;
-        runtime(target.registry())?.block_on(self.send(
-            &connection,
-            target,
-            &load,
-            &from,
-            progress,
-        ))?;
-        Ok(pushed)
+        runtime(target.registry())?.block_on(self.send(&connection, target, load, &from, progress))
     }
 
     /// Repositories of the same registry that names here say have some of the blobs.

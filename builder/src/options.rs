@@ -1,0 +1,157 @@
+//! What a build is asked for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use engine::{Network, NetworkOptions};
+use image::{Compression, Platform, Reference, RegistryOptions};
+
+use crate::error::BuildError;
+
+/// Gets an image from its registry: its name as it is written, and the platform.
+pub type Fetch<'a> = dyn Fn(&str, &Platform) -> Result<(), BuildError> + Sync + 'a;
+
+/// Options of a build.
+#[derive(Debug, Clone, Default)]
+pub struct BuildOptions {
+    /// The Dockerfile's name, for messages.
+    pub dockerfile_name: String,
+    /// The text of the Dockerfile.
+    pub dockerfile: String,
+    /// The directory of the context; without one there is nothing to copy.
+    pub context: Option<PathBuf>,
+    /// The text of the `.dockerignore` beside the Dockerfile, which wins over the context's own.
+    pub ignore: Option<String>,
+    /// Further contexts by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--build-arg`.
+    pub args: BTreeMap<String, String>,
+    /// The stage to build; the last one when absent.
+    pub target: Option<String>,
+    /// What to build for; the host's when empty.
+    pub platforms: Vec<Platform>,
+    /// Names of the image.
+    pub tags: Vec<Reference>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations of its manifest.
+    pub annotations: BTreeMap<String, String>,
+    /// Which stages do not use the cache.
+    pub no_cache: NoCache,
+    /// The network of RUN.
+    pub network: Network,
+    /// Its details.
+    pub network_options: NetworkOptions,
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// Sockets of SSH agents by id.
+    pub ssh: BTreeMap<String, PathBuf>,
+    /// No file that the build makes, and not the image, is newer than this: seconds.
+    pub epoch: i64,
+    /// Compress the image's own layers at once.
+    pub compression: Option<Compression>,
+    /// Ask registries for base images that are here.
+    pub pull: bool,
+    /// Where `wasm-artifact` and others want no image in the store.
+    pub record: Record,
+    /// Caches that other builds wrote.
+    pub cache_from: Vec<CacheSource>,
+    /// Where the cache of this build is written to.
+    pub cache_to: Vec<CacheTarget>,
+    /// Directory with the caches of mounts that another machine wrote.
+    pub cache_mounts_from: Option<PathBuf>,
+    /// Where the caches of the build's mounts are written to.
+    pub cache_mounts_to: Option<PathBuf>,
+    /// How servers are spoken to.
+    pub http: RegistryOptions,
+    /// Memory limit of RUN in bytes.
+    pub memory_bytes: Option<i64>,
+}
+
+/// Whether the image gets into the list of images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Record {
+    /// With its names, or as a dangling one.
+    #[default]
+    Yes,
+    /// Not at all: only the files are wanted.
+    No,
+}
+
+/// Where a cache that another build wrote is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheSource {
+    /// In a directory.
+    Directory(PathBuf),
+    /// In a registry: a cache of its own, or within an image.
+    Registry(Reference),
+}
+
+/// Where a cache is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTarget {
+    /// Where.
+    pub place: CachePlace,
+    /// How much of it.
+    pub mode: CacheMode,
+}
+
+/// A place for a cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A directory.
+    Directory(PathBuf),
+    /// A name in a registry.
+    Registry(Reference),
+    /// The image itself.
+    Inline,
+}
+
+/// How much of a cache is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// The layers of the image.
+    #[default]
+    Min,
+    /// Those of all stages.
+    Max,
+}
+
+/// Which stages do not use the cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// All use it.
+    #[default]
+    Never,
+    /// None uses it.
+    Always,
+    /// These do not.
+    Stages(Vec<String>),
+}
+
+/// A further context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory.
+    Directory(PathBuf),
+    /// An image.
+    Image(String),
+}
+
+/// Where a secret comes from. Its value is read when a step needs it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// A file.
+    File(PathBuf),
+    /// A value that the caller has read.
+    Value(Vec<u8>),
+}
+
+impl std::fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Value(_) => f.write_str("[redacted]"),
+        }
+    }
+}
