@@ -24,6 +24,8 @@ const LEAST: Duration = Duration::from_millis(1);
 pub struct HealthOptions {
     /// `--health-cmd`: a line for the shell, or for a wasm container an `http://` address.
     pub command: Option<String>,
+    /// A program with its arguments in place of a line; no wasm container has one.
+    pub program: Option<Vec<String>>,
     /// `--health-interval`.
     pub interval: Option<Duration>,
     /// `--health-timeout`.
@@ -69,7 +71,10 @@ impl HealthOptions {
     /// The first of the options that only change a health check.
     fn first_detail(&self) -> Option<&'static str> {
         let given = [
-            ("--health-cmd", self.command.is_some()),
+            (
+                "--health-cmd",
+                self.command.is_some() || self.program.is_some(),
+            ),
             ("--health-interval", self.interval.is_some()),
             ("--health-timeout", self.timeout.is_some()),
             ("--health-retries", self.retries.is_some()),
@@ -145,6 +150,13 @@ impl HealthOptions {
             address(command)?;
             return Ok(Some(vec!["HTTP".to_owned(), command.clone()]));
         }
+        if let Some(program) = &self.program {
+            if is_wasm {
+                return refuse("cannot check health with a program: a wasm container has none");
+            }
+            let kind = std::iter::once("CMD".to_owned());
+            return Ok(Some(kind.chain(program.iter().cloned()).collect()));
+        }
         match image.test.first().map(String::as_str) {
             // A wasm container has no program that could be run (see `Created::warnings`).
             Some("CMD" | "CMD-SHELL") if !is_wasm && image.test.len() > 1 => {
@@ -161,7 +173,7 @@ impl HealthOptions {
     pub(crate) fn warning(&self, config: &RunConfig, is_wasm: bool) -> Option<String> {
         let image = config.healthcheck.as_ref()?;
         let has_program = matches!(image.test.first()?.as_str(), "CMD" | "CMD-SHELL");
-        (is_wasm && has_program && self.command.is_none() && !self.disabled).then(|| {
+        (is_wasm && has_program && self.command.is_none() && self.program.is_none() && !self.disabled).then(|| {
             "the image's health check is a program, which a wasm container cannot run: give an address, such as --health-cmd http://localhost:8080/"
                 .to_owned()
         })

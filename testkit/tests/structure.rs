@@ -24,6 +24,7 @@ fn crates_depend_downwards_only() {
             &[
                 "bench",
                 "builder",
+                "daemon",
                 "engine",
                 "image",
                 "network",
@@ -36,6 +37,19 @@ fn crates_depend_downwards_only() {
             ][..],
         ),
         ("builder", &["engine", "image", "state", "sys"]),
+        (
+            "daemon",
+            &[
+                "builder",
+                "engine",
+                "image",
+                "network",
+                "runtime",
+                "runtime-native",
+                "state",
+                "sys",
+            ],
+        ),
         (
             "engine",
             &[

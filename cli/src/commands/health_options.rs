@@ -54,6 +54,7 @@ impl HealthArgs {
                 .health_cmd
                 .clone()
                 .filter(|command| !command.is_empty()),
+            program: None,
             interval: time("--health-interval", &self.health_interval)?,
             timeout: time("--health-timeout", &self.health_timeout)?,
             retries: self.health_retries,

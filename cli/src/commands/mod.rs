@@ -11,6 +11,7 @@ mod check;
 mod cid_file;
 mod container_record;
 mod cp;
+mod daemon;
 mod df;
 mod diff;
 mod disk;
@@ -139,6 +140,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "bench",
         "Measure what isolation costs, beside the peers that are installed; compare",
     ),
+    ("daemon", "Serve Docker's API"),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
     (
@@ -309,6 +311,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "export" => diff::export(&context, &parse(command, &rest)?),
         "commit" => diff::commit(&context, &parse(command, &rest)?),
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
+        "daemon" => daemon::daemon(&context, &parse(command, &rest)?),
         "system start" => system::start(&context, &parse(command, &rest)?),
         "system install-units" => system::install_units(&context, &parse(command, &rest)?),
         "build" => build::build(&context, &parse(command, &rest)?),

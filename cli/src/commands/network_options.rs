@@ -242,7 +242,7 @@ pub(crate) fn extra_host(text: &str) -> anyhow::Result<(String, HostTarget)> {
     Ok((name.to_owned(), target))
 }
 
-fn publish(text: &str) -> anyhow::Result<Publish> {
+pub(crate) fn publish(text: &str) -> anyhow::Result<Publish> {
     match text {
         "kernel" | "nat" => Ok(Publish::Kernel),
         "proxy" => Ok(Publish::Proxy),
@@ -251,7 +251,7 @@ fn publish(text: &str) -> anyhow::Result<Publish> {
 }
 
 /// The addresses of both families that an address of one stands for.
-fn addresses(text: &str) -> anyhow::Result<Vec<IpAddr>> {
+pub(crate) fn addresses(text: &str) -> anyhow::Result<Vec<IpAddr>> {
     let bad = |_| wrong("the setting publish-default", text, "it is an address");
     let address: IpAddr = text.parse().map_err(bad)?;
     Ok(if address == Ipv4Addr::UNSPECIFIED {

@@ -1,0 +1,81 @@
+//! Credentials in a request's header.
+
+use base64::Engine as _;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use image::{AuthConfig, Reference, RegistryOptions};
+use serde_json::{Value, json};
+
+/// Clients write with and without padding.
+const EITHER: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+
+/// `X-Registry-Auth`: JSON in base64. The alphabet for addresses is the right one; the other one is
+/// taken too.
+fn decode(header: &str) -> Option<Value> {
+    let url = GeneralPurpose::new(&base64::alphabet::URL_SAFE, EITHER);
+    let plain = GeneralPurpose::new(&base64::alphabet::STANDARD, EITHER);
+    let bytes = url.decode(header).or_else(|_| plain.decode(header)).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The options for one request. As with Docker, a header that cannot be read counts as absent.
+pub(crate) fn options(
+    base: &RegistryOptions,
+    header: Option<&str>,
+    reference: &Reference,
+) -> RegistryOptions {
+    let mut options = base.clone();
+    if let Some(value) = header.and_then(decode)
+        && let Some(auth) = config(&value, reference.registry())
+    {
+        options.auth = auth;
+    }
+    options
+}
+
+/// The credentials of a document, for a registry; `None` when it has none.
+pub(crate) fn config(value: &Value, registry: &str) -> Option<AuthConfig> {
+    let text = |key: &str| {
+        let text = value.get(key).and_then(Value::as_str);
+        text.filter(|text| !text.is_empty())
+    };
+    let mut entry = json!({});
+    for (from, to) in [
+        ("username", "username"),
+        ("password", "password"),
+        ("identitytoken", "identitytoken"),
+        ("registrytoken", "registrytoken"),
+        ("auth", "auth"),
+    ] {
+        if let Some(text) = text(from) {
+            entry[to] = text.into();
+        }
+    }
+    if entry.as_object().is_some_and(serde_json::Map::is_empty) {
+        return None;
+    }
+    let file = json!({ "auths": { registry: entry } });
+    AuthConfig::load(None, Some(&file.to_string())).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Credentials;
+
+    #[test]
+    fn header_is_read_in_both_alphabets_and_a_bad_one_is_absent() {
+        let reference = Reference::parse("localhost:5000/a").unwrap();
+        let base = RegistryOptions::default();
+        let json = r#"{"username":"ann","password":"p?>~","serveraddress":"localhost:5000"}"#;
+        for alphabet in [base64::alphabet::URL_SAFE, base64::alphabet::STANDARD] {
+            let text = GeneralPurpose::new(&alphabet, EITHER).encode(json);
+            let options = options(&base, Some(&text), &reference);
+            let found = options.auth.credentials(&reference).unwrap();
+            assert!(matches!(found, Credentials::Password { username, .. } if username == "ann"));
+        }
+        let options = options(&base, Some("%%%"), &reference);
+        let found = options.auth.credentials(&reference).unwrap();
+        assert!(matches!(found, Credentials::Anonymous));
+    }
+}

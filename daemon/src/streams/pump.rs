@@ -1,0 +1,180 @@
+//! Passes everything on between a client and a program until the program has ended.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use engine::Session;
+use runtime::{ExitStatus, Request};
+use tokio::io::AsyncWriteExt;
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::frame::{Framing, STDERR, STDOUT, frame};
+use super::hijack::{Duplex, Input};
+use crate::attaches::Attached;
+use crate::ready::watched;
+
+/// How much is read at once.
+const BUFFER: usize = 32 * 1024;
+
+/// One stream of the program.
+struct Source {
+    /// `None` at its end.
+    pipe: Option<pipe::Receiver>,
+    stream: u8,
+}
+
+impl Source {
+    fn new(fd: Option<OwnedFd>, stream: u8) -> Self {
+        let pipe = fd.and_then(|fd| pipe::Receiver::from_owned_fd(fd).ok());
+        Self { pipe, stream }
+    }
+
+    /// Waits until there is something; for ever when it has ended.
+    async fn ready(&self) {
+        let ended = match &self.pipe {
+            Some(pipe) => pipe.readable().await.is_err(),
+            None => true,
+        };
+        if ended {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Takes what there is now; `None` when that is nothing.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Option<usize> {
+        buffer.resize(BUFFER, 0);
+        match self.pipe.as_ref()?.try_read(buffer) {
+            Ok(0) => {
+                self.pipe = None;
+                None
+            }
+            Ok(length) => Some(length),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(_) => {
+                self.pipe = None;
+                None
+            }
+        }
+    }
+}
+
+/// A conversation with a monitor that is waited for.
+struct Conversation {
+    session: Session,
+    ready: AsyncFd<OwnedFd>,
+}
+
+impl Conversation {
+    fn new(session: Session) -> io::Result<Self> {
+        let ready = watched(session.as_fd().try_clone_to_owned()?)?;
+        Ok(Self { session, ready })
+    }
+
+    /// How the program has ended; `None` when nobody can tell.
+    async fn end(&self) -> Option<ExitStatus> {
+        loop {
+            let mut guard = self.ready.readable().await.ok()?;
+            if !is_readable(&self.session) {
+                guard.clear_ready();
+                continue;
+            }
+            if let Some(status) = self.session.next_exit().ok()? {
+                return Some(status);
+            }
+        }
+    }
+}
+
+/// A message is there, or the end.
+fn is_readable(session: &Session) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::from_borrowed_fd(session.as_fd(), PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+}
+
+/// Waits for the end of a program that nobody is attached to.
+pub(crate) async fn watch_end(session: Session) -> Option<ExitStatus> {
+    Conversation::new(session).ok()?.end().await
+}
+
+/// Sizes for a terminal, as rows and columns.
+pub(crate) type Sizes = mpsc::Receiver<(u16, u16)>;
+
+/// Passes everything on. `ended` is told how the program has ended, before the client sees the end
+/// of its stream.
+pub(crate) async fn pump(
+    duplex: Duplex,
+    attached: Attached,
+    framing: Framing,
+    mut sizes: Sizes,
+    ended: impl FnOnce(Option<ExitStatus>) + Send,
+) {
+    let Duplex { input, mut output } = duplex;
+    let feeding = tokio::spawn(feed(input, attached.streams.stdin));
+    let mut sources = [
+        Source::new(attached.streams.stdout, STDOUT),
+        Source::new(attached.streams.stderr, STDERR),
+    ];
+    let Ok(conversation) = Conversation::new(attached.session) else {
+        ended(None);
+        return;
+    };
+    let mut buffer = Vec::new();
+    let mut exit = None;
+    'pass: while exit.is_none() {
+        let [out, err] = &sources;
+        // Each branch only waits: nothing is lost when it is dropped.
+        tokio::select! {
+            () = out.ready() => {}
+            () = err.ready() => {}
+            status = conversation.end() => exit = Some(status),
+            Some((rows, columns)) = sizes.recv() => {
+                // A program that is ending takes no more sizes.
+                drop(conversation.session.tell(&Request::Resize { rows, columns }));
+            }
+        }
+        for source in &mut sources {
+            // After the end, everything that was written is in the pipes.
+            while let Some(length) = source.take(&mut buffer) {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                if output
+                    .send(frame(framing, source.stream, bytes))
+                    .await
+                    .is_err()
+                {
+                    // The program goes on without this client.
+                    break 'pass;
+                }
+                if exit.is_none() {
+                    break;
+                }
+            }
+        }
+    }
+    feeding.abort();
+    match exit {
+        Some(status) => ended(status),
+        None => {
+            drop(sources);
+            ended(conversation.end().await);
+        }
+    }
+    output.close().await;
+}
+
+/// Passes on what the client sends. Its end is the end of the program's input.
+async fn feed(mut input: Input, stdin: Option<OwnedFd>) {
+    let pipe = stdin.and_then(|fd| pipe::Sender::from_owned_fd(fd).ok());
+    let Some(mut pipe) = pipe else { return };
+    while let Some(bytes) = input.next().await {
+        if pipe.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
