@@ -2,7 +2,7 @@
 
 use engine::{ExecOptions, Privilege, Wanted};
 use http::StatusCode;
-use runtime::{Console, Request};
+use runtime::{Console, LineEnds, Request};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -144,6 +144,7 @@ fn console(size: &[u16]) -> Console {
     Console {
         rows: size.first().copied().unwrap_or(0),
         columns: size.get(1).copied().unwrap_or(0),
+        line_ends: LineEnds::Translated,
     }
 }
 

@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use engine::{ContainerOptions, NetworkOptions};
 use http::StatusCode;
 use network::{DnsOptions, HostTarget, PortRange, PortRequest};
-use runtime::Console;
 use runtime::detect::RuntimeOverride;
+use runtime::{Console, LineEnds};
 use serde_json::{Value, json};
 
 use crate::call::{Call, Reply, json as json_reply, read};
@@ -94,6 +94,7 @@ fn options(
     let console = request.tty.then(|| Console {
         rows: host.console_size.first().copied().unwrap_or(0),
         columns: host.console_size.get(1).copied().unwrap_or(0),
+        line_ends: LineEnds::Translated,
     });
     let restart = host
         .restart_policy
