@@ -158,7 +158,7 @@ impl Engine {
                 what: "pause",
                 name: container.config.name.clone(),
             }),
-            _ => self.connect(container)?.ask(&Request::Pause),
+            _ => self.ask(container, &Request::Pause),
         }
     }
 
@@ -168,7 +168,7 @@ impl Engine {
     /// When it is not paused.
     pub fn unpause(&self, container: &Container) -> Result<(), EngineError> {
         match container.state.status {
-            Status::Paused => self.connect(container)?.ask(&Request::Unpause),
+            Status::Paused => self.ask(container, &Request::Unpause),
             _ => Err(EngineError::NotPaused(container.config.name.clone())),
         }
     }
@@ -194,11 +194,12 @@ impl Engine {
         merge(&mut all, &changed).map_err(|error| failed(error.into()))?;
         let change = self.plan_change(config.id.as_str(), linux.cgroups_path(), &changed, &all)?;
         if container.is_running() {
-            self.connect(container)?.ask(&Request::Update {
+            let update = Request::Update {
                 now: change.now,
                 later: change.later,
                 restart: policy,
-            })?;
+            };
+            self.ask(container, &update)?;
         }
         linux.set_resources(Some(all));
         spec.set_linux(Some(linux));

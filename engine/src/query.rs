@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use runtime::RestartPolicy;
+use runtime::{Request, RestartPolicy};
 use state::{ContainerConfig, ContainerState, ExitRecord};
 use sys::lock;
 
@@ -150,14 +150,7 @@ impl Engine {
             Ok(status) => Ok(status.code),
             // Its monitor is ending or has ended: what it wrote down holds once it lets go of its lock.
             Err(error) => {
-                let lock = self.layout.container_run(&container.config.id).join("lock");
-                if lock.exists() {
-                    drop(lock::FileLock::acquire(
-                        &lock,
-                        lock::Mode::Shared,
-                        MONITOR_ENDS,
-                    ));
-                }
+                self.wait_for_monitor(container);
                 let now = match self.container(&container.config.id) {
                     Err(EngineError::NoSuchContainer(id)) => return self.removed_exit_code(&id),
                     other => other?,
@@ -167,6 +160,37 @@ impl Engine {
                     false => Ok(now.state.exit_code.unwrap_or(0)),
                 }
             }
+        }
+    }
+
+    /// Waits until a monitor that answers no more has let go of its lock, or is given up on.
+    fn wait_for_monitor(&self, container: &Container) {
+        let lock = self.layout.container_run(&container.config.id).join("lock");
+        if lock.exists() {
+            drop(lock::FileLock::acquire(
+                &lock,
+                lock::Mode::Shared,
+                MONITOR_ENDS,
+            ));
+        }
+    }
+
+    /// Asks a container's monitor for something and waits until it is done.
+    ///
+    /// # Errors
+    /// [`EngineError::NotRunning`] also when the container ends, or its monitor is killed, before the
+    /// answer; why the monitor refuses otherwise.
+    pub fn ask(&self, container: &Container, request: &Request) -> Result<(), EngineError> {
+        let asked = self
+            .connect(container)
+            .and_then(|session| session.ask(request));
+        let Err(error @ EngineError::Io { .. }) = asked else {
+            return asked;
+        };
+        self.wait_for_monitor(container);
+        match self.container(&container.config.id) {
+            Ok(now) if now.is_running() => Err(error),
+            _ => Err(EngineError::NotRunning(container.config.name.clone())),
         }
     }
 

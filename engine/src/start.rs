@@ -403,7 +403,15 @@ impl Engine {
                     name: config.name.clone(),
                 });
             }
-            return self.connect(container)?.ask(&Request::Remove);
+            match self.ask(container, &Request::Remove) {
+                // It has ended before it could be asked, and may be gone with that.
+                Err(EngineError::NotRunning(_)) => {
+                    if !self.layout.container(&config.id).exists() {
+                        return Ok(());
+                    }
+                }
+                other => return other,
+            }
         }
         self.remove_records(config)?;
         self.record_container_event(config, "destroy", &[]);

@@ -202,15 +202,17 @@ fn decode_local(bytes: &[u8]) -> Option<(Option<LogRecord>, usize)> {
     // A writer that was killed in the middle of a record is followed by a line end, which no length
     // begins with: no record is as long as that would mean.
     let length = length_at(bytes, 0)?;
+    let next_whole = |is_place: &dyn Fn(usize) -> bool| {
+        let mut places = (1..bytes.len()).filter(|at| is_place(*at));
+        places.find(|at| decode_whole(bytes.get(*at..).unwrap_or_default()).is_some())
+    };
     if length > MAX_RECORD {
-        let next = (1..bytes.len()).find(|at| {
-            let rest = bytes.get(*at..).unwrap_or_default();
-            decode_whole(rest).is_some()
-        });
-        return next.map(|next| (None, next));
+        return next_whole(&|_| true).map(|next| (None, next));
     }
     if bytes.len() < length + 8 {
-        return None;
+        // Not complete yet, or never, when a whole one stands behind that line end.
+        let after_line_end = |at: usize| bytes.get(at - 1) == Some(&b'\n');
+        return next_whole(&after_line_end).map(|next| (None, next));
     }
     match decode_whole(bytes) {
         Some(found) => Some((Some(found.0), found.1)),

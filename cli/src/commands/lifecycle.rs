@@ -127,9 +127,11 @@ pub(crate) fn stop(context: &Invocation, args: &StopArgs) -> anyhow::Result<u8> 
         if !container.is_running() {
             return Ok(());
         }
-        engine
-            .connect(container)?
-            .ask(&Request::Stop { signal, timeout_ms })
+        match engine.ask(container, &Request::Stop { signal, timeout_ms }) {
+            // It has ended in this moment.
+            Err(EngineError::NotRunning(_)) => Ok(()),
+            other => other,
+        }
     })
 }
 
@@ -137,7 +139,7 @@ pub(crate) fn stop(context: &Invocation, args: &StopArgs) -> anyhow::Result<u8> 
 pub(crate) fn kill(context: &Invocation, args: &KillArgs) -> anyhow::Result<u8> {
     let signal = signal(&args.signal)?;
     each(context, &args.names, |engine, container| {
-        engine.connect(container)?.ask(&Request::Signal(signal))
+        engine.ask(container, &Request::Signal(signal))
     })
 }
 

@@ -42,10 +42,7 @@ pub(crate) fn restart(context: &Invocation, args: &RestartArgs) -> anyhow::Resul
                 });
             }
             let stop = Request::Stop { signal, timeout_ms };
-            match engine
-                .connect(container)
-                .and_then(|monitor| monitor.ask(&stop))
-            {
+            match engine.ask(container, &stop) {
                 // It has ended in this moment.
                 Ok(()) | Err(EngineError::NotRunning(_)) => {}
                 Err(error) => return Err(error),
