@@ -65,6 +65,21 @@ CMD ["-c", "cat program"]
 FILES = "FROM bench-base\nCOPY . /data/\n"
 
 
+def without_runs(dockerfile):
+    """The same without what programs take: files that RUN would have made come from the context."""
+    lines = [line for line in dockerfile.splitlines() if not line.startswith("RUN ")]
+    text = "\n".join(lines) + "\n"
+    for made, given in [
+        ("--from=deps /deps/lib", "config"),
+        ("--from=tools /opt/tools/all", "deps.txt"),
+        ("--from=compile /src/program", "--from=compile /src/main.txt"),
+        ("--from=compile /src/size", "--from=compile /src/tool"),
+    ]:
+        assert made in text, made
+        text = text.replace(made, given)
+    return text
+
+
 def say(text):
     print(text, flush=True)
 
@@ -90,6 +105,7 @@ def make_base(work):
 def make_context(work):
     context = work / "context"
     write(context / "Dockerfile", DOCKERFILE)
+    write(context / "Dockerfile.plain", without_runs(DOCKERFILE))
     for name in "ab":
         write(context / "tools" / name, name * 1000)
     write(context / "deps.txt", "\n".join(f"dep-{n}" for n in range(500)))
@@ -124,8 +140,11 @@ class Engine:
     def load(self, base):
         self.call([word.replace("@", str(base)) for word in self.load_args])
 
-    def build(self, context, fresh=False):
-        args = [*self.build_args, *(["--no-cache"] if fresh else []), "-t", "bench-out", str(context)]
+    def build(self, context, fresh=False, file=None):
+        extra = ["--no-cache"] if fresh else []
+        if file:
+            extra += ["-f", str(context / file)]
+        args = [*self.build_args, *extra, "-t", "bench-out", str(context)]
         begin = time.monotonic()
         self.call(args)
         return (time.monotonic() - begin) * 1000
@@ -165,8 +184,13 @@ def podman(work, program):
         say(f"{program} is absent")
         return None
     storage = ["--root", str(work / program), "--runroot", str(work / f"{program}-run"), "--storage-driver=overlay"]
+    if program == "buildah":
+        # What podman imports is in the same store.
+        storage = ["--root", str(work / "podman"), "--runroot", str(work / "podman-run"), "--storage-driver=overlay"]
+        return Engine(program, [program, *storage, "build", "--layers", "--network=none", "--isolation=chroot"],
+                      ["podman", *storage, "import", "@", "bench-base"])
     if program == "podman":
-        return Engine(program, [program, *storage, "build", "--layers", "--network=none", "--isolation=oci"],
+        return Engine(program, [program, *storage, "build", "--layers", "--network=none", "--isolation=chroot"],
                       [program, *storage, "import", "@", "bench-base"])
     return None
 
@@ -174,10 +198,11 @@ def podman(work, program):
 def measure(engine, context, rounds):
     """Cold, unchanged, one line changed."""
     source = context / "src/main.txt"
-    times = {"cold": [], "cached": [], "changed": []}
+    times = {"cold": [], "cold without RUN": [], "cached": [], "changed": []}
     for number in range(rounds):
         write(source, f"line {time.time_ns()} {number}\n")
         times["cold"].append(engine.build(context, fresh=True))
+        times["cold without RUN"].append(engine.build(context, fresh=True, file="Dockerfile.plain"))
         # Without its cache flag it fills the cache.
         engine.build(context)
         times["cached"].append(engine.build(context))
@@ -219,6 +244,7 @@ def main():
                 Engine("ketch", [str(args.ketch), "build", "-q"], [str(args.ketch), "import", "@", "bench-base"], env),
                 docker_engine,
                 podman(work, "podman"),
+                podman(work, "buildah"),
             ]
             results = {}
             for engine in filter(None, engines):
@@ -231,7 +257,7 @@ def main():
                     results.pop(engine.name, None)
         report(results)
     finally:
-        for mount in (work / "run/exe").glob("*"):
+        for mount in [*(work / "run/exe").glob("*"), *(work / "run/layers").glob("*")]:
             subprocess.run(["umount", "-l", str(mount)], capture_output=True)
         subprocess.run(["umount", "-l", str(work / "podman/overlay")], capture_output=True)
         shutil.rmtree(work, ignore_errors=True)
@@ -239,7 +265,7 @@ def main():
 
 def report(results):
     own = results.get("ketch")
-    for what in ["cold", "cached", "changed", "one of many files changed", "many files, none changed"]:
+    for what in ["cold", "cold without RUN", "cached", "changed", "one of many files changed", "many files, none changed"]:
         say(f"\n{what}")
         for name, times in results.items():
             best, median = min(times[what]), statistics.median(times[what])

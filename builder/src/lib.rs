@@ -6,6 +6,7 @@
 //! is the new layer. COPY and ADD put layers together without a mount.
 #![forbid(unsafe_code)]
 
+mod attest;
 mod cache;
 mod copy;
 mod dockerfile;
@@ -25,6 +26,9 @@ mod stages;
 mod stamps;
 mod tree;
 
+pub use attest::{
+    Attestation, Detail, PREDICATE_TYPE, Package, Provenance, STATEMENT, packages, sbom,
+};
 pub use cache::{CacheEntry, CacheRecord};
 pub use dockerfile::{
     Arg, CheckDirective, CommandLine, Copy, Dockerfile, From, Health, Heredoc, Instruction, Kind,

@@ -239,18 +239,33 @@ fn same_input_gives_the_same_digest_in_another_root() {
     let Some(one) = Place::new() else { return };
     let Some(two) = Place::new() else { return };
     let dockerfile = "FROM base\nWORKDIR /w\nCOPY . .\nRUN mkdir d && echo x >d/f && ln d/f d/g && rm -f a.txt && mkdir -p /etc/new\n";
-    // The base is what it is: the same archive, and no time of import in it.
-    let digest = |place: &Place| {
+    // The same base image in both: its config has the time of its import.
+    let archive = one.cx.path().join("base.tar");
+    let archive = archive.to_str().unwrap();
+    assert_eq!(one.cx.ketch(["save", "-o", archive, "base"]).code, 0);
+    assert_eq!(two.cx.ketch(["rmi", "-f", "base"]).code, 0);
+    assert_eq!(two.cx.ketch(["load", "-i", archive]).code, 0);
+    let digest = |place: &Place, day: u64| {
         place.file("a.txt", "a");
         place.file("sub/b.txt", "b");
+        for path in ["a.txt", "sub/b.txt"] {
+            let file = fs::File::options()
+                .write(true)
+                .open(place.context.join(path))
+                .unwrap();
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(day * 86_400);
+            file.set_modified(time).unwrap();
+        }
         place.build(dockerfile);
-        let layers = place.inspect("out")["RootFS"]["Layers"].clone();
-        let layers = layers.as_array().unwrap().clone();
-        layers[1..].to_vec()
+        let image = place.inspect("out");
+        let layers = image["RootFS"]["Layers"].as_array().unwrap().clone();
+        (image["Id"].clone(), layers)
     };
-    let first = digest(&one);
-    assert_eq!(first.len(), 3);
-    assert_eq!(first, digest(&two));
+    let first = digest(&one, 10_000);
+    assert_eq!(first.1.len(), 4);
+    assert_eq!(first, digest(&two, 20_000));
+    let base = one.inspect("base")["RootFS"]["Layers"].clone();
+    assert_eq!(base[0], first.1[0]);
     assert_eq!(
         one.sh("ls -a /w; stat -c %Y /w/d/f"),
         ".\n..\nDockerfile\nd\nsub\n0\n"

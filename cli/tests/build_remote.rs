@@ -471,3 +471,73 @@ fn caches_go_through_a_registry_and_through_images() {
         assert!(run.stderr.contains(option), "{}", run.stderr);
     }
 }
+
+#[test]
+fn statements_stand_beside_a_plain_image() {
+    let Some(cx) = sandbox() else { return };
+    let Some(registry) = Registry::start(&cx.path().join("registry")) else {
+        return;
+    };
+    let name = format!("{}/app:1", registry.host);
+    let context = cx.path().join("context");
+    write(
+        &context.join("Dockerfile"),
+        "FROM base\nARG API_TOKEN\nCOPY status /var/lib/dpkg/status\nCOPY Cargo.lock /app/\n",
+    );
+    write(
+        &context.join("status"),
+        "Package: zlib1g\nStatus: install ok installed\nVersion: 1.2\nArchitecture: amd64\n",
+    );
+    write(
+        &context.join("Cargo.lock"),
+        "version = 4\n\n[[package]]\nname = \"serde\"\nversion = \"1.0.1\"\n",
+    );
+    let local = cx.path().join("local");
+    let (dir, context) = (local.to_str().unwrap(), context.to_str().unwrap());
+    let asked = |args: &[&str]| {
+        let mut all = vec!["build", "-t", &name, "--build-arg", "API_TOKEN=s3cr3t"];
+        all.extend(args);
+        all.push(context);
+        cx.ketch(all)
+    };
+    let run = asked(&["--push", "-o", dir, "--provenance=mode=max", "--sbom"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let json = |path: &Path| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let sbom = json(&local.join("sbom.spdx.json"));
+    let packages = sbom["predicate"]["packages"].as_array().unwrap();
+    let names: Vec<_> = packages.iter().map(|package| &package["name"]).collect();
+    assert_eq!(names, ["serde", "zlib1g"]);
+    let provenance = fs::read_to_string(local.join("provenance.json")).unwrap();
+    assert!(
+        provenance.contains("pkg:docker/base?digest=sha256:"),
+        "{provenance}"
+    );
+    assert!(
+        provenance.contains("\"API_TOKEN\"") && !provenance.contains("s3cr3t"),
+        "{provenance}"
+    );
+    // The name means an image, and the statements refer to it.
+    let manifest = cx.ketch(["manifest", "inspect", &name]).stdout;
+    assert!(manifest.contains("image.manifest.v1+json"), "{manifest}");
+    assert!(!manifest.contains("unknown"), "{manifest}");
+    let listed = cx.ketch(["image", "referrers", "--format", "json", &name]);
+    let listed: serde_json::Value = serde_json::from_str(&listed.stdout).unwrap();
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    for referrer in listed {
+        let text = referrer.to_string();
+        assert!(text.contains("application/vnd.in-toto+json"), "{text}");
+    }
+    // Asked for once more, the same statements; nothing of them is in the store.
+    let run = asked(&["--push", "--provenance=mode=max", "--sbom"]);
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let again = cx.ketch(["image", "referrers", "--format", "json", &name]);
+    let again: serde_json::Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!(again.as_array().unwrap().len(), 2);
+    for args in [["--sbom"], ["--provenance=often"], ["--attest=type=x"]] {
+        let run = asked(&args);
+        assert_eq!(run.code, 125, "{args:?}: {}", run.stderr);
+    }
+}

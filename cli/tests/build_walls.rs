@@ -6,6 +6,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use testkit::{BUSYBOX, Need, Run, Sandbox, Subordinate, UserNamespaces};
 
@@ -86,6 +87,14 @@ fn write(path: &Path, text: &str) {
     fs::write(path, text).unwrap();
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test is about the moment, not about power cuts"
+)]
+fn rename(from: &Path, to: &Path) {
+    fs::rename(from, to).unwrap();
+}
+
 #[test]
 fn sources_of_mounts_and_copies_stay_in_their_trees() {
     let Some(place) = Place::new() else { return };
@@ -131,6 +140,61 @@ fn sources_of_mounts_and_copies_stay_in_their_trees() {
     place.assert_untouched();
 }
 
+/// S36, S37: while builds run, somebody swaps a directory of the context, and another stage one of a
+/// shared cache, for a link that leads to the host's own files.
+#[test]
+fn swapped_directories_show_nothing_of_the_host() {
+    let Some(place) = Place::new() else { return };
+    let context = place.context.clone();
+    fs::create_dir(context.join("dir")).unwrap();
+    write(&context.join("dir/word"), "own");
+    symlink(&place.canary, context.join("link")).unwrap();
+    let stop = AtomicBool::new(false);
+    let swaps = AtomicUsize::new(0);
+    let dockerfile = format!(
+        "FROM base AS racer\nRUN --mount=type=cache,id=race,target=/m n=0; while test $n -lt 300; do rm -rf /m/sub; ln -s {canary} /m/sub; rm -f /m/sub; mkdir /m/sub; n=$((n+1)); done\n\
+         FROM base AS victim\nCOPY dir /copied\nRUN --mount=type=bind,source=dir,target=/bound cat /bound/word >/bound-word\n\
+         RUN --mount=type=cache,id=race,source=sub,target=/s n=0; while test $n -lt 50; do cat /s/word 2>/dev/null; touch /s/made; n=$((n+1)); done\n\
+         FROM base\nCOPY --from=racer /version /racer\nCOPY --from=victim /copied /copied\nCOPY --from=victim /bound-word /bound-word\n",
+        canary = place.canary.display()
+    );
+    let mut ended = [0, 0];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (dir, link, spare) = (
+                context.join("dir"),
+                context.join("link"),
+                context.join("spare"),
+            );
+            while !stop.load(Ordering::Relaxed) {
+                for (from, to) in [(&dir, &spare), (&link, &dir), (&dir, &link), (&spare, &dir)] {
+                    rename(from, to);
+                }
+                swaps.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..12 {
+            let run = place.build(&dockerfile, &["--no-cache"]);
+            assert!(!run.stderr.contains("canary-content"), "{}", run.stderr);
+            ended[usize::from(run.code == 0)] += 1;
+            if run.code == 0 {
+                let shown = place.cx.ketch([
+                    "run",
+                    "--rm",
+                    "out",
+                    "/bin/cat",
+                    "/copied/word",
+                    "/bound-word",
+                ]);
+                assert_eq!(shown.stdout, "ownown", "{}", shown.stderr);
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(swaps.load(Ordering::Relaxed) > 12, "{ended:?}");
+    place.assert_untouched();
+}
+
 #[test]
 fn targets_through_links_stay_in_the_container() {
     let Some(place) = Place::new() else { return };
@@ -169,6 +233,33 @@ fn base_of_the_same_name_and_other_content_is_no_hit() {
             .ketch(["run", "--rm", "out", "/bin/cat", "/seen"])
             .stdout,
         "2"
+    );
+    // S40: what makes no layer is no hit either, and a history that says the same proves nothing.
+    let id = |dockerfile: &str| {
+        let run = place.build(dockerfile, &[]);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        run.stdout
+    };
+    let image = id(dockerfile);
+    assert_ne!(
+        image,
+        id("FROM base\nRUN cat /version >/seen\nHEALTHCHECK CMD false\n")
+    );
+    assert_ne!(
+        image,
+        id("FROM base\nRUN cat /version >/seen\nONBUILD RUN true\n")
+    );
+    assert_eq!(image, id(dockerfile));
+    place.cx.image("forged", &[("version", b"3", 0o644)], &[]);
+    let forged = id("FROM forged\nCOPY --from=base /bin /bin\n");
+    assert_eq!(place.cx.ketch(["tag", forged.trim(), "base"]).code, 0);
+    assert_eq!(place.build(dockerfile, &[]).code, 0);
+    assert_eq!(
+        place
+            .cx
+            .ketch(["run", "--rm", "out", "/bin/cat", "/seen"])
+            .stdout,
+        "3"
     );
     // A step that says another thing is another step.
     let run = place.build("FROM base\nUSER 7\nRUN id -u >/tmp-seen || true\n", &[]);

@@ -37,6 +37,7 @@ pub(crate) use cache_mount::all as cache_mounts;
 pub(crate) use config::secret_arguments;
 pub(crate) use exports::Exports;
 pub use output::BuiltImage;
+pub(crate) use stage::created;
 pub(crate) use state::{Base, Layer, State};
 
 /// What all parts of a build share.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use image::{Descriptor, Digest, NewImage, Platform};
 
-use super::Execution;
 use super::stage::created;
 use super::state::State;
+use super::{Execution, lock};
 use crate::error::BuildError;
 
 /// An image that a build made, for one platform.
@@ -22,9 +22,25 @@ pub struct BuiltImage {
     pub layers: Vec<std::path::PathBuf>,
     /// Its entrypoint and command.
     pub command: Vec<String>,
+    /// The images that it was made from, or with: names and manifests.
+    pub materials: Vec<(String, Digest)>,
 }
 
 impl Execution<'_> {
+    fn materials(&self) -> Vec<(String, Digest)> {
+        let images = lock(&self.images);
+        let mut materials: Vec<_> = images
+            .iter()
+            .filter_map(|((name, _), slot)| {
+                let base = lock(slot);
+                let image = &base.as_ref()?.image;
+                Some((name.clone(), image.manifest_digest))
+            })
+            .collect();
+        materials.sort();
+        materials
+    }
+
     /// Writes config and manifest.
     pub(crate) fn compose(&self, state: &State) -> Result<BuiltImage, BuildError> {
         let options = self.shared.options;
@@ -53,6 +69,7 @@ impl Execution<'_> {
             id,
             layers: state.dirs(self.shared.engine)?,
             command: command.cloned().collect(),
+            materials: self.materials(),
         })
     }
 }

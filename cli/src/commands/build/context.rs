@@ -25,6 +25,8 @@ pub(super) struct Inputs {
     pub(super) dockerfile: String,
     pub(super) ignore: Option<String>,
     pub(super) directory: Option<PathBuf>,
+    /// The repository and the commit that it is.
+    pub(super) source: Option<(String, String)>,
     /// What was unpacked or fetched goes when the build is done.
     _unpacked: Option<TempDir>,
 }
@@ -40,6 +42,15 @@ pub(super) struct Means<'a> {
     pub(super) keep_git_dir: bool,
 }
 
+/// A repository that was fetched.
+pub(super) struct CheckedOut {
+    /// What holds it.
+    pub(super) dir: TempDir,
+    /// The directory that is meant.
+    pub(super) found: PathBuf,
+    commit: String,
+}
+
 impl Means<'_> {
     fn directory(&self) -> anyhow::Result<TempDir> {
         let made = tempfile::Builder::new()
@@ -48,10 +59,10 @@ impl Means<'_> {
         made.context("cannot make a directory for the context")
     }
 
-    /// Fetches a repository. Gives what holds it, and the directory that is meant.
-    pub(super) fn check_out(&self, repository: &Repository) -> anyhow::Result<(TempDir, PathBuf)> {
+    /// Fetches a repository.
+    pub(super) fn check_out(&self, repository: &Repository) -> anyhow::Result<CheckedOut> {
         let dir = self.directory()?;
-        repository
+        let commit = repository
             .check_out(dir.path(), self.agent, &|| false)
             .with_context(|| format!("cannot use the context `{}`", repository.url))?;
         let root = std::fs::canonicalize(dir.path().join(CHECKOUT))?;
@@ -69,7 +80,7 @@ impl Means<'_> {
                 repository.dir.as_deref().unwrap_or(".")
             );
         };
-        Ok((dir, found))
+        Ok(CheckedOut { dir, found, commit })
     }
 }
 
@@ -90,8 +101,10 @@ impl Inputs {
         }
         let wrong = |why: String| Usage(format!("cannot use the context `{context}`: {why}"));
         if let Some(repository) = Repository::parse(context).map_err(wrong)? {
-            let (dir, found) = means.check_out(&repository)?;
-            return Self::of_directory(found, file, Some(dir));
+            let out = means.check_out(&repository)?;
+            let mut inputs = Self::of_directory(out.found, file, Some(out.dir))?;
+            inputs.source = Some((format!("git+{}", repository.url), out.commit));
+            return Ok(inputs);
         }
         if context.starts_with("http://") || context.starts_with("https://") {
             let fetched = image::fetch_url(context, means.tmp, MAX_CONTEXT, means.registry)
@@ -144,6 +157,7 @@ impl Inputs {
                 dockerfile,
                 ignore: None,
                 directory: None,
+                source: None,
                 _unpacked: None,
             });
         }
@@ -193,6 +207,7 @@ impl Inputs {
             dockerfile,
             ignore,
             directory: Some(directory),
+            source: None,
             _unpacked: unpacked,
         })
     }

@@ -1,5 +1,6 @@
 //! `ketch build`.
 
+mod attest;
 mod context;
 mod display;
 mod output;
@@ -89,6 +90,15 @@ pub(crate) struct BuildArgs {
     /// Write the cache of this build: type=local,dest=DIRECTORY, type=registry,ref=NAME or type=inline, and mode=min|max (can be repeated)
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
+    /// Tell where the image came from: true, mode=min or mode=max
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// List the packages in the image
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
+    /// Statement about the image: type=provenance[,mode=max] or type=sbom (can be repeated)
+    #[arg(long, value_name = "STATEMENT")]
+    attest: Vec<String>,
     /// Fill new caches of mounts from a directory
     #[arg(long, value_name = "DIRECTORY")]
     cache_mount_import: Option<PathBuf>,
@@ -134,6 +144,14 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
         }
     };
     let outputs = outputs(args)?;
+    let wanted = attest::Wanted::of(args)?;
+    if !wanted.is_nothing() && !outputs.iter().any(|output| output.kind.takes_statements()) {
+        return Err(Usage(
+            "cannot keep statements about the image: they go to a registry (--push) or a directory (--output type=local)"
+                .to_owned(),
+        )
+        .into());
+    }
     let engine = context.engine()?;
     let registry = registry_options(&context.settings)?;
     let agents = values::agents(&args.ssh)?;
@@ -176,7 +194,18 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
         }
         Err(error) => return Err(failed(error)),
     };
-    output::write(&engine, &built, args, &outputs, &registry)?;
+    let attestations = attest::Attestations {
+        wanted,
+        options: &options,
+        source: inputs.source.as_ref(),
+    };
+    let means = output::Means {
+        engine: &engine,
+        args,
+        registry: &registry,
+        attestations: &attestations,
+    };
+    output::write(&means, &built, &outputs)?;
     Ok(0)
 }
 

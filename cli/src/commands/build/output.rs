@@ -10,6 +10,7 @@ use image::{Reference, RegistryOptions, SaveOptions};
 use sys::durable::{self, Durability};
 
 use super::BuildArgs;
+use super::attest::Attestations;
 use crate::render::{self, Usage};
 
 /// What a result becomes.
@@ -26,6 +27,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether statements about the image go with it.
+    pub(super) fn takes_statements(self) -> bool {
+        matches!(self, Self::Registry | Self::Local)
+    }
+
     /// Whether the image must be in the store for it.
     pub(super) fn needs_image(self) -> bool {
         matches!(
@@ -100,14 +106,17 @@ impl Output {
     }
 }
 
+/// What outputs are written with.
+pub(super) struct Means<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) args: &'a BuildArgs,
+    pub(super) registry: &'a RegistryOptions,
+    pub(super) attestations: &'a Attestations<'a>,
+}
+
 /// Writes everything that was asked for.
-pub(super) fn write(
-    engine: &Engine,
-    built: &Built,
-    args: &BuildArgs,
-    outputs: &[Output],
-    registry: &RegistryOptions,
-) -> anyhow::Result<()> {
+pub(super) fn write(means: &Means<'_>, built: &Built, outputs: &[Output]) -> anyhow::Result<()> {
+    let args = means.args;
     let id = match built.images.as_slice() {
         [one] => one.id,
         _ => built.top.digest,
@@ -117,7 +126,7 @@ pub(super) fn write(
             && is_stdout(output.dest.as_deref())
     });
     for output in outputs {
-        one(engine, built, args, output, registry)?;
+        one(means, built, output)?;
     }
     if let Some(path) = &args.iidfile {
         durable::replace_file(path, id.to_string().as_bytes(), Durability::Atomic)
@@ -156,16 +165,11 @@ fn is_stdout(dest: Option<&Path>) -> bool {
     dest.is_none_or(|dest| dest == Path::new("-"))
 }
 
-fn one(
-    engine: &Engine,
-    built: &Built,
-    args: &BuildArgs,
-    output: &Output,
-    registry: &RegistryOptions,
-) -> anyhow::Result<()> {
+fn one(means: &Means<'_>, built: &Built, output: &Output) -> anyhow::Result<()> {
+    let (engine, args) = (means.engine, means.args);
     match output.kind {
         Kind::Image | Kind::CacheOnly => Ok(()),
-        Kind::Registry => push(engine, args, output, registry),
+        Kind::Registry => push(means, built, output),
         Kind::Local => {
             let dest = output.dest.clone().unwrap_or_default();
             for image in &built.images {
@@ -174,6 +178,8 @@ fn one(
                     _ => dest.join(image.platform.to_string().replace('/', "_")),
                 };
                 builder::export_directory(&image.layers, &dest)?;
+                let name = args.tag.first().map_or("-", String::as_str);
+                means.attestations.write(name, image, &dest)?;
             }
             Ok(())
         }
@@ -242,12 +248,8 @@ fn to_file(
     Ok(())
 }
 
-fn push(
-    engine: &Engine,
-    args: &BuildArgs,
-    output: &Output,
-    registry: &RegistryOptions,
-) -> anyhow::Result<()> {
+fn push(means: &Means<'_>, built: &Built, output: &Output) -> anyhow::Result<()> {
+    let (engine, args, registry) = (means.engine, means.args, means.registry);
     for tag in args.tag.iter().chain(&output.name) {
         let target = Reference::parse(tag)?;
         let display = crate::progress::Display::new(if args.quiet {
@@ -258,6 +260,9 @@ fn push(
         let pushed = engine.store().push(tag, &target, None, registry, &display);
         display.finish();
         let pushed = pushed?;
+        means
+            .attestations
+            .push(engine, &built.images, &target, registry)?;
         render::line(&format!(
             "pushed {} {}",
             target.familiar(),

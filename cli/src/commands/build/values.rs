@@ -47,10 +47,10 @@ pub(super) fn contexts(list: &[String], means: &Means<'_>) -> anyhow::Result<Con
             .split_once('=')
             .ok_or_else(|| wrong("it is NAME=PLACE"))?;
         if let Some(repository) = Repository::parse(place).map_err(|why| wrong(&why))? {
-            let (dir, found) = means.check_out(&repository)?;
-            let context = NamedContext::Directory(found);
+            let out = means.check_out(&repository)?;
+            let context = NamedContext::Directory(out.found);
             contexts.by_name.insert(name.to_owned(), context);
-            contexts.fetched.push(dir);
+            contexts.fetched.push(out.dir);
             continue;
         }
         let context = match place.split_once("://") {
