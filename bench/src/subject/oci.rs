@@ -19,10 +19,14 @@ use crate::package::{self, LinuxHalf};
 /// How long a container may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Flags to be tried, the first that work are used: builds of crun refuse hybrid control groups.
+const FLAGS: [&[&str]; 2] = [&[], &["--cgroup-manager", "disabled"]];
+
 #[derive(Debug)]
 pub(super) struct OciRuntime {
     name: &'static str,
     program: String,
+    flags: &'static [&'static str],
 }
 
 impl OciRuntime {
@@ -30,6 +34,7 @@ impl OciRuntime {
         Self {
             name,
             program: String::new(),
+            flags: &[],
         }
     }
 
@@ -40,7 +45,20 @@ impl OciRuntime {
 
     fn call(&self, means: &Means) -> anyhow::Result<Call> {
         let state = means.dir(&format!("{}-state", self.name))?;
-        Ok(Call::new(&self.program).args(["--root", &state.display().to_string()]))
+        let call = Call::new(&self.program).args(self.flags);
+        Ok(call.args(["--root", &state.display().to_string()]))
+    }
+
+    fn choose_flags(&mut self, means: &Means) -> anyhow::Result<()> {
+        let mut failure = Ok(());
+        for flags in FLAGS {
+            self.flags = flags;
+            match self.run(means, Job::plain(&[]))?.output(means.until) {
+                Ok(_) => return Ok(()),
+                Err(error) => failure = failure.and(Err(error)),
+            }
+        }
+        failure
     }
 
     /// Writes a bundle for a job, and gives its directory.
@@ -104,8 +122,12 @@ impl Subject for OciRuntime {
     }
 
     fn title(&self) -> String {
+        let flags = match self.flags {
+            [] => String::new(),
+            flags => format!(" (with {})", flags.join(" ")),
+        };
         format!(
-            "{} on a directory: no overlay, no log, no seccomp filter, nobody who waits",
+            "{}{flags} on a directory: no overlay, no log, no seccomp filter, nobody who waits",
             self.name
         )
     }
@@ -117,6 +139,7 @@ impl Subject for OciRuntime {
         let root = self.root(means);
         std::fs::create_dir(&root)?;
         Self::unpack(means, &root)?.output(means.until)?;
+        self.choose_flags(means)?;
         Ok(version.lines().next().unwrap_or_default().to_owned())
     }
 
