@@ -20,6 +20,8 @@ const WIDTH: u32 = 400;
 const ROW: u32 = 30;
 /// Height of what stands above and below the bars.
 const FRAME: u32 = 44;
+/// The whole width against the longest bar or line: the rest is for its label.
+const ROOM: f64 = 1.5;
 /// Bars that are better than others are not greener: colours tell levels from peers.
 const LEVEL: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
 const PEER: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
@@ -183,7 +185,7 @@ fn chart(report: &Report, measured: &Measured) -> anyhow::Result<String> {
                 .map_or(summary.median, |interval| interval.high.max(summary.median)),
         )
     });
-    let end = ends.fold(f64::MIN_POSITIVE, f64::max) * 1.15;
+    let end = ends.fold(f64::MIN_POSITIVE, f64::max) * ROOM;
     let count = u32::try_from(shown.len()).unwrap_or(0);
     let mut svg = String::new();
     {
@@ -241,18 +243,12 @@ fn draw<Backend: DrawingBackend>(
             Some(ratio) => format!("{} ({}x)", number(summary.median), number(ratio.median)),
             None => number(summary.median),
         };
-        // Right of bar and line, or inside the bar where there is no room.
+        // Right of bar and line: the chart has room for it there.
         let right = summary
             .interval
             .map_or(summary.median, |interval| interval.high.max(summary.median));
-        let is_inside = right > end * 0.55;
-        let at = if is_inside {
-            0.015 * end
-        } else {
-            right + 0.015 * end
-        };
-        let colour = if is_inside { &WHITE } else { &BLACK };
-        let style = ("sans-serif", 13).into_font().color(colour);
+        let at = right + 0.015 * end;
+        let style = ("sans-serif", 13).into_font().color(&BLACK);
         chart.draw_series([Text::new(label, (at, row + 0.68), style)])?;
     }
     for (index, name) in names.iter().enumerate() {

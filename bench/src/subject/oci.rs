@@ -1,6 +1,6 @@
 //! OCI runtimes: crun, runc, youki and runsc, on a bundle whose specification is `ketch oci spec`'s. They have less to do than
-//! an engine: the root file system is a directory, nothing is kept in a log, nobody waits for the container, and there
-//! is no seccomp filter.
+//! an engine: the root file system is a directory, nothing is kept in a log, and nobody waits for the container. The system
+//! call filter is that of ketch's containers.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,14 +19,10 @@ use crate::package::{self, LinuxHalf};
 /// How long a container may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Flags to be tried, the first that work are used: builds of crun refuse hybrid control groups.
-const FLAGS: [&[&str]; 2] = [&[], &["--cgroup-manager", "disabled"]];
-
 #[derive(Debug)]
 pub(super) struct OciRuntime {
     name: &'static str,
     program: String,
-    flags: &'static [&'static str],
 }
 
 impl OciRuntime {
@@ -34,7 +30,6 @@ impl OciRuntime {
         Self {
             name,
             program: String::new(),
-            flags: &[],
         }
     }
 
@@ -45,20 +40,7 @@ impl OciRuntime {
 
     fn call(&self, means: &Means) -> anyhow::Result<Call> {
         let state = means.dir(&format!("{}-state", self.name))?;
-        let call = Call::new(&self.program).args(self.flags);
-        Ok(call.args(["--root", &state.display().to_string()]))
-    }
-
-    fn choose_flags(&mut self, means: &Means) -> anyhow::Result<()> {
-        let mut failure = Ok(());
-        for flags in FLAGS {
-            self.flags = flags;
-            match self.run(means, Job::plain(&[]))?.output(means.until) {
-                Ok(_) => return Ok(()),
-                Err(error) => failure = failure.and(Err(error)),
-            }
-        }
-        failure
+        Ok(Call::new(&self.program).args(["--root", &state.display().to_string()]))
     }
 
     /// Writes a bundle for a job, and gives its directory.
@@ -82,6 +64,11 @@ impl OciRuntime {
         set(&mut spec, "/process/env", json!(half.env))?;
         set(&mut spec, "/process/terminal", json!(false))?;
         set(&mut spec, "/root", json!({"path": root, "readonly": false}))?;
+        if let Some(filter) = &means.options.seccomp {
+            let linux = spec.pointer_mut("/linux").and_then(Value::as_object_mut);
+            let linux = linux.context("the specification has no `/linux`")?;
+            linux.insert("seccomp".to_owned(), filter.clone());
+        }
         if job.mounts == Mounts::All {
             let mounts = spec.pointer_mut("/mounts").and_then(Value::as_array_mut);
             mounts.context("the specification has no mounts")?.extend([
@@ -122,12 +109,8 @@ impl Subject for OciRuntime {
     }
 
     fn title(&self) -> String {
-        let flags = match self.flags {
-            [] => String::new(),
-            flags => format!(" (with {})", flags.join(" ")),
-        };
         format!(
-            "{}{flags} on a directory: no overlay, no log, no seccomp filter, nobody who waits",
+            "{} on a directory: no overlay, no log, nobody who waits",
             self.name
         )
     }
@@ -139,7 +122,6 @@ impl Subject for OciRuntime {
         let root = self.root(means);
         std::fs::create_dir(&root)?;
         Self::unpack(means, &root)?.output(means.until)?;
-        self.choose_flags(means)?;
         Ok(version.lines().next().unwrap_or_default().to_owned())
     }
 
