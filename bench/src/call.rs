@@ -2,19 +2,23 @@
 //! that it has ended. Output goes into memory files, so that no pipe has to be emptied meanwhile.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::BorrowedFd;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
-/// How long one program may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::watch::{Killed, Waiting};
+
+/// How often it is looked whether the user wants no more.
+const STEP: Duration = Duration::from_millis(100);
 
 /// The user wants no more; no failure of what was running.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +122,7 @@ impl Call {
                 }
                 Some(bytes)
             });
-            let status = end_of(&mut child, until);
+            let (_, status) = end_of(&mut child, until);
             (status, reader.join().ok().flatten().unwrap_or(0))
         });
         let text = read_back(&errors)?;
@@ -136,23 +140,6 @@ impl Call {
             .or(lines().next());
         let said = said.unwrap_or("it says nothing").trim();
         bail!("`{}` failed ({status}): {said}", self.title())
-    }
-}
-
-/// What ends the waiting for a program.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Waiting<'a> {
-    /// Readable when the user wants no more.
-    pub(crate) interrupt: Option<BorrowedFd<'a>>,
-}
-
-impl Waiting<'_> {
-    /// Whether the user wants no more.
-    pub(crate) fn is_over(self) -> bool {
-        self.interrupt.is_some_and(|fd| {
-            let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-            poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
-        })
     }
 }
 
@@ -196,8 +183,8 @@ impl<'a> Running<'a> {
 
     /// Waits for its end. The time is taken then, before anything is looked at.
     pub(crate) fn wait(&mut self, until: Waiting) -> anyhow::Result<Ended> {
-        let status = end_of(&mut self.child, until);
-        let took = self.since.elapsed();
+        let (ended, status) = end_of(&mut self.child, until);
+        let took = ended - self.since;
         self.call.check(status?, &read_back(&self.errors)?)?;
         Ok(Ended {
             took,
@@ -206,16 +193,29 @@ impl<'a> Running<'a> {
     }
 }
 
-/// Waits for a child. One that takes too long, or that nobody waits for any more, is killed.
-fn end_of(child: &mut Child, until: Waiting) -> anyhow::Result<ExitStatus> {
-    let ended = wait_for(pid_of(child)?, PATIENCE, until);
-    if ended.is_err() {
-        // It may have ended just now.
-        drop(child.kill());
-    }
-    let status = child.wait().context("cannot wait for a program")?;
-    ended?;
-    Ok(status)
+/// Waits for a child, and says when it had ended: before it is asked how.
+fn end_of(child: &mut Child, until: Waiting) -> (Instant, anyhow::Result<ExitStatus>) {
+    let pid = match pid_of(child) {
+        Ok(pid) => pid,
+        Err(error) => return (Instant::now(), Err(error)),
+    };
+    until.put_on(pid);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let waited = loop {
+        match waitid(WaitId::Pid(pid), options) {
+            Err(Errno::INTR) => {}
+            other => break other,
+        }
+    };
+    let ended = Instant::now();
+    let killed = until.take_off(pid);
+    let status = waited.map_err(io::Error::from).and_then(|_| child.wait());
+    let status = match killed {
+        None => status.context("cannot wait for a program"),
+        Some(Killed::Interrupted) => Err(Interrupted.into()),
+        Some(Killed::Late) => Err(anyhow!("it did not end in time and was killed")),
+    };
+    (ended, status)
 }
 
 fn pid_of(child: &Child) -> anyhow::Result<Pid> {
@@ -223,36 +223,26 @@ fn pid_of(child: &Child) -> anyhow::Result<Pid> {
     pid.context("a child has no process id")
 }
 
-/// Waits until a process has ended.
+/// Waits until a process that is no child has ended.
 pub(crate) fn wait_for(pid: Pid, patience: Duration, until: Waiting) -> anyhow::Result<()> {
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         // It has gone, and another one has waited for it.
-        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(Errno::SRCH) => return Ok(()),
         Err(error) => return Err(error).context("cannot watch a program"),
     };
-    let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
-    fds.extend(
-        until
-            .interrupt
-            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-    );
-    let timeout = Timespec::try_from(patience).context("cannot wait that long")?;
-    let ready = loop {
-        match poll(&mut fds, Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => break other.context("cannot wait for a program")?,
+    let deadline = Instant::now() + patience;
+    let step = Timespec::try_from(STEP).context("cannot wait that long")?;
+    while Instant::now() < deadline {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        match poll(&mut fds, Some(&step)) {
+            Ok(0) | Err(Errno::INTR) if until.is_over() => return Err(Interrupted.into()),
+            Ok(0) | Err(Errno::INTR) => {}
+            Ok(_) => return Ok(()),
+            Err(error) => return Err(error).context("cannot wait for a program"),
         }
-    };
-    let has = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-    if has(0) {
-        Ok(())
-    } else if has(1) {
-        Err(Interrupted.into())
-    } else {
-        debug_assert_eq!(ready, 0, "only time is left as a reason");
-        bail!("it did not end within {} s", patience.as_secs())
     }
+    bail!("it did not end within {} s", patience.as_secs())
 }
 
 /// A program in the background, killed when dropped.
@@ -280,7 +270,7 @@ impl Background {
     pub(crate) fn stop(mut self, until: Waiting) -> anyhow::Result<()> {
         let pidfd = pidfd_open(pid_of(&self.0)?, PidfdFlags::empty())?;
         pidfd_send_signal(&pidfd, Signal::TERM).context("cannot stop a program")?;
-        end_of(&mut self.0, until)?;
+        end_of(&mut self.0, until).1?;
         Ok(())
     }
 }

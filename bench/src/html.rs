@@ -7,26 +7,30 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use plotters::prelude::*;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::measure::Better;
 use crate::report::{Measured, Outcome, Report};
 use crate::table::{self, number};
 
 /// Width of a chart in its own units; the page scales it.
-const WIDTH: u32 = 640;
+const WIDTH: u32 = 400;
 /// Height of one bar with its gap.
-const ROW: u32 = 34;
+const ROW: u32 = 30;
 /// Height of what stands above and below the bars.
-const FRAME: u32 = 60;
+const FRAME: u32 = 44;
+/// The whole width against the longest bar or line: the rest is for its label.
+const ROOM: f64 = 1.5;
 /// Bars that are better than others are not greener: colours tell levels from peers.
 const LEVEL: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
 const PEER: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
 const WHISKER: RGBColor = RGBColor(0x1a, 0x20, 0x2c);
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:52em;margin:0 auto;padding:1em;color:#1a202c}\
-svg{width:100%;height:auto}table{border-collapse:collapse;font-size:.85em;display:block;overflow-x:auto}\
+svg{width:100%;max-width:34em;height:auto}body{overflow-wrap:anywhere}table{border-collapse:collapse;font-size:.85em;display:block;overflow-x:auto}\
 td,th{padding:.2em .6em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}\
-td.why{text-align:left;white-space:normal}h2{margin:2em 0 .2em}.note{background:#fefcbf;padding:.5em 1em}pre{white-space:pre-wrap}";
+td.why{text-align:left;white-space:normal;min-width:12em}h2{margin:2em 0 .2em}.note{background:#fefcbf;padding:.5em 1em}pre{white-space:pre-wrap}";
 
 /// Writes `index.html`, `results.csv` and `results.json` into a directory, which is made when it is not there.
 ///
@@ -51,10 +55,7 @@ pub fn write_report(report: &Report, dir: &Path) -> anyhow::Result<Vec<PathBuf>>
 }
 
 fn page(report: &Report) -> anyhow::Result<String> {
-    let mut body = format!(
-        "<h1>What isolation costs</h1><p>{}</p>",
-        escape(&machine(report))
-    );
+    let mut body = format!("<h1>What isolation costs</h1>{}", machine(report));
     for warning in &report.warnings {
         add(
             &mut body,
@@ -103,32 +104,70 @@ fn title(measured: &Measured) -> String {
     format!("{}, in {}; {rate}", measured.title, measured.unit)
 }
 
+/// Where and when it was measured, as a table.
 fn machine(report: &Report) -> String {
     let machine = &report.machine;
-    format!(
-        "{}, {} processors, {} MiB, Linux {}, cgroup {}, governor {}, turbo {}, SMT {}, files on {}, load {:.2} before and {:.2} \
-         after; ketch {}; {} rounds in {:.0} s, began {} seconds after 1970. {}. Mitigations: {}",
-        machine.processor,
-        machine.processors,
-        machine.memory_bytes >> 20,
-        machine.kernel,
-        machine.cgroup,
-        machine.governor,
-        machine.turbo,
-        machine.smt,
-        machine.file_system,
-        machine.load_before,
-        machine.load_after,
-        report.ketch,
-        report.rounds,
-        report.seconds,
-        report.began,
-        report.images.join("; "),
-        match machine.mitigations.as_slice() {
-            [] => "none".to_owned(),
-            lines => lines.join("; "),
-        }
-    )
+    let lines = |lines: &[String]| match lines {
+        [] => "none".to_owned(),
+        lines => lines.join("; "),
+    };
+    let kind = if machine.is_virtual { ", virtual" } else { "" };
+    let rows = [
+        (
+            "processor",
+            format!("{}, {}{kind}", machine.processor, machine.processors),
+        ),
+        (
+            "frequency",
+            format!("governor {}, turbo {}", machine.governor, machine.turbo),
+        ),
+        ("threads of a core", machine.smt.clone()),
+        ("memory", format!("{} MiB", machine.memory_bytes >> 20)),
+        (
+            "kernel",
+            format!("Linux {}, cgroup {}", machine.kernel, machine.cgroup),
+        ),
+        ("mitigations", lines(&machine.mitigations)),
+        ("files on", machine.file_system.clone()),
+        (
+            "load",
+            format!(
+                "{:.2} before, {:.2} after",
+                machine.load_before, machine.load_after
+            ),
+        ),
+        ("stolen time", format!("{:.1} %", machine.stolen * 100.0)),
+        ("ketch", report.ketch.clone()),
+        ("image", lines(&report.images)),
+        (
+            "run",
+            format!(
+                "{}, {} of {} rounds in {:.0} s",
+                when(report.began),
+                report.rounds,
+                report.rounds_wanted,
+                report.seconds
+            ),
+        ),
+    ];
+    let mut text = String::from("<table>");
+    for (name, value) in rows {
+        add(
+            &mut text,
+            format_args!("<tr><td>{name}<td class=why>{}</tr>", escape(&value)),
+        );
+    }
+    text.push_str("</table>");
+    text
+}
+
+/// A time as RFC 3339 has it.
+fn when(seconds: u64) -> String {
+    let known = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok());
+    known.unwrap_or_else(|| format!("{seconds} s after 1970"))
 }
 
 /// A chart of bars, as SVG text.
@@ -146,7 +185,7 @@ fn chart(report: &Report, measured: &Measured) -> anyhow::Result<String> {
                 .map_or(summary.median, |interval| interval.high.max(summary.median)),
         )
     });
-    let end = ends.fold(f64::MIN_POSITIVE, f64::max) * 1.15;
+    let end = ends.fold(f64::MIN_POSITIVE, f64::max) * ROOM;
     let count = u32::try_from(shown.len()).unwrap_or(0);
     let mut svg = String::new();
     {
@@ -170,7 +209,7 @@ fn draw<Backend: DrawingBackend>(
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .x_label_area_size(28)
-        .y_label_area_size(90)
+        .y_label_area_size(70)
         .build_cartesian_2d(0.0..end, 0.0..count)?;
     let names: Vec<&str> = shown.iter().rev().map(|one| one.subject.as_str()).collect();
     chart
@@ -178,8 +217,10 @@ fn draw<Backend: DrawingBackend>(
         .disable_y_mesh()
         .disable_y_axis()
         .y_labels(0)
-        .x_labels(5)
-        .label_style(("sans-serif", 14))
+        .x_labels(4)
+        .max_light_lines(0)
+        .x_label_formatter(&|value| number(*value))
+        .label_style(("sans-serif", 12))
         .draw()?;
     for (index, outcome) in shown.iter().rev().enumerate() {
         let Some(summary) = &outcome.summary else {
@@ -202,14 +243,12 @@ fn draw<Backend: DrawingBackend>(
             Some(ratio) => format!("{} ({}x)", number(summary.median), number(ratio.median)),
             None => number(summary.median),
         };
-        let from_right = summary.median > end * 0.6;
-        let at = if from_right {
-            0.01 * end
-        } else {
-            summary.median + 0.015 * end
-        };
-        let colour = if from_right { &WHITE } else { &BLACK };
-        let style = ("sans-serif", 14).into_font().color(colour);
+        // Right of bar and line: the chart has room for it there.
+        let right = summary
+            .interval
+            .map_or(summary.median, |interval| interval.high.max(summary.median));
+        let at = right + 0.015 * end;
+        let style = ("sans-serif", 13).into_font().color(&BLACK);
         chart.draw_series([Text::new(label, (at, row + 0.68), style)])?;
     }
     for (index, name) in names.iter().enumerate() {
@@ -217,7 +256,7 @@ fn draw<Backend: DrawingBackend>(
         let rows = i32::try_from(names.len()).unwrap_or(1).max(1);
         let height = i32::try_from(area.dim_in_pixel().1).unwrap_or(0) - 28 - 16;
         let y = 8 + height - (2 * row + 1) * height / (2 * rows) - 8;
-        let style = ("sans-serif", 15).into_font().color(&BLACK);
+        let style = ("sans-serif", 13).into_font().color(&BLACK);
         area.draw(&Text::new((*name).to_owned(), (8, y), style))?;
     }
     Ok(())

@@ -20,6 +20,7 @@ mod stats;
 mod subject;
 mod suite;
 mod table;
+mod watch;
 
 pub use compare::{Change, Comparison, Limit};
 pub use html::write_report;

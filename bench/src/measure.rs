@@ -149,6 +149,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Measure> {
     MEASURES.iter().find(|measure| measure.name == name)
 }
 
+/// The sum of the numbers below 2,000, each without what a byte cannot hold.
+const TRIPS_CHECK: u64 = 7 * (255 * 256 / 2) + 207 * 208 / 2;
+const CHUNKS: u64 = 512;
 const FILES: u64 = 100;
 const ENTRIES: u64 = 110;
 const SMALL_BYTES: u64 = 4096;
@@ -209,7 +212,7 @@ const VOLUME: [Measure; 7] = files!("fs.volume", "a volume");
 const TMPFS: [Measure; 7] = files!("fs.tmpfs", "a tmpfs");
 
 /// All measures, in the order of the report.
-pub const MEASURES: [Measure; 37] = {
+pub const MEASURES: [Measure; 39] = {
     let [r0, r1, r2, r3, r4, r5, r6] = ROOT;
     let [v0, v1, v2, v3, v4, v5, v6] = VOLUME;
     let [t0, t1, t2, t3, t4, t5, t6] = TMPFS;
@@ -294,6 +297,18 @@ pub const MEASURES: [Measure; 37] = {
                 Group::Pipe,
             )
         },
+        Measure::guest(
+            "net.tcp.trip",
+            "a byte over TCP on loopback, to and fro",
+            US,
+            TRIPS_CHECK,
+        ),
+        Measure::guest(
+            "net.tcp.stream",
+            "bytes over TCP on loopback",
+            RATE,
+            CHUNKS * 7,
+        ),
         r0,
         r1,
         r2,

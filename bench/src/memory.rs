@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::call::{Interrupted, Waiting};
+use crate::call::Interrupted;
+use crate::watch::Waiting;
 
 /// Between two looks at a process that may still be starting.
 const PAUSE: Duration = Duration::from_millis(20);

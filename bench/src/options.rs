@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
+use serde_json::Value;
 
 use crate::measure::MEASURES;
 
@@ -31,6 +32,8 @@ pub struct Options {
     pub temporary: PathBuf,
     /// The built-in image: an OCI layout as a tar archive.
     pub archive: &'static [u8],
+    /// The system call filter of ketch's containers, in the form of a runtime specification: OCI runtimes get the same.
+    pub seccomp: Option<Value>,
     /// The user's image in place of the built-in one: one reference for both kinds, or the Linux one and the wasm one.
     pub images: Vec<String>,
     /// The command in the user's image; the image's own when empty.

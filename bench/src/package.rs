@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use crate::call::{Call, Waiting};
+use crate::call::Call;
 use crate::options::Options;
+use crate::watch::Waiting;
 
 /// The name of the built-in image (`fixtures/images/build.py`).
 const BUILT_IN: &str = "ketch-bench";
@@ -109,9 +110,10 @@ impl Package {
     }
 
     /// Takes the built-in image away again.
-    pub(crate) fn remove(&self, options: &Options, until: Waiting) -> anyhow::Result<()> {
-        if self.is_built_in {
-            ketch(options).args(["rmi", BUILT_IN]).output(until)?;
+    pub(crate) fn forget(options: &Options, until: Waiting) -> anyhow::Result<()> {
+        if options.images.is_empty() {
+            let remove = ketch(options).args(["rmi", BUILT_IN]);
+            remove.output(until.whatever_happens())?;
         }
         Ok(())
     }
@@ -184,7 +186,9 @@ impl Forms<'_> {
         let result = record
             .and_then(|text| Ok(serde_json::from_str(&text)?))
             .and_then(|record| work(&name, &record));
-        let removed = self.ketch(&["rm", "-f", &name]);
+        // After an interrupt, too.
+        let remove = ketch(self.options).args(["rm", "-f", &name]);
+        let removed = remove.output(self.until.whatever_happens());
         let result = result?;
         removed?;
         Ok(result)

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
-use crate::call::{Call, Interrupted, Running, Waiting};
+use crate::call::{Call, Interrupted, Running};
 use crate::job::{self, Input, Job, Line, Mounts, Wrong};
 use crate::machine::{Machine, ticks};
 use crate::measure::{AT_ONCE, Group, INSTANCES, MEASURES, Measure, PIPE_BYTES};
@@ -18,6 +18,7 @@ use crate::report::{Overhead, Report, Tested, VERSION};
 use crate::results::{self, Results};
 use crate::stats;
 use crate::subject::{self, Idle, Means, Subject};
+use crate::watch::{Ending, Waiting, Watch};
 
 /// Pairs of starts that show what the timing costs.
 const OVERHEAD_PAIRS: u32 = 100;
@@ -44,7 +45,19 @@ pub fn run(
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<Report> {
     options.check()?;
-    let until = Waiting { interrupt };
+    let watch = Watch::default();
+    std::thread::scope(|scope| {
+        scope.spawn(|| watch.guard(interrupt));
+        let _ending = Ending(&watch);
+        watched(options, Waiting::new(&watch), progress)
+    })
+}
+
+fn watched(
+    options: &Options,
+    until: Waiting,
+    progress: &mut dyn FnMut(Progress),
+) -> anyhow::Result<Report> {
     let dir = tempfile::Builder::new()
         .prefix("ketch-bench-")
         .tempdir_in(&options.temporary)
@@ -53,7 +66,14 @@ pub fn run(
     let clock = Instant::now();
     let ticks = ticks();
     let mut machine = Machine::look(dir.path());
-    let package = Package::make(options, dir.path(), until)?;
+    let package = match Package::make(options, dir.path(), until) {
+        Ok(package) => package,
+        Err(error) => {
+            // What of it was loaded is in nobody's way when it cannot be removed.
+            drop(Package::forget(options, until));
+            return Err(error);
+        }
+    };
     let mut suite = Suite {
         means: Means {
             options,
@@ -73,7 +93,7 @@ pub fn run(
     let ended = suite.rounds();
     let mut warnings = suite.close();
     // Everything is taken away even after an interrupt.
-    if let Err(error) = package.remove(options, Waiting { interrupt: None }) {
+    if let Err(error) = Package::forget(options, until) {
         warnings.push(format!("cannot remove the built-in image: {error:#}"));
     }
     machine.close(ticks);
@@ -261,7 +281,7 @@ impl Suite<'_> {
     /// Takes everything away; gives what could not be.
     fn close(&self) -> Vec<String> {
         let means = Means {
-            until: Waiting { interrupt: None },
+            until: self.means.until.whatever_happens(),
             ..self.means
         };
         let used = self.entries.iter().filter(|entry| entry.is_prepared);
@@ -459,12 +479,22 @@ fn idle_memory(
     ])
 }
 
+/// The guest's workload that gives a measure: both of `net.tcp` come from one.
+fn workload(measure: &str) -> &str {
+    if measure.starts_with("net.tcp.") {
+        "net.tcp"
+    } else {
+        measure
+    }
+}
+
 fn guest(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
     let wanted = wanted_of(Group::Guest, means.options);
     let mut args: Vec<String> = wanted
         .filter(|measure| !measure.name.starts_with("fs."))
-        .map(|measure| measure.name.to_owned())
+        .map(|measure| workload(measure.name).to_owned())
         .collect();
+    args.dedup();
     let mut lines = Vec::new();
     let mut mounts = Mounts::None;
     for (name, place) in subject.places(means)?.named() {

@@ -1,12 +1,15 @@
 //! Parts of a container's start: system call filters, and records of its state.
 #![expect(clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
+use std::ffi::CString;
 use std::hint::black_box;
+use std::os::unix::ffi::OsStringExt;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use runtime_native::seccomp::{Arch, compile, default_profile, default_spec};
 use state::ContainerState;
 use sys::durable::{Durability, replace_file};
+use sys::mount::FileSystem;
 
 /// `CAP_CHOWN`, `CAP_KILL` and `CAP_SETUID`: the profile has rules that depend on capabilities.
 const CAPABILITIES: u64 = 1 << 0 | 1 << 5 | 1 << 7;
@@ -61,5 +64,46 @@ fn records(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, seccomp, records);
+/// Layers of the overlay.
+const LAYERS: usize = 5;
+
+/// An overlay as a container's root is made: the calls of `runtime-native/src/layers.rs`. What is not attached goes with its
+/// descriptor.
+fn overlay(criterion: &mut Criterion) {
+    if !rustix::process::geteuid().is_root() {
+        skipped("overlay/set-up needs root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let make = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        CString::new(path.into_os_string().into_vec()).unwrap()
+    };
+    let lower: Vec<CString> = (0..LAYERS).map(|n| make(&format!("lower{n}"))).collect();
+    let (upper, work) = (make("upper"), make("work"));
+    let mut group = criterion.benchmark_group("overlay");
+    group.bench_function(format!("set-up/{LAYERS}-layers"), |bench| {
+        bench.iter(|| {
+            let context = FileSystem::open(c"overlay").unwrap();
+            for layer in &lower {
+                context.set(c"lowerdir+", Some(layer)).unwrap();
+            }
+            context.set(c"upperdir", Some(&upper)).unwrap();
+            context.set(c"workdir", Some(&work)).unwrap();
+            context.set(c"volatile", None).unwrap();
+            drop(context.mount(0).unwrap());
+            // A volatile overlay marks its work directory, and is not mounted over the mark again.
+            std::fs::remove_dir_all(dir.path().join("work/work")).unwrap();
+        });
+    });
+    group.finish();
+}
+
+#[expect(clippy::print_stderr, reason = "a benchmark says what it leaves out")]
+fn skipped(what: &str) {
+    eprintln!("left out: {what}");
+}
+
+criterion_group!(benches, seccomp, records, overlay);
 criterion_main!(benches);

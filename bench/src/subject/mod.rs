@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Context;
 
-use crate::call::{Background, Call, Waiting};
+use crate::call::{Background, Call};
 use crate::job::{Job, Places};
 use crate::options::Options;
 use crate::package::Package;
+use crate::watch::Waiting;
 
 /// What every subject needs.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,6 @@
 //! OCI runtimes: crun, runc, youki and runsc, on a bundle whose specification is `ketch oci spec`'s. They have less to do than
-//! an engine: the root file system is a directory, nothing is kept in a log, nobody waits for the container, and there
-//! is no seccomp filter.
+//! an engine: the root file system is a directory, nothing is kept in a log, and nobody waits for the container. The system
+//! call filter is that of ketch's containers.
 
 use std::fs::File;
 use std::io::Write;
@@ -64,6 +64,11 @@ impl OciRuntime {
         set(&mut spec, "/process/env", json!(half.env))?;
         set(&mut spec, "/process/terminal", json!(false))?;
         set(&mut spec, "/root", json!({"path": root, "readonly": false}))?;
+        if let Some(filter) = &means.options.seccomp {
+            let linux = spec.pointer_mut("/linux").and_then(Value::as_object_mut);
+            let linux = linux.context("the specification has no `/linux`")?;
+            linux.insert("seccomp".to_owned(), filter.clone());
+        }
         if job.mounts == Mounts::All {
             let mounts = spec.pointer_mut("/mounts").and_then(Value::as_array_mut);
             mounts.context("the specification has no mounts")?.extend([
@@ -105,7 +110,7 @@ impl Subject for OciRuntime {
 
     fn title(&self) -> String {
         format!(
-            "{} on a directory: no overlay, no log, no seccomp filter, nobody who waits",
+            "{} on a directory: no overlay, no log, nobody who waits",
             self.name
         )
     }

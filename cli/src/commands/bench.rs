@@ -9,6 +9,8 @@ use anyhow::Context as _;
 use bench::{Comparison, LEVELS, Limit, MEASURES, Options, PEERS, Progress, Report};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
+use runtime_native::capability;
+use runtime_native::seccomp::{Arch, default_spec};
 
 use super::{Invocation, parse_named};
 use crate::embedded::BENCH;
@@ -30,6 +32,9 @@ fn catch_signals() -> io::Result<UnixStream> {
 
 /// Options of `bench`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "`ketch bench compare BEFORE AFTER [--fail-if LIMIT]` compares two records of --format json"
+)]
 pub(crate) struct BenchArgs {
     /// Levels: process, linux, wasm, wasm-only; the first is compared with when it is process
     #[arg(long, value_delimiter = ',', default_values_t = LEVELS.map(str::to_owned))]
@@ -156,6 +161,9 @@ fn options(context: &Invocation, args: &BenchArgs) -> anyhow::Result<Options> {
         search_path: settings::variable("PATH")?.unwrap_or_default().into(),
         temporary: std::path::absolute(temporary)?,
         archive: BENCH,
+        seccomp: Arch::native()
+            .map(|arch| serde_json::to_value(default_spec(capability::DEFAULT, arch)))
+            .transpose()?,
         images: args.image.clone(),
         command: args.cmd.clone(),
         levels: names(&args.levels),
