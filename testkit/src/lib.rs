@@ -39,6 +39,8 @@ pub enum Need {
     IdMapPrograms,
     /// A statically linked busybox, for containers that need a shell.
     Busybox,
+    /// `runc`, to be compared with.
+    Runc,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
 }
@@ -47,6 +49,9 @@ impl Need {
     fn is_met(self) -> bool {
         match self {
             Self::Vm => vm::is_possible(),
+            Self::Runc => ["/usr/bin/runc", "/usr/sbin/runc"]
+                .iter()
+                .any(|path| Path::new(path).exists()),
             Self::Busybox => Path::new(BUSYBOX).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
