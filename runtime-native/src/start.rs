@@ -222,25 +222,63 @@ fn start_in_cgroup(
             parent.steps.mark("announced");
             parent.release()
         })
-        .and_then(|()| parent.answer(report_read))
-        .and_then(|()| ours.collect());
-    match started {
-        Ok(stdio) => Ok(Process {
+        .and_then(|()| parent.answer(report_read));
+    if started.is_err() {
+        end(pidfd.as_fd());
+    }
+    match (started, ours.collect()) {
+        (Ok(()), Ok(stdio)) => Ok(Process {
             pid,
             pidfd,
             stdio,
             guest_report,
         }),
-        Err(failure) => {
-            // It may have ended by itself.
-            let _ended = sys::signals::send(pidfd.as_fd(), 9);
-            let _reaped = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(pidfd.as_fd()),
-                rustix::process::WaitIdOptions::EXITED,
-            );
+        (Err(mut failure), Ok(Stdio::Console(master))) => {
+            // What a hook has printed there nobody else will show.
+            let shown = left_in(master.as_fd());
+            if !shown.is_empty() {
+                failure.0.message.push_str(", output: ");
+                failure.0.message.push_str(&shown);
+            }
+            Err(failure)
+        }
+        (Err(failure), _) => Err(failure),
+        (Ok(()), Err(failure)) => {
+            end(pidfd.as_fd());
             Err(failure)
         }
     }
+}
+
+/// Ends an init whose start has failed.
+fn end(pidfd: BorrowedFd<'_>) {
+    // It may have ended by itself.
+    let _ended = sys::signals::send(pidfd, 9);
+    let _reaped = rustix::process::waitid(
+        rustix::process::WaitId::PidFd(pidfd),
+        rustix::process::WaitIdOptions::EXITED,
+    );
+}
+
+/// What a terminal still holds whose other side is closed: as much as an error message can show.
+fn left_in(master: BorrowedFd<'_>) -> String {
+    const SHOWN: usize = 1024;
+    let mut bytes = [0; SHOWN];
+    let mut length = 0;
+    // A descriptor that somebody else has kept open must not hold us up.
+    if rustix::io::ioctl_fionbio(master, true).is_err() {
+        return String::new();
+    }
+    while let Some(room) = bytes.get_mut(length..).filter(|room| !room.is_empty()) {
+        match rustix::io::read(master, room) {
+            Ok(0) | Err(_) => break,
+            Ok(more) => length += more,
+        }
+    }
+    let text = String::from_utf8_lossy(bytes.get(..length).unwrap_or_default());
+    // A program's text, not a command to whatever shows the message.
+    let plain = |c: &char| !c.is_control() || *c == '\n';
+    text.trim().chars().filter(plain).collect()
 }
 
 fn console_request<'a>(

@@ -200,6 +200,29 @@ fn hook_that_fails_stops_the_container_and_is_named() {
 }
 
 #[test]
+fn hook_that_fails_on_a_terminal_shows_what_it_has_printed() {
+    let Some(mut bundle) = Bundle::shell("true") else {
+        return;
+    };
+    bundle.config["process"]["terminal"] = json!(true);
+    let script = "echo first; printf 'the \\033[1mreason' >&2; exit 5";
+    let fails = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+    bundle.config["hooks"] = json!({ "startContainer": fails });
+    let run = bundle.run();
+    let expected = "exit code 5, output: first\nthe [1mreason";
+    assert!(run.stderr.contains(expected), "{}", run.stderr);
+}
+
+#[test]
+fn terminal_that_is_relayed_keeps_line_ends_from_the_first_byte() {
+    let Some(mut bundle) = Bundle::shell("echo first; echo second") else {
+        return;
+    };
+    bundle.config["process"]["terminal"] = json!(true);
+    assert_eq!(bundle.run().stdout, "first\nsecond\n");
+}
+
+#[test]
 fn field_that_cannot_be_had_is_named() {
     let Some(mut bundle) = Bundle::shell("true") else {
         return;

@@ -92,6 +92,23 @@ fn device_directory_can_be_read_only() {
 }
 
 #[test]
+fn mount_that_is_to_be_shared_is_shared_inside() {
+    let Some(mut bundle) = Bundle::shell("grep ' /data ' /proc/self/mountinfo") else {
+        return;
+    };
+    let source = bundle.canary();
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "source": source, "options": ["bind", "shared"]}));
+    let run = bundle.run();
+    assert!(
+        run.stdout.contains(" shared:"),
+        "{} {}",
+        run.stdout,
+        run.stderr
+    );
+}
+
+#[test]
 fn path_that_is_masked_twice_is_mounted_over_once() {
     let Some(mut bundle) = Bundle::shell("grep -c /secret /proc/self/mounts") else {
         return;

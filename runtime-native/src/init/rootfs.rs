@@ -177,8 +177,11 @@ pub(super) fn enter(root: BorrowedFd<'_>, plan: &InitPlan) -> Result<(), Errno> 
     rustix::process::fchdir(root)?;
     match plan.root_change {
         RootChange::Pivot => {
+            let old = open_dir(c"/")?;
             rustix::process::pivot_root(c".", c".")?;
             // The old root lies over the new one now; its unmounting must not travel to the host.
+            // From there, for beneath the new root are the mounts that are to be shared.
+            rustix::process::fchdir(&old)?;
             change(c".", SLAVE | REC)?;
             rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
         }

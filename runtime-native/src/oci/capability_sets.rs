@@ -18,18 +18,23 @@ pub(super) fn drop_unknown(process: &mut Value, warnings: &mut Warnings) {
         let Some(names) = names.as_array_mut() else {
             continue;
         };
-        names.retain(|name| {
-            let Some(text) = name.as_str() else {
-                return true;
-            };
-            let known = capability::is_known(text);
-            if !known {
-                warnings.push(format!(
-                    "`process.capabilities.{set}`: no capability is called `{text}`"
-                ));
+        let mut unknown: Vec<String> = Vec::new();
+        names.retain(|name| match name.as_str() {
+            Some(text) if !capability::is_known(text) => {
+                unknown.push(text.to_owned());
+                false
             }
-            known
+            // What is no text is the parser's to refuse.
+            Some(_) | None => true,
         });
+        unknown.sort();
+        unknown.dedup();
+        if !unknown.is_empty() {
+            warnings.push(format!(
+                "`process.capabilities.{set}`: ignoring unknown or unavailable capabilities: [{}]",
+                unknown.join(", ")
+            ));
+        }
     }
 }
 
@@ -108,8 +113,8 @@ mod tests {
 
     #[test]
     fn capability_that_nobody_knows_is_a_warning() {
-        let (sets, warnings) = parsed(r#"{"bounding":["CAP_CHOWN","CAP_MAGIC"]}"#);
-        assert_eq!(warnings.len(), 1);
+        let (sets, warnings) = parsed(r#"{"bounding":["CAP_CHOWN","CAP_MAGIC","CAP_MAGIC"]}"#);
+        assert!(warnings.len() == 1 && warnings[0].ends_with("[CAP_MAGIC]"));
         assert_eq!(sets.bounding().as_ref().unwrap().len(), 1);
     }
 
