@@ -13,6 +13,9 @@ use sys::mount::{Depth, FileSystem};
 /// `MOUNT_ATTR_RDONLY | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID` (mount_setattr(2)).
 const READ_ONLY: u64 = 0x1 | 0x4 | 0x2;
 
+/// The file of `ketch-pid1`: what `ps` in a container shows of it.
+const PID1: &str = "init";
+
 /// The bytes of the small executables.
 #[derive(Clone, Copy)]
 pub struct Executables {
@@ -63,7 +66,7 @@ impl Executables {
 
     /// The path of `ketch-pid1`, put in place when it is missing.
     pub(crate) fn pid1_path(&self, exe: &Path) -> io::Result<PathBuf> {
-        self.place(exe, "ketch-pid1", self.pid1)
+        self.place(exe, PID1, self.pid1)
     }
 
     /// Writes all as plain files, for users who may not mount, and gives the path of `ketch-init`.
@@ -71,7 +74,7 @@ impl Executables {
         let mut init = PathBuf::new();
         for (name, bytes) in [
             ("ketch-wasm-host", self.wasm_host),
-            ("ketch-pid1", self.pid1),
+            (PID1, self.pid1),
             ("ketch-init", self.init),
         ] {
             let dir = self.dir(exe, name);
