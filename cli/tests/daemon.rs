@@ -207,12 +207,12 @@ fn attach_before_start_loses_nothing_and_outlives_the_end_of_input() {
         return;
     };
     daemon.create(
-        "c",
+        "one",
         r#"{"Image":"box","Cmd":["/bin/sh","-c","echo first; cat; echo last"],"OpenStdin":true,
             "StdinOnce":true,"HostConfig":{"NetworkMode":"none"}}"#,
     );
     let mut stream = daemon.connect();
-    let head = "POST /v1.44/containers/c/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
+    let head = "POST /v1.44/containers/one/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -223,7 +223,7 @@ fn attach_before_start_loses_nothing_and_outlives_the_end_of_input() {
     let answer = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert!(answer.contains("multiplexed-stream"), "{answer}");
-    assert_eq!(daemon.ask("POST", "/containers/c/start", "").0, 204);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 204);
     stream.write_all(b"typed\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut frames = Vec::new();
@@ -244,16 +244,16 @@ fn killed_daemon_disturbs_no_container_and_the_next_one_knows_it() {
     let Some(mut daemon) = Daemon::start() else {
         return;
     };
-    daemon.create("c", SLEEPER);
-    assert_eq!(daemon.ask("POST", "/containers/c/start", "").0, 204);
-    assert_eq!(daemon.ask("POST", "/containers/c/start", "").0, 304);
+    daemon.create("one", SLEEPER);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 204);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 304);
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
     daemon.child = serve(&daemon.cx, &daemon.socket);
-    let (_, answer) = daemon.ask("GET", "/containers/c/json", "");
+    let (_, answer) = daemon.ask("GET", "/containers/one/json", "");
     assert!(answer.contains(r#""Running":true"#), "{answer}");
-    assert_eq!(daemon.ask("POST", "/containers/c/stop?t=0", "").0, 204);
-    let (_, answer) = daemon.ask("GET", "/containers/c/json", "");
+    assert_eq!(daemon.ask("POST", "/containers/one/stop?t=0", "").0, 204);
+    let (_, answer) = daemon.ask("GET", "/containers/one/json", "");
     assert!(answer.contains(r#""ExitCode":137"#), "{answer}");
 }
 
