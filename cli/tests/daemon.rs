@@ -59,6 +59,23 @@ impl Daemon {
         (status, answer)
     }
 
+    /// Sends an archive and reads the answer to its end.
+    fn upload(&self, path: &str, archive: &[u8]) -> (u16, String) {
+        let mut stream = self.connect();
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
+            archive.len()
+        )
+        .unwrap();
+        stream.write_all(archive).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer)
+    }
+
     /// Creates a container `name` of `box`.
     fn create(&self, name: &str, body: &str) {
         let path = format!("/v1.44/containers/create?name={name}");
@@ -156,7 +173,10 @@ fn versions_errors_and_swarm_are_answered_in_dockers_words() {
             400,
             "invalid filter 'x'",
         ),
-        ("POST", "/build", 501, "message"),
+        ("POST", "/build?version=2", 501, "message"),
+        ("POST", "/build?squash=1", 400, "squash"),
+        ("POST", "/grpc", 501, "message"),
+        ("POST", "/session", 501, "message"),
     ];
     for (method, path, wanted, text) in table {
         let (status, answer) = daemon.ask(method, path, "");
@@ -187,12 +207,12 @@ fn attach_before_start_loses_nothing_and_outlives_the_end_of_input() {
         return;
     };
     daemon.create(
-        "c",
+        "one",
         r#"{"Image":"box","Cmd":["/bin/sh","-c","echo first; cat; echo last"],"OpenStdin":true,
             "StdinOnce":true,"HostConfig":{"NetworkMode":"none"}}"#,
     );
     let mut stream = daemon.connect();
-    let head = "POST /v1.44/containers/c/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
+    let head = "POST /v1.44/containers/one/attach?stream=1&stdin=1&stdout=1&stderr=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
     stream.write_all(head.as_bytes()).unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -203,7 +223,7 @@ fn attach_before_start_loses_nothing_and_outlives_the_end_of_input() {
     let answer = String::from_utf8_lossy(&answer).into_owned();
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert!(answer.contains("multiplexed-stream"), "{answer}");
-    assert_eq!(daemon.ask("POST", "/containers/c/start", "").0, 204);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 204);
     stream.write_all(b"typed\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
     let mut frames = Vec::new();
@@ -224,16 +244,16 @@ fn killed_daemon_disturbs_no_container_and_the_next_one_knows_it() {
     let Some(mut daemon) = Daemon::start() else {
         return;
     };
-    daemon.create("c", SLEEPER);
-    assert_eq!(daemon.ask("POST", "/containers/c/start", "").0, 204);
-    assert_eq!(daemon.ask("POST", "/containers/c/start", "").0, 304);
+    daemon.create("one", SLEEPER);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 204);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 304);
     daemon.child.kill().unwrap();
     daemon.child.wait().unwrap();
     daemon.child = serve(&daemon.cx, &daemon.socket);
-    let (_, answer) = daemon.ask("GET", "/containers/c/json", "");
+    let (_, answer) = daemon.ask("GET", "/containers/one/json", "");
     assert!(answer.contains(r#""Running":true"#), "{answer}");
-    assert_eq!(daemon.ask("POST", "/containers/c/stop?t=0", "").0, 204);
-    let (_, answer) = daemon.ask("GET", "/containers/c/json", "");
+    assert_eq!(daemon.ask("POST", "/containers/one/stop?t=0", "").0, 204);
+    let (_, answer) = daemon.ask("GET", "/containers/one/json", "");
     assert!(answer.contains(r#""ExitCode":137"#), "{answer}");
 }
 
@@ -263,4 +283,88 @@ fn stock_client_runs_a_container_with_its_exit_code_and_input() {
     assert_eq!((code, out.trim()), (0, "100000"), "{err}");
     let (code, _, err) = docker(&["box", "/no/such"], "");
     assert_eq!(code, 127, "{err}");
+}
+
+/// A context with this Dockerfile and a file `f`.
+fn context(dockerfile: &str) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, text) in [("Dockerfile", dockerfile), ("f", "payload\n")] {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive
+            .append_data(&mut header, name, text.as_bytes())
+            .unwrap();
+    }
+    archive.into_inner().unwrap()
+}
+
+#[test]
+fn build_gives_an_image_its_names_and_uses_its_cache_again() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    let archive =
+        context("FROM box\nARG V=0\nCOPY f /f\nRUN echo $V >>/f\nCMD [\"/bin/cat\", \"/f\"]\n");
+    let path = "/v1.44/build?t=made:1&t=made:2&networkmode=none&buildargs=%7B%22V%22%3A%227%22%7D";
+    let (status, answer) = daemon.upload(path, &archive);
+    assert_eq!(status, 200, "{answer}");
+    for text in [
+        "Successfully built ",
+        "Successfully tagged made:2",
+        "sha256:",
+    ] {
+        assert!(answer.contains(text), "{text}: {answer}");
+    }
+    let (_, again) = daemon.upload(path, &archive);
+    assert!(again.contains("Using cache"), "{again}");
+    let ran = daemon
+        .cx
+        .ketch(["run", "--rm", "--network", "none", "made:1"]);
+    assert_eq!(ran.stdout, "payload\n7\n", "{}", ran.stderr);
+    let (status, answer) = daemon.ask("POST", "/build/prune?all=1", "");
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("CachesDeleted"), "{answer}");
+}
+
+#[test]
+fn failed_step_of_a_build_is_told_in_both_forms() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    let archive = context("FROM box\nRUN exit 9\n");
+    let (status, answer) = daemon.upload("/v1.44/build?t=bad&networkmode=none", &archive);
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains(r#""errorDetail":{"#), "{answer}");
+    assert!(answer.contains("returned a non-zero code: 9"), "{answer}");
+    assert_eq!(daemon.ask("GET", "/images/bad/json", "").0, 404);
+    let (_, answer) = daemon.upload("/v1.44/build?dockerfile=Other", &context("FROM box\n"));
+    assert!(
+        answer.contains("Cannot locate specified Dockerfile: Other"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn container_that_cannot_start_and_goes_with_its_end_is_told_of_as_removed() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    daemon.create(
+        "gone",
+        r#"{"Image":"box","Cmd":["/no/such"],"HostConfig":{"NetworkMode":"none","AutoRemove":true}}"#,
+    );
+    let mut waiting = daemon.connect();
+    let request = "POST /v1.44/containers/gone/wait?condition=removed HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+    waiting.write_all(request.as_bytes()).unwrap();
+    // The head comes before there is anything to tell.
+    let mut head = [0; 12];
+    waiting.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+    let (status, answer) = daemon.ask("POST", "/containers/gone/start", "");
+    assert_eq!(status, 400, "{answer}");
+    let mut rest = String::new();
+    waiting.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("StatusCode"), "{rest}");
+    assert_eq!(daemon.ask("GET", "/containers/gone/json", "").0, 404);
 }

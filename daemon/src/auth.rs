@@ -33,29 +33,51 @@ pub(crate) fn options(
     options
 }
 
+/// The options with the credentials of `X-Registry-Config`: documents by host.
+pub(crate) fn of_hosts(base: &RegistryOptions, header: Option<&str>) -> RegistryOptions {
+    let mut options = base.clone();
+    let Some(Value::Object(hosts)) = header.and_then(decode) else {
+        return options;
+    };
+    let entries = hosts.iter().filter_map(|(host, value)| {
+        let bare = host.split("://").last().unwrap_or(host);
+        let bare = bare.split('/').next().unwrap_or(bare);
+        let host = match bare {
+            "index.docker.io" | "registry-1.docker.io" => "docker.io",
+            other => other,
+        };
+        Some((host.to_owned(), entry(value)?))
+    });
+    let entries: serde_json::Map<String, Value> = entries.collect();
+    let file = json!({ "auths": entries }).to_string();
+    if let Ok(auth) = AuthConfig::load(None, Some(&file)) {
+        options.auth = auth;
+    }
+    options
+}
+
 /// The credentials of a document, for a registry; `None` when it has none.
 pub(crate) fn config(value: &Value, registry: &str) -> Option<AuthConfig> {
-    let text = |key: &str| {
-        let text = value.get(key).and_then(Value::as_str);
-        text.filter(|text| !text.is_empty())
-    };
-    let mut entry = json!({});
-    for (from, to) in [
-        ("username", "username"),
-        ("password", "password"),
-        ("identitytoken", "identitytoken"),
-        ("registrytoken", "registrytoken"),
-        ("auth", "auth"),
+    let file = json!({ "auths": { registry: entry(value)? } });
+    AuthConfig::load(None, Some(&file.to_string())).ok()
+}
+
+/// The entry of a configuration file; `None` for a document without credentials.
+fn entry(value: &Value) -> Option<Value> {
+    let mut entry = serde_json::Map::new();
+    for key in [
+        "username",
+        "password",
+        "identitytoken",
+        "registrytoken",
+        "auth",
     ] {
-        if let Some(text) = text(from) {
-            entry[to] = text.into();
+        let text = value.get(key).and_then(Value::as_str);
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            entry.insert(key.to_owned(), text.into());
         }
     }
-    if entry.as_object().is_some_and(serde_json::Map::is_empty) {
-        return None;
-    }
-    let file = json!({ "auths": { registry: entry } });
-    AuthConfig::load(None, Some(&file.to_string())).ok()
+    (!entry.is_empty()).then_some(Value::Object(entry))
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ const READ_ONLY: u64 = 0x1 | 0x4 | 0x2;
 /// Held by the thread that puts an executable in place.
 static PLACING: Mutex<()> = Mutex::new(());
 
+/// The file of `ketch-pid1`: what `ps` in a container shows of it.
+const PID1: &str = "init";
+
 /// The bytes of the small executables.
 #[derive(Clone, Copy)]
 pub struct Executables {
@@ -67,7 +70,7 @@ impl Executables {
 
     /// The path of `ketch-pid1`, put in place when it is missing.
     pub(crate) fn pid1_path(&self, exe: &Path) -> io::Result<PathBuf> {
-        self.place(exe, "ketch-pid1", self.pid1)
+        self.place(exe, PID1, self.pid1)
     }
 
     /// Writes all as plain files, for users who may not mount, and gives the path of `ketch-init`.
@@ -75,7 +78,7 @@ impl Executables {
         let mut init = PathBuf::new();
         for (name, bytes) in [
             ("ketch-wasm-host", self.wasm_host),
-            ("ketch-pid1", self.pid1),
+            (PID1, self.pid1),
             ("ketch-init", self.init),
         ] {
             let dir = self.dir(exe, name);

@@ -194,6 +194,28 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Er
     })
 }
 
+/// How many bytes that were sent the other side has not read yet: 0 means that it has everything
+/// (`SIOCOUTQ`, unix(7) and tcp(7); over a network, that the other host has it).
+///
+/// # Errors
+/// As `ioctl(2)`.
+pub fn unread_by_peer(socket: BorrowedFd<'_>) -> Result<u32, Errno> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one `int`, which lives over the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ioctl,
+            socket.as_raw_fd(),
+            libc::TIOCOUTQ,
+            &raw mut bytes,
+        )
+    };
+    if result == -1 {
+        return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+    }
+    Ok(u32::try_from(bytes).unwrap_or(0))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -239,6 +261,16 @@ mod tests {
         drop(two);
         let mut buffer = [0; 16];
         assert_eq!(receive(one.as_fd(), &mut buffer).unwrap().length, 4);
+    }
+
+    #[test]
+    fn unread_bytes_are_counted_until_the_other_side_has_them() {
+        use std::io::{Read, Write};
+        let (mut one, mut two) = std::os::unix::net::UnixStream::pair().unwrap();
+        one.write_all(b"abc").unwrap();
+        assert!(unread_by_peer(one.as_fd()).unwrap() > 0);
+        two.read_exact(&mut [0; 3]).unwrap();
+        assert_eq!(unread_by_peer(one.as_fd()), Ok(0));
     }
 
     #[test]

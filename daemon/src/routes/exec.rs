@@ -1,6 +1,8 @@
 //! Streams of containers and of further programs in them: attach, exec, sizes of terminals.
 
-use engine::{ExecOptions, Privilege, Wanted};
+use std::sync::Arc;
+
+use engine::{EngineError, ExecOptions, Privilege, Wanted};
 use http::StatusCode;
 use runtime::{Console, LineEnds, Request};
 use serde::Deserialize;
@@ -10,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::attaches::Attached;
 use crate::body::BodyWriter;
 use crate::call::{Call, Reply, json as json_reply, ok, read, status};
+use crate::daemon::Daemon;
 use crate::error::ApiError;
 use crate::execs::{Exec, Phase};
 use crate::streams::{
@@ -111,7 +114,7 @@ pub(crate) async fn attach(call: Call, id: &str) -> Reply {
                     let (_sizes, sizes) = mpsc::channel(1);
                     pump(duplex, attached, framing, sizes, |_| {}).await;
                 }
-                None => duplex.output.close().await,
+                None => duplex.end().await,
             }
         },
     )
@@ -224,9 +227,8 @@ struct StartExec {
 /// `POST /exec/{id}/start`.
 pub(crate) async fn start(call: Call, id: &str) -> Reply {
     let daemon = call.daemon.clone();
-    let execs = daemon.execs.clone();
-    let exec = execs.get(id).ok_or_else(|| missing(id))?;
-    if exec.phase != Phase::Made {
+    let exec = daemon.execs.get(id).ok_or_else(|| missing(id))?;
+    if exec.phase != Phase::Made || exec.resize.is_some() {
         return Err(ApiError::conflict(format!(
             "exec instance {id} has already run"
         )));
@@ -244,66 +246,92 @@ pub(crate) async fn start(call: Call, id: &str) -> Reply {
         stdout: exec.stdout || exec.tty,
         stderr: exec.stderr && !exec.tty,
     });
+    // From here on sizes are taken: they wait for the terminal.
     let (sender, sizes) = mpsc::channel(SIZES);
-    let (own, own_id) = (execs.clone(), exec.id.clone());
-    let started = daemon.run(move |engine| {
-        let container = engine.container(&exec.container)?;
-        let session = engine.exec(&container, &options, wanted)?;
-        let pid = match session.wait_started() {
-            Ok(pid) => pid,
-            Err(error) => {
-                let code = error.exit_code();
-                own.change(&own_id, |exec| exec.phase = Phase::Ended { code });
-                return Ok(Err(ApiError::from(error)));
-            }
-        };
-        own.change(&own_id, |exec| {
-            exec.phase = Phase::Running { pid };
-            exec.resize = Some(sender);
-        });
-        let command = options.command.join(" ");
-        for action in ["exec_create", "exec_start"] {
-            let action = format!("{action}: {command}");
-            engine.record_container_event(&container.config, &action, &[("execID", &own_id)]);
-        }
-        let streams = match wanted {
-            Some(wanted) => session.attached(wanted)?,
-            None => engine::Streams::default(),
-        };
-        Ok(Ok(Attached { session, streams }))
-    });
-    let started = started.await?;
-    let (own, own_id) = (execs, id.to_owned());
-    let ended = move |status: Option<runtime::ExitStatus>| {
-        // 255: nobody can tell any more.
-        let code = status.map_or(u8::MAX, |status| status.code);
-        own.change(&own_id, |exec| {
-            exec.phase = Phase::Ended { code };
-            exec.resize = None;
-        });
+    daemon.execs.change(id, |exec| exec.resize = Some(sender));
+    let begin = Begin {
+        daemon,
+        exec,
+        options,
+        wanted,
     };
     if request.detach {
-        let attached = started?;
+        let (attached, ended) = begin.run().await?;
         tokio::spawn(async move { ended(watch_end(attached.session).await) });
         return status(StatusCode::OK);
     }
     let framing = Framing::of(is_terminal);
-    hijack(
-        upgrade,
-        Input::None,
-        framing.kind(version),
-        async move |mut duplex| {
-            match started {
-                Ok(attached) => pump(duplex, attached, framing, sizes, ended).await,
-                // The answer is out already: the client reads it where the output would be.
-                Err(error) => {
-                    let text = format!("{}\r\n", error.message);
-                    send(&mut duplex.output, framing, &text).await;
-                    duplex.output.close().await;
-                }
+    let kind = framing.kind(version);
+    hijack(upgrade, Input::None, kind, async move |mut duplex| {
+        match begin.run().await {
+            Ok((attached, ended)) => pump(duplex, attached, framing, sizes, ended).await,
+            // The answer is out already: the client reads it where the output would be.
+            Err(error) => {
+                let text = format!("{}\r\n", error.message);
+                send(&mut duplex.output, framing, &text).await;
+                duplex.end().await;
             }
-        },
-    )
+        }
+    })
+}
+
+/// What an `exec` instance is started with.
+struct Begin {
+    daemon: Arc<Daemon>,
+    exec: Exec,
+    options: ExecOptions,
+    wanted: Option<Wanted>,
+}
+
+/// Is told how the program has ended.
+type Ended = Box<dyn FnOnce(Option<runtime::ExitStatus>) + Send>;
+
+impl Begin {
+    /// Starts it. Gives its streams, and who waits for its end.
+    async fn run(self) -> Result<(Attached, Ended), ApiError> {
+        let Self {
+            daemon,
+            exec,
+            options,
+            wanted,
+        } = self;
+        let (execs, id) = (daemon.execs.clone(), exec.id.clone());
+        let started = daemon.run(move |engine| {
+            let change = |phase: Phase| execs.change(&exec.id, |exec| exec.phase = phase);
+            let begin = || {
+                let container = engine.container(&exec.container)?;
+                let session = engine.exec(&container, &options, wanted)?;
+                let pid = session.wait_started()?;
+                Ok((container, session, pid))
+            };
+            let (container, session, pid) = begin().inspect_err(|error: &EngineError| {
+                let code = error.exit_code();
+                change(Phase::Ended { code });
+            })?;
+            change(Phase::Running { pid });
+            let command = options.command.join(" ");
+            for action in ["exec_create", "exec_start"] {
+                let action = format!("{action}: {command}");
+                engine.record_container_event(&container.config, &action, &[("execID", &exec.id)]);
+            }
+            let streams = match wanted {
+                Some(wanted) => session.attached(wanted)?,
+                None => engine::Streams::default(),
+            };
+            Ok(Attached { session, streams })
+        });
+        let attached = started.await?;
+        let execs = daemon.execs.clone();
+        let ended: Ended = Box::new(move |status| {
+            // 255: nobody can tell any more.
+            let code = status.map_or(u8::MAX, |status| status.code);
+            execs.change(&id, |exec| {
+                exec.phase = Phase::Ended { code };
+                exec.resize = None;
+            });
+        });
+        Ok((attached, ended))
+    }
 }
 
 async fn send(output: &mut Output, framing: Framing, text: &str) {

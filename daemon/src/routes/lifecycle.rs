@@ -65,12 +65,8 @@ fn begin(daemon: &Arc<Daemon>, engine: &Engine, container: &Container) -> Result
     let session = match started {
         Ok(session) => session,
         Err(error) => {
-            let now = engine.container(&container.config.id);
-            if container.config.auto_remove
-                && let Ok(now) = now
-                && let Err(error) = engine.remove(&now, Force::Yes)
-            {
-                tracing::warn!(%error, "a container that did not start is not removed");
+            if container.config.auto_remove {
+                remove_unstarted(engine, container);
             }
             return Err(error.into());
         }
@@ -92,6 +88,19 @@ fn begin(daemon: &Arc<Daemon>, engine: &Engine, container: &Container) -> Result
         }
     }
     Ok(Begun::Now)
+}
+
+/// Removes a container that goes with its end and did not begin; its monitor has, when there was one,
+/// and leaves to tell of it to who wanted the start.
+fn remove_unstarted(engine: &Engine, container: &Container) {
+    match engine.container(&container.config.id) {
+        Ok(now) => {
+            if let Err(error) = engine.remove(&now, Force::Yes) {
+                tracing::warn!(%error, "a container that did not start is not removed");
+            }
+        }
+        Err(_) => engine.record_container_event(&container.config, "destroy", &[]),
+    }
 }
 
 /// The parameters of `stop` and `restart`.

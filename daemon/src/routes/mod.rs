@@ -1,6 +1,7 @@
 //! One file a group of operations; here is which path leads where.
 
 mod archive;
+mod build;
 mod containers;
 mod create;
 mod events;
@@ -29,7 +30,7 @@ pub(crate) async fn route(call: Call) -> Reply {
         ["volumes", rest @ ..] => volume(call, rest).await,
         [one] => top(call, one).await,
         ["system", "df"] if is(&call, "GET") => system::disk_usage(call).await,
-        ["build", "prune"] if is(&call, "POST") => system::no_builder(),
+        ["build", "prune"] if is(&call, "POST") => build::prune(call).await,
         [first, ..] if swarm::is_of_swarm(first) => swarm::refuse(&call, &parts),
         _ => page_not_found(),
     }
@@ -47,7 +48,7 @@ async fn top(call: Call, name: &str) -> Reply {
         ("GET", "events") => events::events(&call),
         ("POST", "auth") => system::auth(call).await,
         ("POST", "commit") => images::commit(call).await,
-        ("POST", "build") => system::no_builder(),
+        ("POST", "build") => build::build(call),
         ("POST", "grpc" | "session") => system::no_buildkit(),
         (_, name) if swarm::is_of_swarm(name) => swarm::refuse(&call, &[name]),
         _ => page_not_found(),

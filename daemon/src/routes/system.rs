@@ -14,7 +14,7 @@ use state::Status;
 use crate::body;
 use crate::call::{Call, Reply, ok};
 use crate::error::ApiError;
-use crate::routes::{containers, images, volumes};
+use crate::routes::{build, containers, images, volumes};
 use crate::version::{DISK_USAGE_BY_KIND, NEWEST, NO_LEGACY_DISK_USAGE, OLDEST};
 use crate::wire::times;
 
@@ -209,13 +209,6 @@ pub(crate) async fn auth(call: Call) -> Reply {
     ok(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
 }
 
-/// `POST /build`, until there is a builder.
-pub(crate) fn no_builder() -> Reply {
-    Err(ApiError::unimplemented(
-        "building images through the API is not there yet: use `ketch build`",
-    ))
-}
-
 /// `/grpc` and `/session`.
 pub(crate) fn no_buildkit() -> Reply {
     Err(ApiError::unimplemented(
@@ -277,11 +270,14 @@ pub(crate) async fn disk_usage(call: Call) -> Reply {
                 }
             }
             if wants("build-cache") {
+                let list = build::usage(engine)?;
+                let size = |item: &Value| item["Size"].as_i64().unwrap_or(0);
+                let total: i64 = list.iter().map(size).sum();
                 if version < NO_LEGACY_DISK_USAGE {
-                    value["BuildCache"] = json!([]);
+                    value["BuildCache"] = json!(list);
                 }
                 if version >= DISK_USAGE_BY_KIND {
-                    value["BuildCacheUsage"] = kind(&[], verbose, |_| false, &json!(0), |_| 0);
+                    value["BuildCacheUsage"] = kind(&list, verbose, |_| false, &json!(total), size);
                 }
             }
             Ok(value)

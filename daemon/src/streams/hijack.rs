@@ -2,6 +2,8 @@
 //! itself, else the bodies of request and response.
 
 use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
@@ -10,7 +12,8 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
 
 use crate::body;
@@ -18,6 +21,23 @@ use crate::call::{Reply, streamed};
 
 /// How much is read at once.
 const BUFFER: usize = 32 * 1024;
+
+/// How long a client may take to close its side after the end.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A connection that is no HTTP any more.
+type Connection = Box<dyn Stream>;
+
+/// Bytes in both directions.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// How long a client may take to read the head of an answer before its stream begins all the same.
+const HEAD_PATIENCE: Duration = Duration::from_millis(200);
+
+/// The kernel tells nobody when the other side has read.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// Both directions.
 pub(crate) struct Duplex {
@@ -27,7 +47,8 @@ pub(crate) struct Duplex {
 
 /// What the client sends.
 pub(crate) enum Input {
-    Socket(ReadHalf<TokioIo<Upgraded>>),
+    /// What was read with the request comes first.
+    Socket(Bytes, ReadHalf<Connection>),
     Body(Incoming),
     /// The request's body was its document.
     None,
@@ -35,7 +56,7 @@ pub(crate) enum Input {
 
 /// What goes to the client.
 pub(crate) enum Output {
-    Socket(WriteHalf<TokioIo<Upgraded>>),
+    Socket(WriteHalf<Connection>),
     Body(mpsc::Sender<Bytes>),
 }
 
@@ -44,7 +65,8 @@ impl Input {
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         match self {
             Self::None => None,
-            Self::Socket(socket) => {
+            Self::Socket(first, _) if !first.is_empty() => Some(std::mem::take(first)),
+            Self::Socket(_, socket) => {
                 let mut buffer = vec![0; BUFFER];
                 let length = socket.read(&mut buffer).await.ok()?;
                 buffer.truncate(length);
@@ -86,6 +108,49 @@ impl Output {
     }
 }
 
+impl Duplex {
+    /// Ends the stream. What the client has sent and nobody wanted is read first: else the system
+    /// tells it that the connection was broken.
+    pub(crate) async fn end(self) {
+        let Self { mut input, output } = self;
+        output.close().await;
+        let rest = async { while input.next().await.is_some() {} };
+        // A client that never closes is not waited for.
+        drop(tokio::time::timeout(LINGER, rest).await);
+    }
+}
+
+/// The connection below HTTP, when the client has read the answer's head. Clients that read the head
+/// with a buffer of their own lose what comes with it: docker-py does.
+async fn connection(upgraded: Upgraded) -> (Bytes, Connection) {
+    let upgraded = match upgraded.downcast::<TokioIo<UnixStream>>() {
+        Ok(parts) => {
+            let stream = parts.io.into_inner();
+            head_is_read(&stream).await;
+            return (parts.read_buf, Box::new(stream));
+        }
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            let stream = parts.io.into_inner();
+            head_is_read(&stream).await;
+            (parts.read_buf, Box::new(stream))
+        }
+        Err(upgraded) => (Bytes::new(), Box::new(TokioIo::new(upgraded))),
+    }
+}
+
+/// Waits until the other side has taken everything, or takes too long.
+async fn head_is_read(stream: &impl AsFd) {
+    let begun = Instant::now();
+    while begun.elapsed() < HEAD_PATIENCE
+        && sys::socket::unread_by_peer(stream.as_fd()).is_ok_and(|bytes| bytes > 0)
+    {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Answers with a stream, which `serve` is given when the client has the answer.
 pub(crate) fn hijack<F>(
     upgrade: Option<OnUpgrade>,
@@ -107,9 +172,10 @@ where
     tokio::spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
-                let (read, write) = tokio::io::split(TokioIo::new(upgraded));
+                let (first, connection) = connection(upgraded).await;
+                let (read, write) = tokio::io::split(connection);
                 serve(Duplex {
-                    input: Input::Socket(read),
+                    input: Input::Socket(first, read),
                     output: Output::Socket(write),
                 })
                 .await;

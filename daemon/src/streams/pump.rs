@@ -8,7 +8,7 @@ use runtime::{ExitStatus, Request};
 use tokio::io::AsyncWriteExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Framing, STDERR, STDOUT, frame};
 use super::hijack::{Duplex, Input};
@@ -116,7 +116,8 @@ pub(crate) async fn pump(
     ended: impl FnOnce(Option<ExitStatus>) + Send,
 ) {
     let Duplex { input, mut output } = duplex;
-    let feeding = tokio::spawn(feed(input, attached.streams.stdin));
+    let (over, is_over) = oneshot::channel();
+    let feeding = tokio::spawn(feed(input, attached.streams.stdin, is_over));
     let mut sources = [
         Source::new(attached.streams.stdout, STDOUT),
         Source::new(attached.streams.stderr, STDERR),
@@ -157,7 +158,6 @@ pub(crate) async fn pump(
             }
         }
     }
-    feeding.abort();
     match exit {
         Some(status) => ended(status),
         None => {
@@ -165,16 +165,36 @@ pub(crate) async fn pump(
             ended(conversation.end().await);
         }
     }
-    output.close().await;
+    drop(over);
+    if let Ok(input) = feeding.await {
+        Duplex { input, output }.end().await;
+    }
 }
 
-/// Passes on what the client sends. Its end is the end of the program's input.
-async fn feed(mut input: Input, stdin: Option<OwnedFd>) {
-    let pipe = stdin.and_then(|fd| pipe::Sender::from_owned_fd(fd).ok());
-    let Some(mut pipe) = pipe else { return };
-    while let Some(bytes) = input.next().await {
-        if pipe.write_all(&bytes).await.is_err() {
-            return;
+/// Passes on what the client sends, and gives back its side when all is over. Its end is the end of
+/// the program's input.
+async fn feed(
+    mut input: Input,
+    stdin: Option<OwnedFd>,
+    mut is_over: oneshot::Receiver<()>,
+) -> Input {
+    let mut pipe = stdin.and_then(|fd| pipe::Sender::from_owned_fd(fd).ok());
+    loop {
+        // What is lost by dropping a branch is meant for a program that has ended.
+        let bytes = tokio::select! {
+            bytes = input.next() => bytes,
+            _ = &mut is_over => return input,
+        };
+        let Some(bytes) = bytes else { break };
+        if let Some(open) = &mut pipe {
+            let written = tokio::select! {
+                written = open.write_all(&bytes) => written,
+                _ = &mut is_over => return input,
+            };
+            if written.is_err() {
+                pipe = None;
+            }
         }
     }
+    input
 }

@@ -26,6 +26,12 @@ pub(crate) fn seconds(text: &str) -> i64 {
     clock::to_nanoseconds(text).unwrap_or(0) / SECOND
 }
 
+/// RFC 3339 of a time of the file system.
+pub(crate) fn of_system(at: std::time::SystemTime) -> String {
+    let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    clock::from_nanoseconds(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
 /// An age: `1h30m`.
 pub(crate) fn duration(text: &str) -> Option<time::Duration> {
     let mut total = time::Duration::ZERO;

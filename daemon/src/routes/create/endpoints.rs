@@ -29,14 +29,11 @@ pub(super) fn network(request: &CreateContainer, version: ApiVersion) -> Result<
             "links between containers are not supported by ketch: put both on one network",
         ));
     }
-    match mode {
-        "none" => return Ok(Network::None),
-        "host" => return Ok(Network::Host),
-        _ if request.network_disabled => return Ok(Network::None),
-        _ => {}
+    if let Some(network) = without_endpoint(mode) {
+        return Ok(network);
     }
-    if let Some(other) = mode.strip_prefix("container:") {
-        return Ok(Network::Container(other.to_owned()));
+    if request.network_disabled {
+        return Ok(Network::None);
     }
     let is_default = |name: &str| DEFAULT.contains(&name);
     let own = endpoints
@@ -77,6 +74,31 @@ pub(super) fn network(request: &CreateContainer, version: ApiVersion) -> Result<
     let mut joins = vec![first];
     joins.extend(others);
     Ok(Network::Joined(joins))
+}
+
+/// The network of a mode that puts a container on no network of its own.
+fn without_endpoint(mode: &str) -> Option<Network> {
+    match mode {
+        "none" => Some(Network::None),
+        "host" => Some(Network::Host),
+        _ => {
+            let other = mode.strip_prefix("container:")?;
+            Some(Network::Container(other.to_owned()))
+        }
+    }
+}
+
+/// The network of a build's steps.
+pub(crate) fn network_of_build(mode: &str) -> Network {
+    if DEFAULT.contains(&mode) {
+        return Network::Default;
+    }
+    without_endpoint(mode).unwrap_or_else(|| {
+        Network::Joined(vec![Join {
+            network: mode.to_owned(),
+            ..Join::default()
+        }])
+    })
 }
 
 /// One network with what is asked for on it.

@@ -25,7 +25,7 @@ use crate::wire::container::REQUEST;
 use crate::wire::create::CreateContainer;
 use crate::wire::host_config::{given, restart_policy, text};
 
-pub(crate) use endpoints::join;
+pub(crate) use endpoints::{join, network_of_build};
 
 /// Creates a container.
 pub(crate) async fn create(call: Call) -> Reply {
@@ -219,7 +219,7 @@ fn addresses(what: &str, texts: &[String]) -> Result<Vec<IpAddr>, ApiError> {
     texts.iter().map(parse).collect()
 }
 
-fn extra_host(text: &str) -> Result<(String, HostTarget), ApiError> {
+pub(crate) fn extra_host(text: &str) -> Result<(String, HostTarget), ApiError> {
     let bad = || ApiError::bad(format!("bad format for add-host: \"{text}\""));
     let (name, address) = text
         .split_once('=')
