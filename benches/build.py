@@ -187,10 +187,10 @@ def podman(work, program):
     if program == "buildah":
         # What podman imports is in the same store.
         storage = ["--root", str(work / "podman"), "--runroot", str(work / "podman-run"), "--storage-driver=overlay"]
-        return Engine(program, [program, *storage, "build", "--layers", "--network=none", "--isolation=chroot"],
+        return Engine(program, [program, *storage, "build", "--layers", "--network=host", "--isolation=chroot"],
                       ["podman", *storage, "import", "@", "bench-base"])
     if program == "podman":
-        return Engine(program, [program, *storage, "build", "--layers", "--network=none", "--isolation=chroot"],
+        return Engine(program, [program, *storage, "build", "--layers", "--network=host", "--isolation=chroot"],
                       [program, *storage, "import", "@", "bench-base"])
     return None
 

@@ -290,8 +290,19 @@ fn image_goes_through_an_archive_and_comes_back_the_same() {
     let layers = |place: &Place| place.inspect("out")["RootFS"]["Layers"].clone();
     assert_eq!(layers(&place), layers(&other));
     // And compressed at once.
-    place.build_with("FROM base\nCOPY f /f\n", &["--compress"]);
-    assert_eq!(place.sh("cat /f"), "data");
+    for (options, media_type) in [
+        (["--compress", "--rm"], "tar+gzip"),
+        (["-o", "type=image,compression=zstd"], "tar+zstd"),
+    ] {
+        place.build_with("FROM base\nCOPY f /f\n", &options);
+        assert_eq!(place.sh("cat /f"), "data");
+        let manifest = place.cx.ketch(["save", "-o", archive, "out"]);
+        assert_eq!(manifest.code, 0, "{}", manifest.stderr);
+        let mut text = Vec::new();
+        std::io::Read::read_to_end(&mut fs::File::open(archive).unwrap(), &mut text).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains(media_type), "{options:?}");
+    }
 }
 
 #[test]

@@ -123,6 +123,12 @@ pub(crate) struct BuildArgs {
     /// The same as --check: --call=check
     #[arg(long, value_name = "METHOD")]
     call: Option<String>,
+    /// Remove containers of RUN, which is always done
+    #[arg(long, hide = true)]
+    rm: bool,
+    /// Remove them when they fail, too
+    #[arg(long, hide = true)]
+    force_rm: bool,
     /// Memory limit of RUN
     #[arg(short, long)]
     memory: Option<String>,
@@ -384,7 +390,10 @@ fn options(
         secrets: values::secrets(&args.secret)?,
         ssh: values::agents(&args.ssh)?,
         epoch,
-        compression: (args.compress || pushes).then_some(Compression::Gzip),
+        compression: outputs
+            .iter()
+            .find_map(|output| output.compression)
+            .or_else(|| (args.compress || pushes).then_some(Compression::Gzip)),
         pull: args.pull,
         record: if keeps { Record::Yes } else { Record::No },
         cache_from: args

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use builder::{Built, BuiltImage};
 use engine::Engine;
-use image::{Reference, RegistryOptions, SaveOptions};
+use image::{Compression, Reference, RegistryOptions, SaveOptions};
 use sys::durable::{self, Durability};
 
 use super::BuildArgs;
@@ -48,6 +48,8 @@ pub(super) struct Output {
     dest: Option<PathBuf>,
     pub(super) name: Option<String>,
     is_archive: bool,
+    /// How the image's own layers are compressed.
+    pub(super) compression: Option<Compression>,
 }
 
 impl Output {
@@ -57,6 +59,7 @@ impl Output {
             dest: None,
             name: None,
             is_archive: true,
+            compression: None,
         }
     }
 
@@ -91,11 +94,27 @@ impl Output {
                 Some(("push", "false")) => {}
                 Some(("tar", "false")) => output.is_archive = false,
                 Some(("tar", "true")) => {}
+                Some(("compression", kind)) => {
+                    output.compression = Some(match kind {
+                        "gzip" => Compression::Gzip,
+                        "zstd" => Compression::Zstd,
+                        "uncompressed" => Compression::None,
+                        other => {
+                            return Err(wrong(&format!(
+                                "`{other}` is no compression here: there are gzip, zstd and uncompressed"
+                            ))
+                            .into());
+                        }
+                    });
+                }
                 _ => return Err(wrong(&format!("`{field}` is nothing that can be set")).into()),
             }
         }
         if pushes && output.kind == Kind::Image {
             output.kind = Kind::Registry;
+        }
+        if output.compression.is_some() && !output.kind.needs_image() {
+            return Err(wrong("only images are compressed").into());
         }
         let needs_dest = matches!(output.kind, Kind::Local)
             || (matches!(output.kind, Kind::Oci) && !output.is_archive);
@@ -323,7 +342,14 @@ mod tests {
         assert_eq!(kind("-"), Kind::Tar);
         assert_eq!(kind("type=oci,dest=x.tar"), Kind::Oci);
         assert_eq!(kind("type=image,push=true,name=a"), Kind::Registry);
-        for bad in ["type=zip", "type=local", "dest=x,compression=9"] {
+        let zstd = Output::parse("type=image,compression=zstd").unwrap();
+        assert_eq!(zstd.compression, Some(Compression::Zstd));
+        for bad in [
+            "type=zip",
+            "type=local",
+            "dest=x,compression=9",
+            "type=tar,compression=zstd",
+        ] {
             assert!(Output::parse(bad).is_err(), "{bad}");
         }
     }
