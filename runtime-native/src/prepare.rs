@@ -198,6 +198,16 @@ pub(crate) fn enter_time_namespace(offsets: &CStr) -> io::Result<OwnedFd> {
     Ok(own)
 }
 
+/// Gives the next child the time namespace behind `path`. The caller's own, as above.
+pub(crate) fn join_time_namespace(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::open(c"/proc/self/ns/time", flags, Mode::empty())?;
+    let other = rustix::fs::open(path, flags, Mode::empty())?;
+    let kind = rustix::thread::LinkNameSpaceType::Time;
+    rustix::thread::move_into_link_name_space(other.as_fd(), Some(kind))?;
+    Ok(own)
+}
+
 /// Further children of this process have its own clocks again.
 pub(crate) fn leave_time_namespace(own: BorrowedFd<'_>) -> io::Result<()> {
     let kind = rustix::thread::LinkNameSpaceType::Time;

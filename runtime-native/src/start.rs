@@ -310,6 +310,14 @@ fn hook_states(plan: &InitPlan) -> io::Result<Option<HookStates>> {
 }
 
 fn own_time(plan: &InitPlan) -> Result<Option<OwnedFd>, StartError> {
+    let mut namespaces = plan.namespaces.iter();
+    let joined = namespaces.find(|n| n.flag == namespace::TIME && n.path.is_some());
+    if let Some(path) = joined.and_then(|n| n.path.as_ref()) {
+        let what = format!("join the namespace `{}`", path.to_string_lossy());
+        return prepare::join_time_namespace(path)
+            .map(Some)
+            .map_err(|error| StartError::engine(&what, &error));
+    }
     let Some(offsets) = &plan.time_offsets else {
         return Ok(None);
     };

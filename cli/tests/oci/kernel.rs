@@ -40,6 +40,46 @@ fn user_namespace_of_another_process_is_joined() {
     assert_eq!(lines[1..], [theirs.to_str().unwrap(), "0"]);
 }
 
+#[test]
+fn time_namespace_of_another_process_is_joined_from_a_user_namespace_as_well() {
+    let Some(mut bundle) = Bundle::shell("readlink /proc/self/ns/time; cat /proc/uptime") else {
+        return;
+    };
+    let mut holder = Command::new("unshare")
+        .args(["--time", "--boottime", "1000000", "--fork", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", holder.id());
+    let child = loop {
+        let text = fs::read_to_string(&children).unwrap();
+        match text.split_whitespace().next() {
+            Some(pid) => break pid.to_owned(),
+            None => std::thread::yield_now(),
+        }
+    };
+    let path = format!("/proc/{child}/ns/time");
+    let theirs = fs::read_link(&path).unwrap();
+    bundle.open_to_everybody();
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "time", "path": path}));
+    let plain = bundle.run();
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "user"}));
+    for map in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][map] = json!([{"containerID": 0, "hostID": 400_000, "size": 1000}]);
+    }
+    let mapped = bundle.run();
+    let ended = Command::new("kill").args(["-9", &child]).status().unwrap();
+    holder.wait().unwrap();
+    assert!(ended.success());
+    for run in [plain, mapped] {
+        let lines: Vec<&str> = run.stdout.lines().collect();
+        assert_eq!(lines.first(), theirs.to_str().as_ref(), "{}", run.stderr);
+        let seconds: f64 = lines[1].split(' ').next().unwrap().parse().unwrap();
+        assert!(seconds > 1_000_000.0, "{}", run.stdout);
+    }
+}
+
 /// Runs the bundle in a network of its own, where the link `outside` is.
 fn run_beside_a_link(bundle: &Bundle) -> std::process::Output {
     const ENTER: &str = "ip link add outside type veth peer name far &&

@@ -33,9 +33,9 @@ pub(super) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
         sys::clone::namespace::IPC => LinkNameSpaceType::InterProcessCommunication,
         sys::clone::namespace::NET => LinkNameSpaceType::Network,
         sys::clone::namespace::CGROUP => LinkNameSpaceType::ControlGroup,
-        sys::clone::namespace::TIME => LinkNameSpaceType::Time,
-        // Joined by the parent: the pid namespace holds for children only.
-        sys::clone::namespace::PID => return Ok(()),
+        // Joined by the parent: the pid namespace holds for children only, and a time namespace may
+        // be the host's, where a user namespace has no say.
+        sys::clone::namespace::PID | sys::clone::namespace::TIME => return Ok(()),
         _ => return Err(Errno::INVAL),
     };
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
