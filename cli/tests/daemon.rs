@@ -368,3 +368,23 @@ fn container_that_cannot_start_and_goes_with_its_end_is_told_of_as_removed() {
     assert!(rest.contains("StatusCode"), "{rest}");
     assert_eq!(daemon.ask("GET", "/containers/gone/json", "").0, 404);
 }
+
+#[test]
+fn exec_with_a_terminal_has_its_output_and_its_own_start_only_once() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    daemon.create("one", SLEEPER);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 204);
+    let body = r#"{"AttachStdout":true,"AttachStderr":true,"Tty":true,"Cmd":["/bin/sh","-c","test -t 1 && echo seen; exit 3"]}"#;
+    let (status, answer) = daemon.ask("POST", "/v1.44/containers/one/exec", body);
+    assert_eq!(status, 201, "{answer}");
+    let id = answer.split('"').rev().nth(1).unwrap().to_owned();
+    let path = format!("/v1.44/exec/{id}/start");
+    let (status, answer) = daemon.ask("POST", &path, r#"{"Tty":true}"#);
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.contains("seen\r\n"), "{answer}");
+    assert_eq!(daemon.ask("POST", &path, r#"{"Tty":true}"#).0, 409);
+    let (_, answer) = daemon.ask("GET", &format!("/exec/{id}/json"), "");
+    assert!(answer.contains(r#""ExitCode":3"#), "{answer}");
+}

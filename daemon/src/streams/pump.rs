@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 
 use engine::Session;
 use runtime::{ExitStatus, Request};
-use tokio::io::AsyncWriteExt;
+use rustix::fs::OFlags;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
 
 use super::frame::{Framing, STDERR, STDOUT, frame};
@@ -18,23 +18,30 @@ use crate::ready::watched;
 /// How much is read at once.
 const BUFFER: usize = 32 * 1024;
 
+/// Has the runtime watch a stream of a program: a pipe, or the terminal of an `exec`.
+fn open(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+    let flags = rustix::fs::fcntl_getfl(&fd).ok()?;
+    rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK).ok()?;
+    watched(fd).ok()
+}
+
 /// One stream of the program.
 struct Source {
     /// `None` at its end.
-    pipe: Option<pipe::Receiver>,
+    fd: Option<AsyncFd<OwnedFd>>,
     stream: u8,
 }
 
 impl Source {
     fn new(fd: Option<OwnedFd>, stream: u8) -> Self {
-        let pipe = fd.and_then(|fd| pipe::Receiver::from_owned_fd(fd).ok());
-        Self { pipe, stream }
+        let fd = fd.and_then(open);
+        Self { fd, stream }
     }
 
     /// Waits until there is something; for ever when it has ended.
     async fn ready(&self) {
-        let ended = match &self.pipe {
-            Some(pipe) => pipe.readable().await.is_err(),
+        let ended = match &self.fd {
+            Some(fd) => fd.readable().await.is_err(),
             None => true,
         };
         if ended {
@@ -45,15 +52,19 @@ impl Source {
     /// Takes what there is now; `None` when that is nothing.
     fn take(&mut self, buffer: &mut Vec<u8>) -> Option<usize> {
         buffer.resize(BUFFER, 0);
-        match self.pipe.as_ref()?.try_read(buffer) {
+        let read = self.fd.as_ref()?.try_io(Interest::READABLE, |fd| {
+            Ok(rustix::io::read(fd, &mut buffer[..])?)
+        });
+        match read {
             Ok(0) => {
-                self.pipe = None;
+                self.fd = None;
                 None
             }
             Ok(length) => Some(length),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            // A terminal that nobody has open any more.
             Err(_) => {
-                self.pipe = None;
+                self.fd = None;
                 None
             }
         }
@@ -178,7 +189,7 @@ async fn feed(
     stdin: Option<OwnedFd>,
     mut is_over: oneshot::Receiver<()>,
 ) -> Input {
-    let mut pipe = stdin.and_then(|fd| pipe::Sender::from_owned_fd(fd).ok());
+    let mut target = stdin.and_then(open);
     loop {
         // What is lost by dropping a branch is meant for a program that has ended.
         let bytes = tokio::select! {
@@ -186,15 +197,23 @@ async fn feed(
             _ = &mut is_over => return input,
         };
         let Some(bytes) = bytes else { break };
-        if let Some(open) = &mut pipe {
+        if let Some(fd) = &target {
             let written = tokio::select! {
-                written = open.write_all(&bytes) => written,
+                written = write_all(fd, &bytes) => written,
                 _ = &mut is_over => return input,
             };
             if written.is_err() {
-                pipe = None;
+                target = None;
             }
         }
     }
     input
+}
+
+async fn write_all(fd: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let written = fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?));
+        bytes = bytes.get(written.await?..).unwrap_or_default();
+    }
+    Ok(())
 }
