@@ -211,3 +211,96 @@ fn restart_is_a_death_and_a_start() {
         actions(&events(&cx, &["container=c1"])) == ["create", "start", "die", "start", "die"]
     });
 }
+
+#[test]
+fn events_of_images_and_volumes_are_written_down() {
+    let Some(cx) = sandbox() else { return };
+    let steps: [&[&str]; 6] = [
+        &["tag", "guests", "other"],
+        &["rmi", "other"],
+        &["volume", "create", "data"],
+        &[
+            "run",
+            "--rm",
+            "--name",
+            "c1",
+            "-v",
+            "data:/data:ro",
+            "guests",
+            "/sleep",
+            "0",
+        ],
+        &["volume", "rm", "data"],
+        &["rmi", "guests"],
+    ];
+    for step in steps {
+        let run = cx.ketch(step);
+        assert_eq!(run.code, 0, "{step:?}: {}", run.stderr);
+    }
+    let images = events(&cx, &["type=image"]);
+    assert_eq!(
+        actions(&images),
+        ["import", "tag", "untag", "untag", "delete"]
+    );
+    assert_eq!(images[1]["Actor"]["Attributes"]["name"], "other:latest");
+    assert_eq!(images[1]["Actor"]["ID"], images[4]["Actor"]["ID"]);
+    let volumes = events(&cx, &["volume=data"]);
+    assert_eq!(actions(&volumes), ["create", "mount", "unmount", "destroy"]);
+    assert_eq!(volumes[1]["Actor"]["Attributes"]["read/write"], "false");
+    assert_eq!(volumes[1]["Actor"]["Attributes"]["destination"], "/data");
+}
+
+#[test]
+fn further_programs_copies_and_new_names_are_written_down() {
+    let Some(cx) = sandbox() else { return };
+    let steps: [(&[&str], i32); 6] = [
+        (
+            &[
+                "run", "-d", "--name", "c1", "-l", "tier=one", "guests", "/sleep", "1000",
+            ],
+            0,
+        ),
+        (&["exec", "c1", "/args", "7"], 7),
+        (&["rename", "c1", "c2"], 0),
+        (&["cp", "c2:/args", "-"], 0),
+        (&["restart", "-t", "0", "c2"], 0),
+        (&["rm", "-f", "c2"], 0),
+    ];
+    for (step, code) in steps {
+        let run = cx.ketch(step);
+        assert_eq!(run.code, code, "{step:?}: {}", run.stderr);
+    }
+    let events = until_last(&cx, &["type=container", "label=tier=one"], "destroy");
+    let wanted = [
+        "create",
+        "start",
+        "exec_create: /args 7",
+        "exec_start: /args 7",
+        "exec_die",
+        "rename",
+        "archive-path",
+        "kill",
+        "die",
+        "stop",
+        "start",
+        "restart",
+        "kill",
+        "die",
+        "destroy",
+    ];
+    // A start is written down beside the answer to whoever asked for it.
+    let mut seen = actions(&events);
+    let mut sorted = wanted;
+    seen.sort_unstable();
+    sorted.sort_unstable();
+    assert_eq!(seen, sorted);
+    let of = |action: &str| {
+        events
+            .iter()
+            .find(|event| event["Action"] == action)
+            .unwrap()
+    };
+    assert_eq!(of("exec_die")["Actor"]["Attributes"]["exitCode"], "7");
+    assert_eq!(of("rename")["Actor"]["Attributes"]["oldName"], "c1");
+    assert_eq!(of("stop")["Actor"]["Attributes"]["name"], "c2");
+}

@@ -5,12 +5,11 @@ use std::path::Path;
 
 use image::LayeredRoot;
 use oci_spec::runtime::{Capability, LinuxCapabilities, Process, Spec};
-use runtime::{Console, ExecEvents, ExecPlan, RootfsPlan, VERSION as PLAN_VERSION};
+use runtime::{Console, ExecPlan, RootfsPlan, VERSION as PLAN_VERSION};
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
 use state::Status;
 
-use crate::events::event_attributes;
 use crate::isolation::bounding;
 use crate::query::Container;
 use crate::start::{Role, c_path, filter};
@@ -111,17 +110,22 @@ impl Engine {
             cgroup_clone_into: init.cgroup.clone_into,
             console: options.console,
             process: init.process,
-            events: Some(ExecEvents {
-                dir: c_path(&self.layout().events())?,
-                container: config.id.clone(),
-                id: crate::create::random_id().map_err(EngineError::io("make an id"))?,
-                command: options.command.join(" "),
-                attributes: event_attributes(config),
-            }),
         };
         let bytes = plan.encode().map_err(std::io::Error::other);
         let bytes = bytes.map_err(EngineError::io("encode the plan"))?;
-        self.spawn(Role::Exec, &bytes, wanted)
+        let session = self.spawn(Role::Exec, &bytes, wanted)?;
+        let command = options.command.join(" ");
+        for action in ["exec_create", "exec_start"] {
+            self.record_container_event(config, &format!("{action}: {command}"), &[]);
+        }
+        Ok(session)
+    }
+
+    /// Writes down that a program that [`Engine::exec`] has started is over. Whoever waits for its end
+    /// does it: its parent has moved into the container, where the log of events is out of reach.
+    pub fn record_exec_end(&self, container: &Container, exit_code: u8) {
+        let code = exit_code.to_string();
+        self.record_container_event(&container.config, "exec_die", &[("exitCode", &code)]);
     }
 
     /// The container's specification with the program in place of its own.

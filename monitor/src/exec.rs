@@ -1,19 +1,15 @@
 //! A further program in a running container: started, signalled, awaited. Its streams go to the
 //! front end directly, a terminal as well; what has to stay here is the parent of the program.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use runtime::{Event, ExecEvents, ExecPlan, ExitStatus, Request, Response, StartFailure, code};
+use runtime::{Event, ExecPlan, Request, Response, StartFailure, code};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior, setsid};
 use rustix::termios::{Winsize, tcsetwinsize};
-use state::EventLog;
 
 use crate::client::{Client, Message};
 use crate::reap::reap;
@@ -54,40 +50,14 @@ pub(crate) fn run(plan: &ExecPlan, report: &OwnedFd) -> Result<(), StartFailure>
         front_end.send(&Response::Attached, &ours);
     }
     drop(ours);
-    if let Some(events) = &plan.events {
-        for action in ["exec_create", "exec_start"] {
-            record(events, &format!("{action}: {}", events.command), &[]);
-        }
-    }
     let mut supervisor = Supervisor {
         front_end: Some(front_end),
         pidfd: process.pidfd,
         console: process.console,
         is_detached: wanted.is_none(),
     };
-    let status = supervisor.wait();
-    if let Some(events) = &plan.events {
-        // Before the report: who hears of the end may look for it.
-        record(
-            events,
-            "exec_die",
-            &[("exitCode", &status.code.to_string())],
-        );
-    }
-    supervisor.report(status);
+    supervisor.serve();
     Ok(())
-}
-
-/// Writes down what happens to the program. What cannot be written is lost.
-fn record(events: &ExecEvents, action: &str, more: &[(&str, &str)]) {
-    let own = events.attributes.iter();
-    let own = own.map(|(key, value)| (key.as_str(), value.as_str()));
-    let attributes: Vec<(&str, &str)> = own
-        .chain([("execID", events.id.as_str())])
-        .chain(more.iter().copied())
-        .collect();
-    let dir = Path::new(OsStr::from_bytes(events.dir.to_bytes()));
-    drop(EventLog::new(dir).record("container", action, &events.container, &attributes));
 }
 
 fn failure(what: &str, errno: Errno) -> StartFailure {
@@ -143,8 +113,7 @@ struct Supervisor {
 }
 
 impl Supervisor {
-    /// Waits for the program's end.
-    fn wait(&mut self) -> ExitStatus {
+    fn serve(&mut self) {
         loop {
             let [ended, asked, printed] = self.poll();
             if printed {
@@ -159,10 +128,6 @@ impl Supervisor {
         }
         let status = reap(self.pidfd.as_fd());
         self.console = None;
-        status
-    }
-
-    fn report(&mut self, status: ExitStatus) {
         if let Some(front_end) = &mut self.front_end {
             front_end.send_last(&Response::Event(Event::Exited(status)));
         }

@@ -81,6 +81,7 @@ impl Monitor {
                 if let Some(running) = &self.running {
                     // It may have ended in this moment.
                     let _ended = running.kill_all(&self.plan.init.cgroup);
+                    self.record_event("kill", &[("signal", "9")]);
                 }
                 None
             }

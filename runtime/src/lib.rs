@@ -23,9 +23,9 @@ pub use log::{
 };
 pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
 pub use plan::{
-    CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, EventPlan,
-    ExecEvents, ExecPlan, IdMap, InitPlan, LineEnds, MemoryPolicy, MonitorPlan, MountIdMap,
-    MountPlan, MountSource, Namespace, Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange,
-    RootPropagation, RootfsPlan, Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
+    CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, EventPlan, ExecPlan,
+    IdMap, InitPlan, LineEnds, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource,
+    Namespace, Plan, PlanError, ProcessPlan, Program, Rlimit, RootChange, RootPropagation,
+    RootfsPlan, Scheduler, SeccompListener, StdinMode, UserMap, VERSION, WasmPlan,
 };
 pub use restart::{NoRestartPolicy, RestartPolicy};

@@ -594,23 +594,6 @@ pub struct ExecPlan {
     pub console: Option<Console>,
     /// The program.
     pub process: ProcessPlan,
-    /// Where it is written down that it runs; a probe is not.
-    pub events: Option<ExecEvents>,
-}
-
-/// Where and how it is written down what happens to a further program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExecEvents {
-    /// The directory of the log of events.
-    pub dir: CString,
-    /// The container's id.
-    pub container: String,
-    /// The program's own id.
-    pub id: String,
-    /// Its arguments, for people.
-    pub command: String,
-    /// What every event of the container says about it.
-    pub attributes: Vec<(String, String)>,
 }
 
 impl ExecPlan {

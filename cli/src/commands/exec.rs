@@ -97,7 +97,10 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
     let wanted = terminal.wanted(args.interactive);
     let session = engine.exec(&container, &options, Some(wanted))?;
     match attach::foreground(&session, wanted, terminal, &signals, &keys)? {
-        End::Exited(status) => Ok(status.code),
+        End::Exited(status) => {
+            engine.record_exec_end(&container, status.code);
+            Ok(status.code)
+        }
         End::OutputClosed => Ok(attach::OUTPUT_CLOSED),
         End::Detached => Ok(0),
     }

@@ -29,6 +29,18 @@ fn containers_of_one_network_know_each_other_and_others_are_cut_off() {
     hosts.done("network disconnect red web");
     let run = hosts.ketch("network rm blue");
     assert!(run.stderr.contains("in use by web"), "{}", run.stderr);
+    hosts.done("rm -f web");
+    hosts.done("network rm red");
+    let filter = "--filter type=network --filter network=red --format {{.Action}}";
+    let events = hosts.done(&format!("events --since 1h --until 0s {filter}"));
+    // Two short containers come and go; their ends are written down a moment after they are told.
+    let mut events: Vec<&str> = events.lines().collect();
+    assert_eq!(
+        (events.first(), events.last()),
+        (Some(&"create"), Some(&"destroy"))
+    );
+    events.retain(|event| *event == "connect");
+    assert_eq!(events.len(), 4);
 }
 
 #[test]

@@ -63,7 +63,6 @@ impl ProgramProbe {
             cgroup_clone_into: clone_into,
             console: None,
             process: process.clone(),
-            events: None,
         };
         let plan = plan.encode().map_err(io::Error::other)?;
         let plan = sys::sealed::seal("ketch-plan", &plan)?;

@@ -112,7 +112,6 @@ pub fn exec(container: &Container, options: &ExecOptions) -> Result<OciPlan, Oci
                 cgroup_clone_into: groups.clone_into,
                 console: terminal.size(),
                 process: program,
-                events: None,
             },
             detach: options.detach,
             terminal,
