@@ -294,7 +294,7 @@ fn container_that_swaps_directories_for_links_gets_nothing_of_the_host() {
     let secret = host_file(&cx, "canary/secret", b"of the host");
     let swap = format!(
         "b='/bin/busybox'; $b mkdir -p /w/d{0}; cd /w; echo inside > new; $b mv new d{0}/secret; \
-         while :; do $b mv d x; $b ln -s / d; $b rm d; $b mv x d; $b usleep 2000; done",
+         while :; do $b mv d x; $b ln -s / d; $b rm d; $b mv x d; $b usleep 10000; done",
         canary.display()
     );
     ok(&cx.ketch([
