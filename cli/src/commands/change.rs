@@ -41,7 +41,7 @@ pub(crate) struct UpdateArgs {
     /// How many processes; -1 without limit
     #[arg(long, allow_hyphen_values = true)]
     pids_limit: Option<i64>,
-    /// Start it again when it ends: no, on-failure[:N], always or unless-stopped
+    /// Start it again when it ends: `no`, `on-failure[:N]`, `always` or `unless-stopped`
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
     #[command(flatten)]

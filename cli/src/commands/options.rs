@@ -30,7 +30,7 @@ pub(crate) struct CreateArgs {
     /// Remove the container when it has ended
     #[arg(long)]
     rm: bool,
-    /// Start it again when it ends: no, on-failure[:N], always or unless-stopped
+    /// Start it again when it ends: `no`, `on-failure[:N]`, `always` or `unless-stopped`
     #[arg(long, default_value = "no", value_name = "POLICY")]
     restart: String,
     /// How output is recorded: json-file, local, none, syslog, fluentd or journald
