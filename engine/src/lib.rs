@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod create;
 mod details;
+pub mod docker;
 mod error;
 mod events;
 mod exec;

@@ -284,59 +284,10 @@ fn record(
     engine: &Engine,
     config: &NetworkConfig,
 ) -> Result<serde_json::Value, network::NetworkError> {
-    let pools: Vec<serde_json::Value> = config
-        .pools()
-        .map(|pool| {
-            let mut record = serde_json::json!({ "Subnet": pool.subnet.to_string() });
-            if let Some(gateway) = pool.gateway {
-                record["Gateway"] = gateway.to_string().into();
-            }
-            if let Some(range) = pool.range {
-                record["IPRange"] = range.to_string().into();
-            }
-            if !pool.reserved.is_empty() {
-                record["AuxiliaryAddresses"] = serde_json::json!(pool.reserved);
-            }
-            record
-        })
-        .collect();
-    let text = |address: Option<(IpAddr, u8)>| {
-        address.map_or_else(String::new, |(address, prefix)| {
-            format!("{address}/{prefix}")
-        })
-    };
-    let containers: serde_json::Map<String, serde_json::Value> = engine
-        .networks()
-        .endpoints(config)?
-        .into_iter()
-        .map(|endpoint| {
-            let record = serde_json::json!({
-                "Name": endpoint.name,
-                "MacAddress": endpoint.mac,
-                "IPv4Address": text(endpoint.ipv4),
-                "IPv6Address": text(endpoint.ipv6),
-            });
-            (endpoint.container, record)
-        })
-        .collect();
-    Ok(serde_json::json!({
-        "Name": config.name,
-        "Id": config.id,
-        "Created": config.created,
-        "Scope": "local",
-        "Driver": config.driver.name(),
-        "EnableIPv4": config.ipv4.is_some(),
-        "EnableIPv6": config.ipv6.is_some(),
-        "IPAM": { "Driver": "default", "Options": null, "Config": pools },
-        "Internal": config.internal,
-        "Attachable": false,
-        "Ingress": false,
-        "ConfigFrom": { "Network": "" },
-        "ConfigOnly": false,
-        "Containers": containers,
-        "Options": config.options,
-        "Labels": config.labels,
-    }))
+    Ok(engine::docker::network(
+        config,
+        &engine.networks().endpoints(config)?,
+    ))
 }
 
 /// Options of `network rm`.

@@ -1,7 +1,7 @@
 //! Containers in responses.
 
-use engine::{Container, ContainerDetails, ContainerNetwork, Engine, status_word};
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, Root};
+use engine::{Container, ContainerDetails, ContainerNetwork, Engine, docker, status_word};
+use oci_spec::runtime::Root;
 use serde_json::{Map, Value, json};
 use state::Status;
 
@@ -267,30 +267,6 @@ fn host_config(
             "ReadonlyPaths": linux.and_then(|linux| linux.readonly_paths().clone()),
         }),
     );
-    over(&mut value, limits(details));
+    over(&mut value, docker::limits(&details.spec));
     Ok(value)
-}
-
-/// Limits as numbers, 0 for none.
-fn limits(details: &ContainerDetails) -> Value {
-    let linux = details.spec.linux().as_ref();
-    let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let memory = resources.and_then(|resources| resources.memory().as_ref());
-    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
-    let quota = cpu.and_then(LinuxCpu::quota).unwrap_or(0);
-    let period = cpu.and_then(LinuxCpu::period).unwrap_or(0);
-    let nano = i128::from(quota.max(0)) * 1_000_000_000 / i128::from(period.max(1));
-    let pids = resources.and_then(|resources| resources.pids().as_ref());
-    json!({
-        "Memory": memory.and_then(LinuxMemory::limit).unwrap_or(0),
-        "MemorySwap": memory.and_then(LinuxMemory::swap).unwrap_or(0),
-        "MemoryReservation": memory.and_then(LinuxMemory::reservation).unwrap_or(0),
-        "NanoCpus": i64::try_from(nano).unwrap_or(i64::MAX),
-        "CpuShares": cpu.and_then(LinuxCpu::shares).unwrap_or(0),
-        "CpuPeriod": period,
-        "CpuQuota": quota,
-        "CpusetCpus": cpu.and_then(|cpu| cpu.cpus().clone()).unwrap_or_default(),
-        "CpusetMems": cpu.and_then(|cpu| cpu.mems().clone()).unwrap_or_default(),
-        "PidsLimit": pids.map(LinuxPids::limit),
-    })
 }

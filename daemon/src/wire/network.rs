@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use engine::{Container, Engine};
+use engine::{Container, Engine, docker};
 use network::{Endpoint, NetworkConfig, NetworkState, PortRange};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -76,57 +76,12 @@ pub(crate) struct Disconnect {
 
 /// A network, with the containers on it where these are wanted.
 pub(crate) fn record(config: &NetworkConfig, endpoints: Option<&[Endpoint]>) -> Value {
-    let pools: Vec<Value> = config
-        .pools()
-        .map(|pool| {
-            let mut record = json!({ "Subnet": pool.subnet.to_string() });
-            if let Some(gateway) = pool.gateway {
-                record["Gateway"] = gateway.to_string().into();
-            }
-            if let Some(range) = pool.range {
-                record["IPRange"] = range.to_string().into();
-            }
-            if !pool.reserved.is_empty() {
-                record["AuxiliaryAddresses"] = json!(pool.reserved);
-            }
-            record
-        })
-        .collect();
-    let mut containers = Map::new();
-    for endpoint in endpoints.into_iter().flatten() {
-        let record = json!({
-            "Name": endpoint.name,
-            "EndpointID": endpoint_id(endpoint),
-            "MacAddress": endpoint.mac,
-            "IPv4Address": with_prefix(endpoint.ipv4),
-            "IPv6Address": with_prefix(endpoint.ipv6),
-        });
-        containers.insert(endpoint.container.clone(), record);
+    let endpoints = endpoints.unwrap_or_default();
+    let mut record = docker::network(config, endpoints);
+    for endpoint in endpoints {
+        record["Containers"][&endpoint.container]["EndpointID"] = endpoint_id(endpoint).into();
     }
-    json!({
-        "Name": config.name,
-        "Id": config.id,
-        "Created": config.created,
-        "Scope": "local",
-        "Driver": config.driver.name(),
-        "EnableIPv4": config.ipv4.is_some(),
-        "EnableIPv6": config.ipv6.is_some(),
-        "IPAM": { "Driver": "default", "Options": null, "Config": pools },
-        "Internal": config.internal,
-        "Attachable": false,
-        "Ingress": false,
-        "ConfigFrom": { "Network": "" },
-        "ConfigOnly": false,
-        "Containers": containers,
-        "Options": config.options,
-        "Labels": config.labels,
-    })
-}
-
-fn with_prefix(address: Option<(IpAddr, u8)>) -> String {
-    address.map_or_else(String::new, |(address, prefix)| {
-        format!("{address}/{prefix}")
-    })
+    record
 }
 
 /// What names an endpoint: the beginnings of its network's and its container's ids.
