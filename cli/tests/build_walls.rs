@@ -6,7 +6,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use testkit::{BUSYBOX, Need, Run, Sandbox, Subordinate, UserNamespaces};
 
@@ -140,15 +139,6 @@ fn sources_of_mounts_and_copies_stay_in_their_trees() {
     place.assert_untouched();
 }
 
-/// Ends what waits for it when it is dropped.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// S36, S37: while builds run, somebody swaps a directory of the context, and another stage one of a
 /// shared cache, for a link that leads to the host's own files.
 #[test]
@@ -158,8 +148,6 @@ fn swapped_directories_show_nothing_of_the_host() {
     fs::create_dir(context.join("dir")).unwrap();
     write(&context.join("dir/word"), "own");
     symlink(&place.canary, context.join("link")).unwrap();
-    let stop = AtomicBool::new(false);
-    let swaps = AtomicUsize::new(0);
     let dockerfile = format!(
         "FROM base AS racer\nRUN --mount=type=cache,id=race,target=/m n=0; while test $n -lt 300; do rm -rf /m/sub; ln -s {canary} /m/sub; rm -f /m/sub; mkdir /m/sub; n=$((n+1)); done\n\
          FROM base AS victim\nCOPY dir /copied\nRUN --mount=type=bind,source=dir,target=/bound cat /bound/word >/bound-word\n\
@@ -167,23 +155,20 @@ fn swapped_directories_show_nothing_of_the_host() {
          FROM base\nCOPY --from=racer /version /racer\nCOPY --from=victim /copied /copied\nCOPY --from=victim /bound-word /bound-word\n",
         canary = place.canary.display()
     );
+    let (dir, link, spare) = (
+        context.join("dir"),
+        context.join("link"),
+        context.join("spare"),
+    );
+    let mut swaps = 0;
+    let swap = || {
+        for (from, to) in [(&dir, &spare), (&link, &dir), (&dir, &link), (&spare, &dir)] {
+            rename(from, to);
+        }
+        swaps += 1;
+    };
     let mut ended = [0, 0];
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let (dir, link, spare) = (
-                context.join("dir"),
-                context.join("link"),
-                context.join("spare"),
-            );
-            while !stop.load(Ordering::Relaxed) {
-                for (from, to) in [(&dir, &spare), (&link, &dir), (&dir, &link), (&spare, &dir)] {
-                    rename(from, to);
-                }
-                swaps.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        // Whatever is found out: the swapping ends.
-        let _stop = Stop(&stop);
+    testkit::race(swap, || {
         for _ in 0..12 {
             let run = place.build(&dockerfile, &["--no-cache"]);
             assert!(!run.stderr.contains("canary-content"), "{}", run.stderr);
@@ -201,7 +186,7 @@ fn swapped_directories_show_nothing_of_the_host() {
             }
         }
     });
-    assert!(swaps.load(Ordering::Relaxed) > 12, "{ended:?}");
+    assert!(swaps > 12, "{ended:?}");
     place.assert_untouched();
 }
 

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 mod disk;
+mod race;
 mod registry;
 mod user;
 mod vm;
@@ -21,6 +22,7 @@ use disk::Disk;
 use user::User;
 pub use user::{Subordinate, UserNamespaces};
 
+pub use race::{exchange, race, swap};
 pub use registry::{REGISTRY, Registry, registry_configuration};
 pub use vm::{Vm, VmRun, WriteLog};
 pub use volume_driver::{Behaviour, VolumeDriver};

@@ -6,31 +6,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
-use testkit::{BUSYBOX, Need, Sandbox, Subordinate, UserNamespaces};
+use testkit::{BUSYBOX, Need, Sandbox, Subordinate, UserNamespaces, swap};
 
 use super::{KETCH, printed, remove, sandbox, shell, sleeper};
 
 /// How often a racer gets its chance.
 const RACES: usize = 40;
-
-/// Exchanges two names for as long as `work` takes.
-fn race(one: &Path, two: &Path, work: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                // The other side may be in the way for a moment.
-                let _busy = renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE);
-            }
-        });
-        work();
-        stop.store(true, Ordering::Relaxed);
-    });
-}
 
 /// A devpts in a directory of the host, until it is dropped.
 struct Terminals(CString);
@@ -70,7 +54,7 @@ fn s04_console_is_a_terminal_whatever_its_path_is_swapped_for() {
     let volume = format!("{}:/dev", dev.display());
     let script = "test -t 0 && busybox stat -L -c console:%t /dev/console";
     let mut shown = 0;
-    race(&dev.join("console"), &dev.join("link"), || {
+    swap(&dev.join("console"), &dev.join("link"), || {
         for _ in 0..RACES {
             let args = ["run", "-d", "-t", "--name", "other", "-v", &volume, "box"];
             let run = cx.ketch(args.into_iter().chain(["busybox", "sh", "-c", script]));

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::hosts::{Hosts, PATIENCE, ip};
@@ -179,19 +178,15 @@ fn loopback_port_stays_local_while_rules_are_flushed() {
     ip(&format!(
         "-n {outside} route add 127.0.0.1/32 via 10.99.0.1"
     ));
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                hosts.nft("flush ruleset");
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        });
+    let flush = || {
+        hosts.nft("flush ruleset");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    testkit::race(flush, || {
         for _ in 0..100 {
             assert_eq!(hosts.hear(&outside, "10.99.0.1:8080"), None);
         }
         assert_eq!(hosts.hear(&outside, "127.0.0.1:8080"), None);
-        stop.store(true, Ordering::Relaxed);
     });
     let deadline = Instant::now() + PATIENCE;
     while !hosts.nft("list ruleset").contains("table inet ketch") {

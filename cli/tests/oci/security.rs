@@ -4,34 +4,17 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bundle::Bundle;
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde_json::json;
+use testkit::swap;
 
 /// How often a racer gets its chance.
 const RACES: usize = 60;
 
 fn core_pattern() -> String {
     fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap()
-}
-
-/// Exchanges two names for as long as `work` takes.
-fn race(one: &Path, two: &Path, work: impl FnOnce()) {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                // The other side may be in the way for a moment.
-                let _busy = renameat_with(CWD, one, CWD, two, RenameFlags::EXCHANGE);
-            }
-        });
-        work();
-        stop.store(true, Ordering::Relaxed);
-    });
 }
 
 #[test]
@@ -131,7 +114,7 @@ fn s06_device_directory_that_is_a_link_stays_inside() {
     fs::remove_file(&dev).unwrap();
     fs::create_dir(&dev).unwrap();
     symlink(&canary, &link).unwrap();
-    race(&dev, &link, || {
+    swap(&dev, &link, || {
         for _ in 0..RACES {
             bundle.run();
         }
@@ -157,7 +140,7 @@ fn s07_s08_mount_target_swapped_for_a_link_stays_inside() {
         json!({"destination": "/volume/dir/new/below", "type": "tmpfs",
         "source": "tmpfs"}),
     );
-    race(&volume.join("dir"), &volume.join("link"), || {
+    swap(&volume.join("dir"), &volume.join("link"), || {
         for _ in 0..RACES {
             bundle.run();
         }

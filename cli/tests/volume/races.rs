@@ -4,10 +4,8 @@
 
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use testkit::Sandbox;
+use testkit::{Sandbox, exchange};
 
 use crate::{done, sandbox, shell};
 
@@ -30,14 +28,9 @@ fn race(cx: &Sandbox, options: &str) {
     let (dir, link) = (data.join("dir"), data.join("link"));
     std::fs::create_dir(&dir).unwrap();
     symlink(&canary, &link).unwrap();
-    let stop = AtomicBool::new(false);
     let mut started = 0;
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                renameat_with(CWD, &dir, CWD, &link, RenameFlags::EXCHANGE).unwrap();
-            }
-        });
+    let swap = || exchange(&dir, &link).unwrap();
+    testkit::race(swap, || {
         for _ in 0..STARTS {
             let options: Vec<&str> = options.split(' ').collect();
             let mut args = vec!["run", "--rm", "-v", "shared:/v"];
@@ -47,7 +40,6 @@ fn race(cx: &Sandbox, options: &str) {
             let run = cx.ketch(args);
             started += u32::from(run.code == 0);
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(
         std::fs::read_dir(&canary).unwrap().count(),
