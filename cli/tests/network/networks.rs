@@ -61,7 +61,7 @@ fn internal_network_has_no_way_out() {
     assert_ne!(run.code, 0, "{}", run.stdout);
     assert!(receive.try_recv().is_err());
     // The default network reaches outside, with the host's address.
-    hosts.ketch("run --rm --network bridge box nc -w 1 10.99.0.2 7000");
+    hosts.ketch("run --rm --network bridge box nc -w 20 10.99.0.2 7000");
     let peer = receive.recv_timeout(PATIENCE).unwrap().unwrap();
     assert_eq!(peer.to_string(), "10.99.0.1");
 }
