@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use image::{LayeredRoot, Xattrs};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, readlinkat, statat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -246,16 +246,7 @@ impl Tree {
         match self {
             Self::Host(host) => {
                 let dir = host.open_beneath(path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-                let mut names = Vec::new();
-                for entry in Dir::read_from(&dir)? {
-                    let entry = entry?;
-                    let name = entry.file_name().to_bytes();
-                    if !matches!(name, b"." | b"..") {
-                        names.push(name.to_vec());
-                    }
-                }
-                names.sort_unstable();
-                Ok(names)
+                Ok(image::names(dir.as_fd())?)
             }
             Self::Layers(root) => root.names(&absolute(path)).map_err(io::Error::other),
         }

@@ -1,10 +1,13 @@
 //! Parts of Docker's JSON that every front end shows alike.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use network::{Endpoint, NetworkConfig};
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, Spec};
 use serde_json::{Map, Value, json};
+
+use crate::HealthCheck;
 
 /// The limits of `HostConfig` as numbers, 0 for none.
 #[must_use]
@@ -28,6 +31,20 @@ pub fn limits(spec: &Spec) -> Value {
         "CpusetCpus": cpu.and_then(|cpu| cpu.cpus().clone()).unwrap_or_default(),
         "CpusetMems": cpu.and_then(|cpu| cpu.mems().clone()).unwrap_or_default(),
         "PidsLimit": pids.map(LinuxPids::limit),
+    })
+}
+
+/// A health check, with its times in nanoseconds.
+#[must_use]
+pub fn health_check(check: &HealthCheck) -> Value {
+    let nanoseconds = |time: Duration| time.as_nanos();
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval),
+        "Timeout": nanoseconds(check.timeout),
+        "StartPeriod": nanoseconds(check.start_period),
+        "StartInterval": nanoseconds(check.start_interval),
+        "Retries": check.retries,
     })
 }
 

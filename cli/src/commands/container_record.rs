@@ -104,18 +104,8 @@ fn health(engine: &Engine, container: &Container) -> Value {
 }
 
 fn healthcheck(engine: &Engine, container: &Container) -> Value {
-    let Ok(Some(check)) = engine.health_check(container) else {
-        return Value::Null;
-    };
-    let nanoseconds = |time: std::time::Duration| time.as_nanos();
-    json!({
-        "Test": check.test,
-        "Interval": nanoseconds(check.interval),
-        "Timeout": nanoseconds(check.timeout),
-        "StartPeriod": nanoseconds(check.start_period),
-        "StartInterval": nanoseconds(check.start_interval),
-        "Retries": check.retries,
-    })
+    let check = engine.health_check(container).ok().flatten();
+    check.as_ref().map_or(Value::Null, docker::health_check)
 }
 
 fn restart_policy(engine: &Engine, container: &Container) -> Value {

@@ -8,7 +8,7 @@ use engine::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, SeccompProfile,
     SecurityOptions, Share, Ulimit, UserMode,
 };
-use oci_spec::runtime::{LinuxDeviceType, PosixRlimitType};
+use oci_spec::runtime::PosixRlimitType;
 
 use super::limit_options::LimitArgs;
 use super::options::bytes_of;
@@ -214,36 +214,8 @@ fn device(text: &str) -> anyhow::Result<DeviceRequest> {
 
 /// `c 10:200 rwm`.
 fn device_rule(text: &str) -> anyhow::Result<DeviceRule> {
-    let bad = || {
-        wrong(
-            "--device-cgroup-rule",
-            text,
-            "it is `a|b|c MAJOR:MINOR rwm`",
-        )
-    };
-    let mut parts = text.split(' ');
-    let (kind, numbers) = (parts.next().ok_or_else(bad)?, parts.next().ok_or_else(bad)?);
-    let access = parts.next().and_then(DeviceAccess::parse).ok_or_else(bad)?;
-    let kind = match kind {
-        "a" => LinuxDeviceType::A,
-        "b" => LinuxDeviceType::B,
-        "c" => LinuxDeviceType::C,
-        _ => return Err(bad()),
-    };
-    let number = |text: &str| match text {
-        "*" => Ok(None),
-        number => number.parse::<u32>().map(Some).map_err(|_| bad()),
-    };
-    let (major, minor) = numbers.split_once(':').ok_or_else(bad)?;
-    if parts.next().is_some() {
-        return Err(bad());
-    }
-    Ok(DeviceRule {
-        kind,
-        major: number(major)?,
-        minor: number(minor)?,
-        access,
-    })
+    let why = "it is `a|b|c MAJOR:MINOR rwm`";
+    DeviceRule::parse(text).ok_or_else(|| wrong("--device-cgroup-rule", text, why))
 }
 
 fn share(option: &str, text: Option<&str>) -> anyhow::Result<Share> {

@@ -212,15 +212,7 @@ fn run_config(
         value["StopTimeout"] = seconds.into();
     }
     if let Some(check) = engine.health_check(container)? {
-        let nanoseconds = |time: std::time::Duration| time.as_nanos();
-        value["Healthcheck"] = json!({
-            "Test": check.test,
-            "Interval": nanoseconds(check.interval),
-            "Timeout": nanoseconds(check.timeout),
-            "StartPeriod": nanoseconds(check.start_period),
-            "StartInterval": nanoseconds(check.start_interval),
-            "Retries": check.retries,
-        });
+        value["Healthcheck"] = docker::health_check(&check);
     }
     over(&mut value, asked["Config"].clone());
     Ok(value)

@@ -161,6 +161,34 @@ pub struct DeviceRule {
     pub access: DeviceAccess,
 }
 
+impl DeviceRule {
+    /// `a|b|c MAJOR:MINOR rwm`, as Docker and the kernel's list have it; `*` is every number.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let [kind, numbers, access] = parts.as_slice() else {
+            return None;
+        };
+        let kind = match *kind {
+            "a" => LinuxDeviceType::A,
+            "b" => LinuxDeviceType::B,
+            "c" => LinuxDeviceType::C,
+            _ => return None,
+        };
+        let number = |text: &str| match text {
+            "*" => Some(None),
+            number => number.parse::<u32>().ok().map(Some),
+        };
+        let (major, minor) = numbers.split_once(':')?;
+        Some(Self {
+            kind,
+            major: number(major)?,
+            minor: number(minor)?,
+            access: DeviceAccess::parse(access)?,
+        })
+    }
+}
+
 /// Whose namespace a container has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Share {

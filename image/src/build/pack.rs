@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fgetxattr, fremovexattr,
-    openat, readlinkat, statat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, fgetxattr, fremovexattr, openat,
+    readlinkat, statat, utimensat,
 };
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::digest::DiffId;
 use crate::fixup::read_xattrs;
 use crate::lookup::LayeredRoot;
+use crate::pack::names;
 use crate::tarwalk::{EntryPath, Xattrs};
 use crate::unpack::{is_opaque, is_whiteout};
 
@@ -85,16 +86,7 @@ impl Packer<'_> {
                 "`{path}` is too deep for a layer"
             )));
         }
-        let mut names = Vec::new();
-        for entry in Dir::read_from(dir)? {
-            let entry = entry?;
-            let name = entry.file_name().to_bytes();
-            if !matches!(name, b"." | b"..") {
-                names.push(name.to_vec());
-            }
-        }
-        names.sort_unstable();
-        for name in names {
+        for name in names(dir.as_fd())? {
             self.entry(dir, &path.child(&name), &name, depth)
                 .map_err(|error| {
                     io::Error::new(error.kind(), format!("{}: {error}", path.child(&name)))

@@ -6,7 +6,6 @@ use engine::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, SeccompProfile,
     SecurityOptions, Share, UserMode,
 };
-use oci_spec::runtime::LinuxDeviceType;
 
 use super::limits;
 use crate::error::ApiError;
@@ -170,28 +169,8 @@ fn cdi_devices(request: &serde_json::Value) -> Result<Vec<DeviceRequest>, ApiErr
 
 /// `c 10:200 rwm`.
 fn device_rule(rule: &str) -> Result<DeviceRule, ApiError> {
-    let bad = || ApiError::bad(format!("invalid device cgroup rule format: '{rule}'"));
-    let parts: Vec<&str> = rule.split(' ').collect();
-    let [kind, numbers, access] = parts.as_slice() else {
-        return Err(bad());
-    };
-    let kind = match *kind {
-        "a" => LinuxDeviceType::A,
-        "b" => LinuxDeviceType::B,
-        "c" => LinuxDeviceType::C,
-        _ => return Err(bad()),
-    };
-    let number = |text: &str| match text {
-        "*" => Ok(None),
-        number => number.parse::<u32>().map(Some).map_err(|_| bad()),
-    };
-    let (major, minor) = numbers.split_once(':').ok_or_else(bad)?;
-    Ok(DeviceRule {
-        kind,
-        major: number(major)?,
-        minor: number(minor)?,
-        access: DeviceAccess::parse(access).ok_or_else(bad)?,
-    })
+    DeviceRule::parse(rule)
+        .ok_or_else(|| ApiError::bad(format!("invalid device cgroup rule format: '{rule}'")))
 }
 
 fn other<'a>(what: &str, mode: &'a str) -> Result<&'a str, ApiError> {
