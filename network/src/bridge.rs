@@ -3,11 +3,14 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use state::Layout;
+use sys::clone::{Side, clone_process};
+use sys::exec::{close_all_but, exit_now};
 use sys::netlink::link::{self, Mac, Peer, Veth};
 use sys::netlink::{Batch, Netlink, Protocol, address};
 
@@ -296,9 +299,44 @@ pub(crate) fn delete_link(netlink: &Netlink, name: &str) -> Result<(), NetworkEr
     }
 }
 
+/// Deletes a link as [`delete_link`], and returns as soon as it is gone for everybody.
+///
+/// The kernel lets the caller wait some fifty milliseconds more, for whoever may still look at the link
+/// (`netdev_run_todo`). A process of one thread lets a copy of itself wait.
+fn delete_link_apart(netlink: &Netlink, name: &str) -> Result<(), NetworkError> {
+    if netlink.link_index(name).is_err() {
+        return Ok(());
+    }
+    match clone_process(0, None) {
+        Ok(Side::Child) => {
+            // A pipe that somebody reads to its end would stay open.
+            let deleted = close_all_but(0, &[]).is_ok()
+                && open().is_ok_and(|netlink| delete_link(&netlink, name).is_ok());
+            exit_now(i32::from(!deleted));
+        }
+        Ok(Side::Parent { pidfd, .. }) => {
+            while netlink.link_index(name).is_ok() && !has_ended(pidfd.as_fd()) {}
+        }
+        // Of several threads only this one waits.
+        Err(_) => {}
+    }
+    // Nothing, unless the copy failed: then this says why.
+    delete_link(netlink, name)
+}
+
+/// Whether a process has ended, asked for a moment.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 200_000,
+    };
+    poll(&mut fds, Some(&moment)).is_ok_and(|ready| ready > 0)
+}
+
 /// Removes the bridge and the network's rules.
 pub(crate) fn down(config: &NetworkConfig) -> Result<(), NetworkError> {
-    delete_link(&open()?, &config.bridge()?.link)?;
+    delete_link_apart(&open()?, &config.bridge()?.link)?;
     let firewall = Firewall::open()?;
     if firewall.is_up()? {
         firewall.remove_network(config)?;
