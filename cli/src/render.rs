@@ -83,9 +83,6 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         Some(EngineError::NoProcesses { name, .. }) => Some(format!(
             "see what it prints with `ketch logs {name}`, or start another container of its image with `ketch run`"
         )),
-        Some(EngineError::Vanishes { name, .. }) => Some(format!(
-            "stop it with `ketch stop {name}`, and run its image again"
-        )),
         _ => error
             .downcast_ref::<ImageError>()
             .and_then(ImageError::hint),
@@ -101,6 +98,14 @@ pub(crate) fn line(text: &str) {
 /// A line on standard output.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Lines of output, written together.
+pub(crate) fn print_lines(lines: &[String]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    print(&lines.join("\n"))
 }
 
 /// Text from images and containers without control characters.

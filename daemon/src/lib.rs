@@ -12,6 +12,7 @@
 //! streams  hijacked connections, frames, pumps between sockets and pipes
 //! blocking the engine blocks: its operations go whole to other threads
 //! hub      what happens, told to everyone who waits
+//! rescue   containers whose monitors were killed
 //! ```
 #![forbid(unsafe_code)]
 // `GET /info` is one JSON object with many fields.
@@ -30,6 +31,7 @@ mod hub;
 mod listen;
 mod query;
 mod ready;
+mod rescue;
 mod routes;
 mod server;
 mod streams;

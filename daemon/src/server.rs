@@ -24,6 +24,7 @@ use crate::daemon::{Daemon, Options};
 use crate::error::{ApiError, chain};
 use crate::listen::{Host, ListenError, Listener};
 use crate::ready::watched;
+use crate::rescue;
 use crate::routes;
 use crate::wire;
 
@@ -117,6 +118,7 @@ async fn run(
             }
         }
     }
+    accepting.spawn(rescue::watch(Arc::clone(daemon), ended.clone()));
     ready();
     signals.readable().await?.retain_ready();
     tracing::info!("the daemon ends; containers go on");

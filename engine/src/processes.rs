@@ -59,7 +59,7 @@ impl Sample {
 impl Engine {
     /// The control group of a container, whether it is there or not.
     pub(crate) fn group(&self, container: &Container) -> Result<Group, EngineError> {
-        let (spec, _) = self.stored(&container.config.id)?;
+        let spec = self.spec_of(&container.config.id)?;
         let path = spec
             .linux()
             .as_ref()

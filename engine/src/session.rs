@@ -76,6 +76,21 @@ impl Session {
         }
     }
 
+    /// Waits until another monitor has taken a container over: it goes on, or has ended.
+    ///
+    /// # Errors
+    /// Why it could not be taken over.
+    pub(crate) fn wait_taken_over(&self) -> Result<(), EngineError> {
+        match self.receive()?.0 {
+            Response::Event(Event::Started { .. } | Event::Exited(_)) => Ok(()),
+            Response::Event(Event::Failed(failure)) => Err(EngineError::Start {
+                code: failure.code,
+                message: failure.message,
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks for streams of a container that runs.
     ///
     /// # Errors
@@ -171,6 +186,19 @@ impl Session {
                 Response::Refused(reason) => return Err(EngineError::Unsupported(reason)),
                 Response::Event(_) | Response::Attached => {}
             }
+        }
+    }
+
+    /// Hands the connection to a further program's parent over, and waits until it is taken.
+    pub(crate) fn keep_exec(&self, exec: &Self) -> Result<(), EngineError> {
+        let failed = EngineError::io("talk to the container's monitor");
+        let bytes = Request::KeepExec.encode().map_err(io::Error::other);
+        let bytes = bytes.map_err(&failed)?;
+        sys::socket::send(self.socket.as_fd(), &bytes, &[exec.socket.as_fd()])
+            .map_err(|errno| failed(errno.into()))?;
+        match self.receive()?.0 {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
         }
     }
 

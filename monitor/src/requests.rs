@@ -40,6 +40,10 @@ impl Monitor {
         match client.receive() {
             Message::Nothing => {}
             Message::Gone => client.gone = true,
+            Message::Exec(session) => {
+                client.send(&Response::Done, &[]);
+                self.execs.push(session);
+            }
             Message::Request(Request::Attach {
                 stdin,
                 stdout,
@@ -70,6 +74,11 @@ impl Monitor {
             }
             Request::Signal(signal) => Some(self.signal(signal)),
             Request::Stop { signal, timeout_ms } => {
+                self.clients.get_mut(index)?.waits_for_end = true;
+                self.stop(signal, timeout_ms)
+            }
+            Request::StopToRestart { signal, timeout_ms } => {
+                self.auto_remove = false;
                 self.clients.get_mut(index)?.waits_for_end = true;
                 self.stop(signal, timeout_ms)
             }
@@ -104,7 +113,7 @@ impl Monitor {
                 Some(running) => network::leave(running.network.as_mut(), &id),
                 None => Response::Refused(BETWEEN_RUNS.to_owned()),
             }),
-            Request::Attach { .. } => None,
+            Request::Attach { .. } | Request::KeepExec => None,
         }
     }
 

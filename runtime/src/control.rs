@@ -77,6 +77,17 @@ pub enum Request {
     JoinNetwork(Vec<u8>),
     /// Take the container off the network with this id.
     LeaveNetwork(String),
+    /// As [`Request::Stop`]; the container stays even when it is removed at its end, for the caller
+    /// starts it again.
+    StopToRestart {
+        /// As there.
+        signal: Option<i32>,
+        /// As there.
+        timeout_ms: Option<u64>,
+    },
+    /// The connection to a further program's parent comes with this message: the caller leaves, and the
+    /// program's end is the monitor's to write down.
+    KeepExec,
 }
 
 /// A monitor's answer to one request.

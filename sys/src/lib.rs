@@ -7,6 +7,7 @@
 pub mod bpf;
 pub mod clone;
 pub mod durable;
+pub mod ended;
 pub mod exec;
 pub mod inherit;
 pub mod landlock;

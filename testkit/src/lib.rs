@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod containers;
 mod disk;
 mod race;
 mod registry;

@@ -8,7 +8,7 @@ use engine::{EngineError, ExecOptions, Privilege};
 
 use super::Invocation;
 use super::options::environment;
-use crate::attach::{self, End, SignalProxy, Terminal};
+use crate::attach::{self, End, Foreground, SignalProxy, Terminal};
 use crate::detach::{self, DetachKeys};
 use crate::render::Usage;
 
@@ -87,7 +87,12 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
     let engine = context.engine_of(name)?;
     let container = engine.container(name)?;
     if args.detach {
-        engine.exec(&container, &options, None)?.wait_started()?;
+        let session = engine.exec(&container, &options, None)?;
+        session.wait_started()?;
+        if let Err(error) = engine.leave_exec(&container, &session) {
+            // The container may have ended with it.
+            tracing::debug!(%error, "nobody hears of the program's end");
+        }
         return Ok(0);
     }
     let signals = attach::block_signals(SignalProxy::On).map_err(|source| EngineError::Io {
@@ -96,7 +101,14 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
     })?;
     let wanted = terminal.wanted(args.interactive);
     let session = engine.exec(&container, &options, Some(wanted))?;
-    match attach::foreground(&session, wanted, terminal, &signals, &keys)? {
+    let foreground = Foreground {
+        wanted,
+        terminal,
+        signals: &signals,
+        keys: &keys,
+        container: None,
+    };
+    match foreground.serve(&session)? {
         End::Exited(status) => {
             engine.record_exec_end(&container, status.code);
             Ok(status.code)

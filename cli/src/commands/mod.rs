@@ -157,7 +157,41 @@ pub(crate) struct Invocation {
 impl Invocation {
     /// The engine on the directories of the settings.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
+        if !rustix::process::geteuid().is_root() {
+            self.rescue_orphans()?;
+        }
         self.engine_with(UserNamespace::enter)
+    }
+
+    /// The engine beside the program of a container whose monitor was killed, for another one.
+    pub(crate) fn engine_for_rescue(&self, pid: Option<i32>) -> anyhow::Result<Engine> {
+        match pid {
+            Some(pid) if !rustix::process::geteuid().is_root() => {
+                self.engine_with(|layout, _| UserNamespace::join(layout, pid))
+            }
+            _ => self.engine_with(UserNamespace::enter),
+        }
+    }
+
+    /// An ordinary user's containers whose monitors were killed get others from processes that enter
+    /// their user namespaces: from one of its own this process could not.
+    fn rescue_orphans(&self) -> anyhow::Result<()> {
+        let (layout, ketch) = self.places()?;
+        for orphan in engine::orphans(&layout)? {
+            let status = std::process::Command::new(&ketch)
+                .arg("--root")
+                .arg(layout.root())
+                .arg("--run")
+                .arg(layout.run())
+                .arg(system::RESCUE)
+                .arg(&orphan.id)
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .status();
+            // What it could not do it has said.
+            status.context("cannot start the process that takes a container over")?;
+        }
+        Ok(())
     }
 
     /// The engine for work inside a running container: an ordinary user's process enters the
@@ -166,6 +200,7 @@ impl Invocation {
         if rustix::process::geteuid().is_root() {
             return self.engine();
         }
+        self.rescue_orphans()?;
         let (layout, ketch) = self.places()?;
         let store = Store::open(&layout, UnpackMode::default())?;
         let outside = Engine::new(layout, store, EXECUTABLES, ketch)?;
@@ -284,6 +319,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         runtime::COMPRESS => compress_log(&rest),
+        system::RESCUE => system::rescue(&context, &rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::BroughtBack;
+use engine::{BroughtBack, EngineError};
 use sys::durable::{Durability, replace_file};
 
 use super::Invocation;
-use crate::render;
+use crate::render::{self, Usage};
 use crate::settings::{ROOT, RUN, variable};
+
+/// What this program is started for to take over one container of an ordinary user.
+pub(crate) const RESCUE: &str = "rescue-container";
 
 /// The name of the unit.
 const UNIT: &str = "ketch.service";
@@ -39,6 +42,24 @@ pub(crate) fn start(context: &Invocation, _args: &StartArgs) -> anyhow::Result<u
         }
     }
     Ok(code)
+}
+
+/// Takes over a container whose monitor was killed, from within its user namespace.
+pub(crate) fn rescue(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> {
+    let [id] = args else {
+        return Err(Usage("one id of a container is needed".to_owned()).into());
+    };
+    let (layout, _) = context.places()?;
+    let Some(orphan) = engine::orphans(&layout)?.into_iter().find(|o| o.id == *id) else {
+        // Somebody else was faster.
+        return Ok(0);
+    };
+    let engine = context.engine_for_rescue(orphan.pid)?;
+    match engine.container(&orphan.id) {
+        // It was removed with its end.
+        Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Writes the unit that does so after each boot.

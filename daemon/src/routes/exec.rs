@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::attaches::Attached;
+use crate::attaches::{Again, Attached};
 use crate::body::BodyWriter;
 use crate::call::{Call, Reply, json as json_reply, ok, read, status};
 use crate::daemon::Daemon;
@@ -67,10 +67,19 @@ pub(crate) async fn attach(call: Call, id: &str) -> Reply {
                 let session = engine.connect(&running)?;
                 let streams = session.attach(wanted)?;
                 session.watch()?;
-                Ok(Attached { session, streams })
+                Ok(Attached {
+                    session,
+                    streams,
+                    again: None,
+                })
             });
             Some(Live::Runs(Box::new(attached.await?)))
         }
+    };
+    let again = Again {
+        daemon: Arc::clone(&daemon),
+        container: container.config.id.clone(),
+        wanted,
     };
     let past = LogQuery {
         follow: false,
@@ -112,6 +121,10 @@ pub(crate) async fn attach(call: Call, id: &str) -> Reply {
             match attached {
                 Some(attached) => {
                     let (_sizes, sizes) = mpsc::channel(1);
+                    let attached = Attached {
+                        again: Some(again),
+                        ..attached
+                    };
                     pump(duplex, attached, framing, sizes, |_| {}).await;
                 }
                 None => duplex.end().await,
@@ -318,7 +331,11 @@ impl Begin {
                 Some(wanted) => session.attached(wanted)?,
                 None => engine::Streams::default(),
             };
-            Ok(Attached { session, streams })
+            Ok(Attached {
+                session,
+                streams,
+                again: None,
+            })
         });
         let attached = started.await?;
         let execs = daemon.execs.clone();

@@ -133,7 +133,7 @@ pub(crate) async fn pump(
         Source::new(attached.streams.stdout, STDOUT),
         Source::new(attached.streams.stderr, STDERR),
     ];
-    let Ok(conversation) = Conversation::new(attached.session) else {
+    let Ok(mut conversation) = Conversation::new(attached.session) else {
         ended(None);
         return;
     };
@@ -167,6 +167,18 @@ pub(crate) async fn pump(
                     break;
                 }
             }
+        }
+        // Nobody can tell: the monitor was killed, and the container goes on under another one.
+        if let (Some(None), Some(again)) = (&exit, &attached.again)
+            && let Some(next) = again.join().await
+            && let Ok(next_conversation) = Conversation::new(next.session)
+        {
+            conversation = next_conversation;
+            sources = [
+                Source::new(next.streams.stdout, STDOUT),
+                Source::new(next.streams.stderr, STDERR),
+            ];
+            exit = None;
         }
     }
     match exit {

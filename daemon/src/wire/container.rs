@@ -123,7 +123,7 @@ pub(crate) fn inspect(
         "Args": config.command.get(1..),
         "State": {
             "Status": status_word(state.status),
-            "Running": matches!(state.status, Status::Running | Status::Paused),
+            "Running": state.status.is_owned(),
             "Paused": state.status == Status::Paused,
             "Restarting": state.status == Status::Restarting,
             "OOMKilled": state.oom_killed,

@@ -307,8 +307,7 @@ impl Engine {
     /// # Errors
     /// When its records cannot be read.
     pub fn log_options(&self, container: &crate::Container) -> Result<LogOptions, EngineError> {
-        let (_, launch) = self.stored(&container.config.id)?;
-        Ok(launch.log)
+        Ok(self.launch_of(&container.config.id)?.log)
     }
 
     /// Where a container's log is, when it is in files.
