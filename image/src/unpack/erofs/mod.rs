@@ -16,7 +16,8 @@ mod writer;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 
-use super::stream::{LayerStream, Unpacked, inflated};
+use super::layer::Unpacked;
+use super::stream::{LayerStream, inflated};
 use crate::error::ImageError;
 use crate::tarwalk::TarWalk;
 use index::LayerIndex;
