@@ -77,6 +77,9 @@ pub enum Request {
     JoinNetwork(Vec<u8>),
     /// Take the container off the network with this id.
     LeaveNetwork(String),
+    /// How much linear memory the container's wasm guests have. Answered by
+    /// [`Response::LinearMemory`]; asked of a monitor whose container the caller cannot look into.
+    LinearMemory,
 }
 
 /// A monitor's answer to one request.
@@ -90,6 +93,8 @@ pub enum Response {
     Refused(String),
     /// Something happened, on a connection that asked by [`Request::Watch`].
     Event(Event),
+    /// Bytes of linear memory; absent where no wasm host shows any.
+    LinearMemory(Option<u64>),
 }
 
 /// What a monitor reports by itself.
