@@ -166,6 +166,38 @@ pub(crate) fn variable(name: &str) -> anyhow::Result<Option<String>> {
     }
 }
 
+/// The time of `SOURCE_DATE_EPOCH`, as configs have it.
+pub(crate) fn source_date() -> anyhow::Result<Option<String>> {
+    let Some(seconds) = source_epoch()? else {
+        return Ok(None);
+    };
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .with_context(|| format!("`SOURCE_DATE_EPOCH` is `{seconds}`, which is no time"))?;
+    let form = &time::format_description::well_known::Rfc3339;
+    Ok(Some(time.format(form).context("cannot write the time")?))
+}
+
+/// The seconds of `SOURCE_DATE_EPOCH`.
+pub(crate) fn source_epoch() -> anyhow::Result<Option<u64>> {
+    let Some(text) = variable("SOURCE_DATE_EPOCH")? else {
+        return Ok(None);
+    };
+    let seconds = text.parse().ok().with_context(|| {
+        format!("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds")
+    })?;
+    Ok(Some(seconds))
+}
+
+/// The user's own directory.
+pub(crate) fn home() -> anyhow::Result<Option<String>> {
+    match variable("HOME")? {
+        None if cfg!(windows) => variable("USERPROFILE"),
+        home => Ok(home),
+    }
+}
+
 fn config_file() -> anyhow::Result<(PathBuf, BTreeMap<String, String>)> {
     let named = variable(CONFIG_VARIABLE)?;
     let path = PathBuf::from(named.as_deref().unwrap_or(CONFIG_FILE));
@@ -186,6 +218,7 @@ fn config_file() -> anyhow::Result<(PathBuf, BTreeMap<String, String>)> {
     Ok((path, values))
 }
 
+#[cfg(target_os = "linux")]
 fn default(key: &str) -> anyhow::Result<String> {
     let is_root = rustix::process::geteuid().is_root();
     let user = |variable_name: &str, otherwise: String| -> anyhow::Result<String> {
@@ -210,6 +243,25 @@ fn default(key: &str) -> anyhow::Result<String> {
         "layers" => "auto".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),
+        _ => String::new(),
+    })
+}
+
+/// Everything is one user's own here.
+#[cfg(not(target_os = "linux"))]
+fn default(key: &str) -> anyhow::Result<String> {
+    let data = match variable("XDG_DATA_HOME")? {
+        Some(dir) => Some(dir),
+        None if cfg!(windows) => variable("LOCALAPPDATA")?,
+        None => home()?.map(|home| format!("{home}/Library/Application Support")),
+    };
+    let root = PathBuf::from(data.context("no directory of the user is known: set KETCH_ROOT")?);
+    let root = root.join("ketch");
+    Ok(match key {
+        "root" => root.display().to_string(),
+        "run" => root.join("run").display().to_string(),
+        "network" => "none".to_owned(),
+        "publish-default" => "127.0.0.1".to_owned(),
         _ => String::new(),
     })
 }

@@ -253,6 +253,20 @@ fn ordinary_user_sees_processes_and_what_they_use() {
         "{}",
         run.stdout
     );
+    // Only its monitor can look into it.
+    ok(&cx.ketch(["run", "-d", "--name", "wasm", "app"]));
+    let run = cx.ketch([
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.WasmMemory}}",
+        "wasm",
+    ]);
+    assert!(
+        run.stdout.ends_with("iB\n") && !run.stdout.starts_with('0'),
+        "{run:?}"
+    );
+    ok(&cx.ketch(["rm", "-f", "wasm"]));
     ok(&cx.ketch(["rename", "busy", "busier"]));
     ok(&cx.ketch(["restart", "-t", "0", "busier"]));
     ok(&cx.ketch(["rm", "-f", "busier"]));

@@ -184,7 +184,7 @@ impl Session {
             match self.receive()?.0 {
                 Response::Done => return Ok(()),
                 Response::Refused(reason) => return Err(EngineError::Unsupported(reason)),
-                Response::Event(_) | Response::Attached => {}
+                Response::Event(_) | Response::Attached | Response::LinearMemory(_) => {}
             }
         }
     }
@@ -198,6 +198,18 @@ impl Session {
             .map_err(|errno| failed(errno.into()))?;
         match self.receive()?.0 {
             Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// How much linear memory wasm guests have, as the monitor sees it.
+    ///
+    /// # Errors
+    /// When the monitor is gone, or of a version that does not know the question.
+    pub fn linear_memory(&self) -> Result<Option<u64>, EngineError> {
+        self.send(&Request::LinearMemory)?;
+        match self.receive()?.0 {
+            Response::LinearMemory(bytes) => Ok(bytes),
             other => Err(unexpected(&other)),
         }
     }

@@ -1,5 +1,8 @@
 #![no_main]
 
+#[path = "../src/change.rs"]
+mod change;
+
 use std::sync::LazyLock;
 
 use ketch_fuzz::seeds;
@@ -7,7 +10,7 @@ use ketch_fuzz::seeds;
 static SEEDS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(seeds::tars);
 
 libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    seeds::change(&SEEDS, data, size, seed, |data| {
+    change::change(&SEEDS, data, size, seed, |data| {
         libfuzzer_sys::fuzzer_mutate(data, size, max_size)
     })
 });

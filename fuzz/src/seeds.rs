@@ -122,23 +122,3 @@ pub fn references() -> Vec<Vec<u8>> {
     ];
     seeds.map(|text| text.as_bytes().to_vec()).into()
 }
-
-/// The mutator's part that knows archives: begins with a seed, and signs three changes of four.
-pub fn change(
-    seeds: &[Vec<u8>],
-    data: &mut [u8],
-    size: usize,
-    seed: u32,
-    mutate: impl FnOnce(&mut [u8]) -> usize,
-) -> usize {
-    let start = &seeds[seed as usize % seeds.len()];
-    if size < 512 && start.len() <= data.len() {
-        data[..start.len()].copy_from_slice(start);
-        return start.len();
-    }
-    let size = mutate(data);
-    if !seed.is_multiple_of(4) {
-        sign(&mut data[..size]);
-    }
-    size
-}

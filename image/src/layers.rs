@@ -22,6 +22,7 @@ use sys::lock::{FileLock, Mode};
 use crate::build::archive_record_path;
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
+use crate::document::LayerBlob;
 use crate::error::ImageError;
 use crate::form::{LayerForm, mount_erofs};
 use crate::mounts::is_mounted;
@@ -58,13 +59,6 @@ pub(crate) struct LayerRecord {
 }
 
 const VERSION: u32 = 1;
-
-/// A layer that is wanted: what it is, and the blob that holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LayerBlob {
-    pub(crate) diff_id: DiffId,
-    pub(crate) blob: Digest,
-}
 
 /// The names of a layer and its record before they have their own.
 const STAGED_ROOT: &str = StagedLayer::ROOT;

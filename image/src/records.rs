@@ -1,9 +1,7 @@
 //! Image records: one directory an image, below `images/`, named by the image's identifier. It
 //! holds `image.json` and, where the image needs one, its fix-up layer.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -80,15 +78,10 @@ impl RecordTable {
                 return Ok(());
             }
         }
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(ImageError::Write {
-                    path: dir,
-                    source: error,
-                });
-            }
-            _ => {}
-        }
+        durable::make_private_dir(&dir).map_err(|source| ImageError::Write {
+            path: dir.clone(),
+            source,
+        })?;
         write_json(&dir.join("image.json"), record)
     }
 

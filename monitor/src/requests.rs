@@ -24,6 +24,14 @@ fn refused(errno: Errno) -> Response {
     Response::Refused(runtime_native::reason(errno))
 }
 
+/// What a wasm host shows of its guests' memory.
+fn linear_memory(pid: i32) -> Option<u64> {
+    let file = sys::sealed::find(pid, runtime::LINEAR_MEMORY).ok()?;
+    let mut bytes = [0; 8];
+    sys::file::read_exact_at(&file, &mut bytes, 0).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
 impl Monitor {
     /// Takes a caller in, if it is the owner of this monitor or root.
     pub(crate) fn accept(&mut self, socket: OwnedFd) {
@@ -113,6 +121,10 @@ impl Monitor {
                 Some(running) => network::leave(running.network.as_mut(), &id),
                 None => Response::Refused(BETWEEN_RUNS.to_owned()),
             }),
+            Request::LinearMemory => {
+                let pid = self.running.as_ref().map(|running| running.pid);
+                Some(Response::LinearMemory(pid.and_then(linear_memory)))
+            }
             Request::Attach { .. } | Request::KeepExec => None,
         }
     }

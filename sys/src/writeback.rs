@@ -1,8 +1,8 @@
 //! Writing large files without a rush at their end: what is written goes to the disk while more
 //! comes, so that the barrier that makes it durable has little left to wait for.
 
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd};
 
 /// How much is written between two starts: large enough for the disk, small beside a layer.
 const STEP: u64 = 8 * 1024 * 1024;
@@ -25,35 +25,50 @@ impl Writeback {
     }
 
     /// Notes that `count` more bytes were written to `file`. Every 8 MiB the disk gets to work, and
-    /// nobody waits for it (`sync_file_range(2)`). It is advice: a file system that has no such
-    /// thing writes everything at the barrier.
-    pub fn wrote(&mut self, file: impl AsFd, count: usize) {
+    /// nobody waits for it.
+    pub fn wrote(&mut self, file: &File, count: usize) {
         self.written += count as u64;
-        let length = self.written - self.started;
-        if length < STEP {
-            return;
+        if self.written - self.started >= STEP {
+            start(file, self.started, self.written - self.started);
+            self.started = self.written;
         }
-        if let (Ok(offset), Ok(length)) = (self.started.try_into(), length.try_into()) {
-            let fd = file.as_fd().as_raw_fd();
-            // SAFETY: no memory is passed, and the descriptor is borrowed for the call.
-            unsafe {
-                libc::sync_file_range(fd, offset, length, libc::SYNC_FILE_RANGE_WRITE);
-            }
-        }
-        self.started = self.written;
     }
 }
 
+/// `sync_file_range(2)`. It is advice: a file system that has no such thing writes everything at the
+/// barrier.
+#[cfg(target_os = "linux")]
+fn start(file: &File, offset: u64, length: u64) {
+    use std::os::fd::AsRawFd as _;
+
+    if let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) {
+        // SAFETY: no memory is passed, and the descriptor is borrowed for the call.
+        unsafe {
+            libc::sync_file_range(
+                file.as_raw_fd(),
+                offset,
+                length,
+                libc::SYNC_FILE_RANGE_WRITE,
+            );
+        }
+    }
+}
+
+/// Other systems write when they like.
+#[cfg(not(target_os = "linux"))]
+fn start(_file: &File, _offset: u64, _length: u64) {}
+
 /// Writes to a new file, and keeps the disk at work.
 #[derive(Debug)]
-pub struct WriteBehind<F> {
-    file: F,
+pub struct WriteBehind {
+    file: File,
     writeback: Writeback,
 }
 
-impl<F: Write + AsFd> WriteBehind<F> {
+impl WriteBehind {
     /// Wraps `file`, which is empty.
-    pub const fn new(file: F) -> Self {
+    #[must_use]
+    pub const fn new(file: File) -> Self {
         Self {
             file,
             writeback: Writeback::from(0),
@@ -61,12 +76,13 @@ impl<F: Write + AsFd> WriteBehind<F> {
     }
 
     /// The file; nothing of it is buffered here.
-    pub fn into_inner(self) -> F {
+    #[must_use]
+    pub fn into_inner(self) -> File {
         self.file
     }
 }
 
-impl<F: Write + AsFd> Write for WriteBehind<F> {
+impl Write for WriteBehind {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
         self.writeback.wrote(&self.file, count);

@@ -2,9 +2,8 @@
 //! `<hex>.part`: a download that was cut off, also by the end of ketch, goes on from there. Whoever
 //! writes holds a lock on the file; one that is not locked is garbage or a beginning.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,14 +39,8 @@ impl Part {
                 return Ok(None);
             };
             // Between opening and locking its writer may have renamed or removed it.
-            let ours = lock.file().metadata()?;
-            match fs::symlink_metadata(&path) {
-                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                    return Ok(Some(Self { lock, path }));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if sys::file::is_at(lock.file(), &path)? {
+                return Ok(Some(Self { lock, path }));
             }
         }
     }
@@ -240,6 +233,7 @@ impl Write for PartialBlob {
 mod tests {
     use super::*;
     use state::Layout;
+    use std::fs;
 
     fn store() -> (tempfile::TempDir, ContentStore) {
         let dir = tempfile::tempdir().unwrap();

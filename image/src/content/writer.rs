@@ -1,8 +1,7 @@
 //! Writing a blob whose bytes are at hand or come from an archive: into `tmp/`, hashed on the way.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -35,7 +34,6 @@ impl BlobWriter {
     ) -> Result<Self, ImageError> {
         let file = tempfile::Builder::new()
             .prefix("blob-")
-            .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(store.tmp())
             .map_err(|source| ImageError::Write {
                 path: store.tmp().to_path_buf(),

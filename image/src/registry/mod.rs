@@ -11,6 +11,7 @@
 //! - Every wait has an end, and so has every repetition.
 
 mod blobs;
+#[cfg(target_os = "linux")]
 mod bundle;
 mod catalog;
 mod connection;
@@ -27,6 +28,7 @@ mod retry;
 mod token;
 mod upload;
 
+#[cfg(target_os = "linux")]
 pub use bundle::{Bundle, RemoteBundle, Statement};
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;

@@ -315,7 +315,7 @@ fn wasm_artifact(
             );
         }
     };
-    super::super::push::wrap_file(engine, &found.host_path, &name)?;
+    crate::module_file::wrap(engine.store(), &found.host_path, &name)?;
     for tag in args.tag.iter().skip(1) {
         engine
             .store()

@@ -18,7 +18,8 @@ use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 
 use sys::writeback::WriteBehind;
 
-use super::stream::{LayerStream, Unpacked, inflated};
+use super::layer::Unpacked;
+use super::stream::{LayerStream, inflated};
 use crate::error::ImageError;
 use crate::tarwalk::TarWalk;
 use index::LayerIndex;
