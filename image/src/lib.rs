@@ -46,8 +46,8 @@ mod usage;
 pub use archive::{ImportOptions, Loaded, SaveOptions, apply_change, write_tree};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 pub use build::{
-    BuildSession, BuiltLayer, LayerDraft, NewImage, pack_directory, unpack_context,
-    unpack_directory,
+    BuildSession, BuiltLayer, LayerDraft, LayoutReference, NewImage, pack_directory,
+    unpack_context, unpack_directory,
 };
 pub use check::{Damage, Repair};
 pub use commit::CommitOptions;
@@ -67,9 +67,10 @@ pub use progress::{Outcome, Progress, Task};
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
 pub use registry::{
-    Bundle, Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError,
-    RegistryOptions, RemoteBundle, RemoteFile, SearchResult, Statement, check_credentials,
-    fetch_manifest, fetch_url, pull, referrers, search, tags,
+    Asked, Bundle, Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError,
+    RegistryOptions, RemoteBundle, RemoteFile, SearchResult, Statement, Validator,
+    check_credentials, fetch_changed, fetch_manifest, fetch_url, name_of_url, pull, referrers,
+    search, tags,
 };
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};

@@ -71,7 +71,19 @@ impl RecordTable {
         read_json(&self.dir(id).join("image.json"))
     }
 
+    /// Makes an image known. One that is known stays as it is, also when it came: nothing is written
+    /// then, nor waited for.
     pub(crate) fn put(&self, record: &ImageRecord) -> Result<(), ImageError> {
+        // One that cannot be read is replaced.
+        if let Some(old) = self.get(&record.id).ok().flatten() {
+            let same = ImageRecord {
+                added: old.added.clone(),
+                ..record.clone()
+            };
+            if same == old {
+                return Ok(());
+            }
+        }
         let dir = self.dir(&record.id);
         match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

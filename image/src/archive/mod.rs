@@ -14,5 +14,6 @@ pub use change::apply_change;
 pub(crate) use docker::put_manifest;
 pub use import::ImportOptions;
 pub use load::Loaded;
+pub(crate) use load::{NAME_ANNOTATION, REF_ANNOTATION};
 pub use save::SaveOptions;
 pub use tree::write_tree;
