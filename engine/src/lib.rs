@@ -63,7 +63,7 @@ pub use filter::Filters;
 pub use health::{HealthCheck, HealthOptions};
 pub use isolation::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,
-    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode,
+    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode, is_cdi_device,
 };
 pub use list::{ListOptions, status_word};
 pub use log::{LogOptions, LogReader, compress_log};

@@ -67,8 +67,8 @@ pub use archive::{Loaded, SaveOptions, write_tree};
 pub use auth::{AuthConfig, CredentialFile, Credentials, Kept, Secret};
 #[cfg(target_os = "linux")]
 pub use build::{
-    BuildSession, BuiltLayer, LayerDraft, NewImage, pack_directory, unpack_context,
-    unpack_directory,
+    BuildSession, BuiltLayer, LayerDraft, LayoutReference, NewImage, pack_directory,
+    unpack_context, unpack_directory,
 };
 #[cfg(target_os = "linux")]
 pub use check::{Damage, Repair};
@@ -93,13 +93,13 @@ pub use progress::{Outcome, Progress, Task};
 #[cfg(target_os = "linux")]
 pub use prune::{PruneOptions, Pruned};
 pub use reference::Reference;
+pub use registry::{
+    Asked, Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError,
+    RegistryOptions, RemoteFile, SearchResult, Validator, check_credentials, fetch_changed,
+    fetch_manifest, fetch_url, name_of_url, pull, referrers, search, tags,
+};
 #[cfg(target_os = "linux")]
 pub use registry::{Bundle, RemoteBundle, Statement};
-pub use registry::{
-    Mirror, PlatformChoice, Proxies, Pulled, Pushed, Referrer, RegistryError, RegistryOptions,
-    RemoteFile, SearchResult, check_credentials, fetch_manifest, fetch_url, pull, referrers,
-    search, tags,
-};
 pub use remove::{Force, Removed};
 pub use store::{Image, ImageSummary, NamedImages, Store};
 pub use tarwalk::{Entry, EntryKind, EntryPath, Segment, TarWalk, Xattrs};

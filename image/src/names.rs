@@ -51,19 +51,19 @@ impl NameTable {
         Ok(read_json::<NameRecord>(&self.path(name))?.filter(|record| record.name == *name))
     }
 
-    /// Gives a name its meaning; one that it has already costs no barrier.
+    /// Lets a name point to something. Where it does already, nothing is written, nor waited for.
     pub(crate) fn put(&self, name: &Reference, descriptor: &Descriptor) -> Result<(), ImageError> {
+        // One that cannot be read is replaced.
+        let old = self.get(name).ok().flatten();
+        if old.is_some_and(|old| old.descriptor == *descriptor) {
+            return Ok(());
+        }
         let record = NameRecord {
             version: VERSION,
             name: name.clone(),
             descriptor: descriptor.clone(),
         };
-        let path = self.path(name);
-        // What is there is durable.
-        if read_json(&path).is_ok_and(|known| known.as_ref() == Some(&record)) {
-            return Ok(());
-        }
-        write_json(&path, &record)
+        write_json(&self.path(name), &record)
     }
 
     pub(crate) fn remove(&self, name: &Reference) -> Result<(), ImageError> {

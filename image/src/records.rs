@@ -69,15 +69,20 @@ impl RecordTable {
         read_json(&self.dir(id).join("image.json"))
     }
 
-    /// Records an image. One that is known costs no barrier, and came when it first came.
+    /// Makes an image known. One that is known stays as it is, also when it came: nothing is written
+    /// then, nor waited for.
     pub(crate) fn put(&self, record: &ImageRecord) -> Result<(), ImageError> {
-        let dir = self.dir(&record.id);
-        if let Ok(Some(mut known)) = self.get(&record.id) {
-            known.added.clone_from(&record.added);
-            if known == *record {
+        // One that cannot be read is replaced.
+        if let Some(old) = self.get(&record.id).ok().flatten() {
+            let same = ImageRecord {
+                added: old.added.clone(),
+                ..record.clone()
+            };
+            if same == old {
                 return Ok(());
             }
         }
+        let dir = self.dir(&record.id);
         durable::make_private_dir(&dir).map_err(|source| ImageError::Write {
             path: dir.clone(),
             source,

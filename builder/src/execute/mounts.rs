@@ -15,7 +15,7 @@ use super::stubs::Point;
 use super::{Execution, lock};
 use crate::cache::KeyBuilder;
 use crate::copy::{Placer, Selection, content_digest, select};
-use crate::dockerfile::{MountKind, Run};
+use crate::dockerfile::{MountKind, Run, expand};
 use crate::error::BuildError;
 use crate::ignore::{Ignore, clean};
 use crate::options::SecretSource;
@@ -74,30 +74,17 @@ impl<'a> Execution<'a> {
     ) -> Result<Vec<Planned>, BuildError> {
         let mut planned: Vec<Planned> = Vec::new();
         let mut agents = 0;
+        let lookup = |name: &str| state.scope.lookup(&state.config.config, name);
+        let replace = |text: &str| -> Result<String, String> {
+            let expanded = expand::word(text, at.file.escape, &lookup)?;
+            self.note_unset(state, at, &expanded);
+            Ok(expanded.joined())
+        };
         for mount in &run.mounts {
-            let mut kind = mount.kind.clone();
-            let replace = |text: &mut String| -> Result<(), BuildError> {
-                *text = self.expand(state, at, text)?;
-                Ok(())
-            };
-            match &mut kind {
-                MountKind::Bind { source, .. } => replace(source)?,
-                MountKind::Cache { id, source, .. } => {
-                    replace(source)?;
-                    if let Some(id) = id {
-                        replace(id)?;
-                    }
-                }
-                MountKind::Secret { id: Some(id), .. } | MountKind::Ssh { id: Some(id), .. } => {
-                    replace(id)?;
-                }
-                _ => {}
-            }
-            let given = mount
-                .target
-                .as_deref()
-                .map(|text| self.expand(state, at, text))
-                .transpose()?;
+            let mount = mount
+                .resolved(&replace)
+                .map_err(|what| at.fail("--mount", what))?;
+            let (given, kind) = (mount.target, mount.kind);
             let is_given = given.is_some();
             let target = match (given, &kind) {
                 (Some(target), _) => state.absolute(&target),
@@ -156,7 +143,8 @@ impl<'a> Execution<'a> {
                     }
                 }
                 MountKind::Cache { id, readonly, .. } => {
-                    key.add("cache", id.as_deref().unwrap_or(&mount.target));
+                    let id = id.as_deref().unwrap_or(&mount.target);
+                    key.add("cache", &self.shared.switches.cache_id(id));
                     key.add("readonly", &readonly.to_string());
                 }
                 MountKind::Tmpfs { size } => key.add("tmpfs", &format!("{size:?}")),
@@ -278,8 +266,8 @@ impl<'a> Execution<'a> {
                 let picked = self.pick_one(at, &tree.tree, source)?;
                 let is_dir = picked.iter().any(|one| one.is_dir);
                 let refused = |refusal| self.refused(at, refusal);
-                let mut placer = Placer::new(self.shared.session, None, self.shared.options.epoch)
-                    .map_err(refused)?;
+                let mut placer =
+                    Placer::new(self.shared.session, None, self.shared.epoch).map_err(refused)?;
                 placer.place(&tree.tree, &picked, "/").map_err(refused)?;
                 let copy = placer.finish().map_err(refused)?;
                 let name = picked
@@ -367,9 +355,10 @@ impl<'a> Execution<'a> {
             return Ok(());
         };
         let id = id.as_deref().unwrap_or(&mount.target);
+        let id = self.shared.switches.cache_id(id);
         // What is mounted of a source is a cache of its own.
         let name = match (from, source.as_str()) {
-            (None, "/") => id.to_owned(),
+            (None, "/") => id,
             (from, source) => format!(
                 "{id}\n{}\n{}",
                 from.as_deref().unwrap_or_default(),
@@ -391,8 +380,8 @@ impl<'a> Execution<'a> {
             let tree = self.tree(at, Some(from))?;
             let picked = self.pick_one(at, &tree.tree, source)?;
             let refused = |refusal| self.refused(at, refusal);
-            let mut placer = Placer::new(self.shared.session, None, self.shared.options.epoch)
-                .map_err(refused)?;
+            let mut placer =
+                Placer::new(self.shared.session, None, self.shared.epoch).map_err(refused)?;
             placer.place(&tree.tree, &picked, "/").map_err(refused)?;
             let copy = placer.finish().map_err(refused)?;
             sys::durable::publish(&copy.root(), root, sys::durable::Durability::Atomic)

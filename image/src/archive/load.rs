@@ -21,9 +21,9 @@ use crate::reference::Reference;
 use crate::store::Store;
 
 /// Complete names, as containerd and Docker write them.
-pub(super) const NAME_ANNOTATION: &str = "io.containerd.image.name";
+pub(crate) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// A tag or a name (image-spec v1.1.1 `annotations.md`).
-pub(super) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// What an archive brought.
 #[derive(Debug, Clone, PartialEq, Eq)]

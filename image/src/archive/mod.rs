@@ -21,6 +21,8 @@ pub use change::apply_change;
 pub use import::ImportOptions;
 #[cfg(target_os = "linux")]
 pub use load::Loaded;
+#[cfg(target_os = "linux")]
+pub(crate) use load::{NAME_ANNOTATION, REF_ANNOTATION};
 pub(crate) use manifest::put_manifest;
 #[cfg(target_os = "linux")]
 pub use save::SaveOptions;

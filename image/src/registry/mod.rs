@@ -32,7 +32,7 @@ mod upload;
 pub use bundle::{Bundle, RemoteBundle, Statement};
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
-pub use file::{RemoteFile, fetch_url};
+pub use file::{Asked, RemoteFile, Validator, fetch_changed, fetch_url, name_of_url};
 pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
 pub use pull::{Pulled, fetch_manifest, pull};
 pub use push::Pushed;

@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use builder::{BuildError, BuildOptions, Builder, CacheEntry, Dockerfile, PruneCache, prune_cache};
+use builder::{
+    Allowed, BuildError, BuildOptions, Builder, CacheEntry, Dockerfile, PruneCache, prune_cache,
+};
 use engine::Engine;
 use image::{Platform, PlatformChoice, Reference, RegistryOptions};
 use serde_json::{Value, json};
@@ -85,7 +87,13 @@ impl Work<'_> {
         let file = Dockerfile::parse(&inputs.dockerfile_name, &inputs.dockerfile)
             .map_err(|error| refused(&error))?;
         let is_here = |name: &Reference| self.engine.store().resolve(&name.to_string(), None);
+        // Who gives the host's network to every step gives it to one.
+        let allowed = Allowed {
+            network_host: network == engine::Network::Host,
+            ..Allowed::default()
+        };
         let options = BuildOptions {
+            allowed,
             dockerfile_name: inputs.dockerfile_name.clone(),
             dockerfile: inputs.dockerfile.clone(),
             context: Some(inputs.directory.clone()),

@@ -100,15 +100,14 @@ impl Asked {
         let args: BTreeMap<String, String> = given
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
             .collect();
-        let epoch = match args
+        let epoch = args
             .get("SOURCE_DATE_EPOCH")
             .filter(|text| !text.is_empty())
-        {
-            None => 0,
-            Some(text) => text
-                .parse()
-                .map_err(|_| ApiError::bad(format!("invalid SOURCE_DATE_EPOCH: {text}")))?,
-        };
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| ApiError::bad(format!("invalid SOURCE_DATE_EPOCH: {text}")))
+            })
+            .transpose()?;
         let is_inline = args.get("BUILDKIT_INLINE_CACHE").is_some_and(|v| v == "1");
         let inline = CacheTarget {
             place: CachePlace::Inline,
