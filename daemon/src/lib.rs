@@ -12,6 +12,7 @@
 //! streams  hijacked connections, frames, pumps between sockets and pipes
 //! blocking the engine blocks: its operations go whole to other threads
 //! hub      what happens, told to everyone who waits
+//! buildkit builds over BuildKit's protocols
 //! ```
 #![forbid(unsafe_code)]
 // `GET /info` is one JSON object with many fields.
@@ -21,6 +22,7 @@ mod attaches;
 mod auth;
 mod blocking;
 mod body;
+mod buildkit;
 mod call;
 mod daemon;
 mod error;
