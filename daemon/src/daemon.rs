@@ -8,6 +8,7 @@ use network::Publish;
 
 use crate::attaches::Attaches;
 use crate::blocking::Limits;
+use crate::buildkit::BuildKit;
 use crate::execs::Execs;
 use crate::hub::Hub;
 
@@ -35,6 +36,7 @@ pub(crate) struct Daemon {
     pub(crate) hub: Hub,
     pub(crate) attaches: Attaches,
     pub(crate) execs: Arc<Execs>,
+    pub(crate) buildkit: BuildKit,
 }
 
 impl Daemon {
@@ -46,6 +48,7 @@ impl Daemon {
             hub: Hub::default(),
             attaches: Attaches::default(),
             execs: Arc::default(),
+            buildkit: BuildKit::default(),
         }
     }
 }

@@ -13,6 +13,7 @@
 //! blocking the engine blocks: its operations go whole to other threads
 //! hub      what happens, told to everyone who waits
 //! rescue   containers whose monitors were killed
+//! buildkit builds over BuildKit's protocols
 //! ```
 #![forbid(unsafe_code)]
 // `GET /info` is one JSON object with many fields.
@@ -22,6 +23,7 @@ mod attaches;
 mod auth;
 mod blocking;
 mod body;
+mod buildkit;
 mod call;
 mod daemon;
 mod error;

@@ -1,12 +1,12 @@
 //! One file a group of operations; here is which path leads where.
 
 mod archive;
-mod build;
+pub(crate) mod build;
 mod containers;
-mod create;
+pub(crate) mod create;
 mod events;
 mod exec;
-mod images;
+pub(crate) mod images;
 mod lifecycle;
 mod networks;
 mod stats;
@@ -16,6 +16,7 @@ mod transfer;
 mod volumes;
 mod wait;
 
+use crate::buildkit;
 use crate::call::{Call, Reply, page_not_found};
 
 /// Answers a request.
@@ -48,8 +49,12 @@ async fn top(call: Call, name: &str) -> Reply {
         ("GET", "events") => events::events(&call),
         ("POST", "auth") => system::auth(call).await,
         ("POST", "commit") => images::commit(call).await,
+        ("POST", "build") if buildkit::classic::is_meant(&call.query) => {
+            buildkit::classic::build(call).await
+        }
         ("POST", "build") => build::build(call),
-        ("POST", "grpc" | "session") => system::no_buildkit(),
+        ("POST", "grpc") => buildkit::grpc(call),
+        ("POST", "session") => buildkit::session(call),
         (_, name) if swarm::is_of_swarm(name) => swarm::refuse(&call, &[name]),
         _ => page_not_found(),
     }

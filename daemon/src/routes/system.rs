@@ -34,8 +34,8 @@ pub(crate) fn ping(call: &Call) -> Reply {
     set(CACHE_CONTROL, "no-cache, no-store, must-revalidate");
     set(PRAGMA, "no-cache");
     set(HeaderName::from_static("swarm"), "inactive");
-    // The classic builder: clients that find 2 speak BuildKit's protocol.
-    set(HeaderName::from_static("builder-version"), "1");
+    // Clients that find 2 speak BuildKit's protocol; those that cannot build the classic way.
+    set(HeaderName::from_static("builder-version"), "2");
     Ok(response)
 }
 
@@ -207,13 +207,6 @@ pub(crate) async fn auth(call: Call) -> Reply {
         })
         .await?;
     ok(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
-}
-
-/// `/grpc` and `/session`.
-pub(crate) fn no_buildkit() -> Reply {
-    Err(ApiError::unimplemented(
-        "BuildKit's protocol is not there yet: set DOCKER_BUILDKIT=0",
-    ))
 }
 
 /// `/system/df`.
