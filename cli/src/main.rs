@@ -2,15 +2,17 @@
 //! engine's.
 #![forbid(unsafe_code)]
 
+mod activation;
 mod ahead;
 mod attach;
 mod commands;
-mod detach;
 mod embedded;
 mod format;
 mod progress;
 mod relay;
+mod remote;
 mod render;
+mod service_log;
 mod settings;
 mod template;
 mod times;

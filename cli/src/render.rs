@@ -8,6 +8,7 @@ use engine::EngineError;
 use image::ImageError;
 use runtime::code;
 
+use crate::remote::RemoteError;
 use crate::template::TemplateError;
 
 /// Docker's exit code for a template that cannot be used.
@@ -40,7 +41,11 @@ pub(crate) fn failure(error: &anyhow::Error, otherwise: u8) -> ExitCode {
         // Where no program's own code comes back, the engine's has no meaning.
         .filter(|_| otherwise == code::ENGINE)
         .map(EngineError::exit_code);
-    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() {
+    let remote = error
+        .downcast_ref::<RemoteError>()
+        .filter(|_| otherwise == code::ENGINE)
+        .map(RemoteError::exit_code);
+    ExitCode::from(engine.or(remote).unwrap_or(if error.is::<Usage>() {
         code::ENGINE
     } else if error.is::<TemplateError>() {
         BAD_TEMPLATE

@@ -1,6 +1,7 @@
 //! What all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Engine;
 use image::RegistryOptions;
@@ -10,6 +11,7 @@ use crate::attaches::Attaches;
 use crate::blocking::Limits;
 use crate::execs::Execs;
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 
 /// What the daemon is started with.
 #[derive(Debug, Clone)]
@@ -24,6 +26,9 @@ pub struct Options {
     pub cdi_dirs: Vec<std::path::PathBuf>,
     /// The version that clients are told.
     pub version: &'static str,
+    /// How long a client may take for the head of a request, and between two requests of one
+    /// connection.
+    pub head_timeout: Duration,
 }
 
 /// The daemon.
@@ -35,6 +40,7 @@ pub(crate) struct Daemon {
     pub(crate) hub: Hub,
     pub(crate) attaches: Attaches,
     pub(crate) execs: Arc<Execs>,
+    pub(crate) metrics: Metrics,
 }
 
 impl Daemon {
@@ -46,6 +52,7 @@ impl Daemon {
             hub: Hub::default(),
             attaches: Attaches::default(),
             execs: Arc::default(),
+            metrics: Metrics::default(),
         }
     }
 }

@@ -107,6 +107,10 @@ pub(crate) fn settings(
             false => json!(plan.aliases),
         };
         record["GwPriority"] = json!(plan.gateway_priority);
+        if let (None, Some([a, b, c, d, e, f])) = (live, plan.mac) {
+            record["MacAddress"] =
+                json!(format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
+        }
         if plan.ipv4.is_some() || plan.ipv6.is_some() {
             let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
             record["IPAMConfig"] = json!({
