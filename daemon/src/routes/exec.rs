@@ -253,6 +253,8 @@ fn new_id() -> Result<String, ApiError> {
 #[serde(default, rename_all = "PascalCase")]
 struct StartExec {
     detach: bool,
+    /// As with Docker, it is this one that says whether the stream has frames.
+    tty: bool,
     console_size: Vec<u16>,
 }
 
@@ -293,7 +295,7 @@ pub(crate) async fn start(call: Call, id: &str) -> Reply {
         tokio::spawn(async move { ended(watch_end(attached.session).await) });
         return status(StatusCode::OK);
     }
-    let framing = Framing::of(is_terminal);
+    let framing = Framing::of(request.tty);
     let kind = framing.kind(version);
     hijack(upgrade, Input::None, kind, async move |mut duplex| {
         match begin.run().await {

@@ -9,7 +9,7 @@ mod mounts;
 
 use std::net::IpAddr;
 
-use engine::{ContainerOptions, NetworkOptions};
+use engine::{ContainerOptions, LogOptions, NetworkOptions};
 use http::StatusCode;
 use network::{DnsOptions, HostTarget, PortRange, PortRequest};
 use runtime::detect::RuntimeOverride;
@@ -102,6 +102,12 @@ fn options(
     }
     if request.image.is_empty() {
         return Err(ApiError::bad("no image was named"));
+    }
+    let driver = host.log_config.kind.as_str();
+    if !driver.is_empty() && !LogOptions::is_driver(driver) {
+        return Err(ApiError::bad(format!(
+            "logger: no log driver named '{driver}' is registered"
+        )));
     }
     let resources = &host.resources;
     let console = request.tty.then(|| Console {
