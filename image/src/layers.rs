@@ -32,7 +32,8 @@ use crate::unpack::{
     write_layer,
 };
 
-/// How many layers are unpacked at once: each has one thread that inflates and one that writes.
+/// How many layers are unpacked at once: each has one thread that inflates and one that writes, and
+/// while one waits for the disk the others compute.
 pub(crate) const PARALLEL: usize = 2;
 
 /// How long a layer waits for its name.
@@ -249,7 +250,7 @@ impl LayerStore {
         Ok(is_ours.then_some(record))
     }
 
-    /// Unpacks what is missing of `layers`, two at a time.
+    /// Unpacks what is missing of `layers`, several at a time.
     pub(crate) fn ensure(
         &self,
         layers: &[LayerBlob],

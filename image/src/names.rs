@@ -51,13 +51,19 @@ impl NameTable {
         Ok(read_json::<NameRecord>(&self.path(name))?.filter(|record| record.name == *name))
     }
 
+    /// Gives a name its meaning; one that it has already costs no barrier.
     pub(crate) fn put(&self, name: &Reference, descriptor: &Descriptor) -> Result<(), ImageError> {
         let record = NameRecord {
             version: VERSION,
             name: name.clone(),
             descriptor: descriptor.clone(),
         };
-        write_json(&self.path(name), &record)
+        let path = self.path(name);
+        // What is there is durable.
+        if read_json(&path).is_ok_and(|known| known.as_ref() == Some(&record)) {
+            return Ok(());
+        }
+        write_json(&path, &record)
     }
 
     pub(crate) fn remove(&self, name: &Reference) -> Result<(), ImageError> {

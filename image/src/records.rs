@@ -71,8 +71,15 @@ impl RecordTable {
         read_json(&self.dir(id).join("image.json"))
     }
 
+    /// Records an image. One that is known costs no barrier, and came when it first came.
     pub(crate) fn put(&self, record: &ImageRecord) -> Result<(), ImageError> {
         let dir = self.dir(&record.id);
+        if let Ok(Some(mut known)) = self.get(&record.id) {
+            known.added.clone_from(&record.added);
+            if known == *record {
+                return Ok(());
+            }
+        }
         match DirBuilder::new().mode(0o700).create(&dir) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(ImageError::Write {

@@ -22,3 +22,4 @@ pub mod signal;
 pub mod signals;
 pub mod socket;
 pub mod time;
+pub mod writeback;

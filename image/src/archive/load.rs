@@ -16,7 +16,7 @@ use crate::error::ImageError;
 use crate::graph::candidates;
 use crate::lease::Lease;
 use crate::platform::Platform;
-use crate::progress::Progress;
+use crate::progress::{OnlyNew, Progress};
 use crate::reference::Reference;
 use crate::store::Store;
 
@@ -162,7 +162,7 @@ impl Store {
             let is_ours = ours.iter().any(|ours| found.platform.serves(ours));
             if is_ours || found.platform.is_unknown() {
                 let layers = tar_layers(&found.descriptor.digest, &found.manifest, &found.config)?;
-                self.layers.ensure(&layers, progress)?;
+                self.layers.ensure(&layers, &OnlyNew(progress))?;
             }
         }
         Ok(())

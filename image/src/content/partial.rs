@@ -11,6 +11,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
+use sys::writeback::Writeback;
 
 use super::growth::{End, GrowingReader, Growth};
 use super::store::ContentStore;
@@ -94,6 +95,7 @@ pub(crate) struct PartialBlob {
     size: u64,
     hasher: Sha256,
     written: u64,
+    writeback: Writeback,
     growth: Arc<Growth>,
     blobs: PathBuf,
 }
@@ -123,6 +125,7 @@ impl PartialBlob {
             size,
             hasher: Sha256::new(),
             written: 0,
+            writeback: Writeback::default(),
             growth: Arc::default(),
             blobs: store.blobs().to_path_buf(),
         };
@@ -147,6 +150,7 @@ impl PartialBlob {
             self.hasher.update(buffer.get(..count).unwrap_or_default());
             self.written += count as u64;
         }
+        self.writeback = Writeback::from(self.written);
         self.growth.grow(self.written);
         Ok(())
     }
@@ -220,6 +224,7 @@ impl Write for PartialBlob {
             ));
         }
         let written = self.part.file().write(bytes)?;
+        self.writeback.wrote(self.part.file(), written);
         self.hasher.update(bytes.get(..written).unwrap_or_default());
         self.written += written as u64;
         self.growth.grow(self.written);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use sys::durable;
+use sys::writeback::Writeback;
 use tempfile::NamedTempFile;
 
 use super::partial::Part;
@@ -20,6 +21,7 @@ pub struct BlobWriter {
     file: NamedTempFile,
     hasher: Sha256,
     written: u64,
+    writeback: Writeback,
     expected: Option<Digest>,
     max_bytes: Option<u64>,
     blobs: PathBuf,
@@ -43,6 +45,7 @@ impl BlobWriter {
             file,
             hasher: Sha256::new(),
             written: 0,
+            writeback: Writeback::default(),
             expected: expected.copied(),
             max_bytes,
             blobs: store.blobs().to_path_buf(),
@@ -99,6 +102,7 @@ impl Write for BlobWriter {
             ));
         }
         let written = self.file.write(bytes)?;
+        self.writeback.wrote(self.file.as_file(), written);
         self.hasher.update(bytes.get(..written).unwrap_or_default());
         self.written += written as u64;
         Ok(written)
