@@ -18,6 +18,7 @@ mod git;
 mod ignore;
 mod lint;
 mod options;
+mod outgoing;
 mod pattern;
 mod progress;
 mod prune;
@@ -45,6 +46,7 @@ pub use options::{
     Allowed, AllowedDevices, Ask, AskAgent, AskSecret, BuildOptions, CacheMode, CachePlace,
     CacheSource, CacheTarget, Fetch, NamedContext, NoCache, Record, SecretSource,
 };
+pub use outgoing::pack_context;
 pub use progress::{Event, Progress, StepEnd, StepId};
 pub use prune::{
     CacheMountEntry, PruneCache, PrunedCache, cache_entries, cache_mount_entries, prune_cache,

@@ -1,6 +1,7 @@
 //! What all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Engine;
 use image::RegistryOptions;
@@ -11,6 +12,7 @@ use crate::blocking::Limits;
 use crate::buildkit::BuildKit;
 use crate::execs::Execs;
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 
 /// What the daemon is started with.
 #[derive(Debug, Clone)]
@@ -25,6 +27,9 @@ pub struct Options {
     pub cdi_dirs: Vec<std::path::PathBuf>,
     /// The version that clients are told.
     pub version: &'static str,
+    /// How long a client may take for the head of a request, and between two requests of one
+    /// connection.
+    pub head_timeout: Duration,
 }
 
 /// The daemon.
@@ -37,6 +42,7 @@ pub(crate) struct Daemon {
     pub(crate) attaches: Attaches,
     pub(crate) execs: Arc<Execs>,
     pub(crate) buildkit: BuildKit,
+    pub(crate) metrics: Metrics,
 }
 
 impl Daemon {
@@ -49,6 +55,7 @@ impl Daemon {
             attaches: Attaches::default(),
             execs: Arc::default(),
             buildkit: BuildKit::default(),
+            metrics: Metrics::default(),
         }
     }
 }

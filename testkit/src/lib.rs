@@ -51,6 +51,8 @@ pub enum Need {
     Compose,
     /// The docker command 20.10, which builds with BuildKit by itself.
     Docker20,
+    /// Docker's daemon and its command, which a test starts for itself.
+    Docker,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
 }
@@ -66,6 +68,11 @@ impl Need {
             Self::Runc => ["/usr/bin/runc", "/usr/sbin/runc"]
                 .iter()
                 .any(|path| Path::new(path).exists()),
+            Self::Docker => ["dockerd", "docker"].iter().all(|name| {
+                ["/usr/bin", "/usr/sbin"]
+                    .iter()
+                    .any(|dir| Path::new(dir).join(name).exists())
+            }),
             Self::Busybox => Path::new(BUSYBOX).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
