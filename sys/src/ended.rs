@@ -139,6 +139,8 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // Waiting would close it.
+        let mut stdin = child.stdin.take().unwrap();
         let mut text = String::new();
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_to_string(&mut text).unwrap();
@@ -146,7 +148,7 @@ mod tests {
         let pid: i32 = text.trim().parse().unwrap();
         let start_time = crate::process::start_time(pid).unwrap();
         let pidfd = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
-        child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        stdin.write_all(b"\n").unwrap();
         how_ended(pidfd.as_fd(), pid, start_time, Duration::from_mins(1)).unwrap()
     }
 
