@@ -18,6 +18,7 @@ mod git;
 mod ignore;
 mod lint;
 mod options;
+mod outgoing;
 mod pattern;
 mod progress;
 mod prune;
@@ -42,9 +43,10 @@ pub use export::{export_directory, export_tar};
 pub use git::{CHECKOUT, CheckOutError, Repository};
 pub use lint::{EnvOf, Finding, Surroundings, is_secret_name, lint, lint_with};
 pub use options::{
-    Allowed, AllowedDevices, BuildOptions, CacheMode, CachePlace, CacheSource, CacheTarget, Fetch,
-    NamedContext, NoCache, Record, SecretSource,
+    Allowed, AllowedDevices, Ask, AskAgent, AskSecret, BuildOptions, CacheMode, CachePlace,
+    CacheSource, CacheTarget, Fetch, NamedContext, NoCache, Record, SecretSource,
 };
+pub use outgoing::pack_context;
 pub use progress::{Event, Progress, StepEnd, StepId};
 pub use prune::{
     CacheMountEntry, PruneCache, PrunedCache, cache_entries, cache_mount_entries, prune_cache,
@@ -206,23 +208,7 @@ fn check_syntax(file: &Dockerfile) -> Result<(), BuildError> {
     let Some(syntax) = &file.syntax else {
         return Ok(());
     };
-    let name = syntax.split('@').next().unwrap_or(syntax);
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    let known = |name: &str| {
-        let (repository, tag) = name.split_once(':').unwrap_or((name, "1"));
-        let is_ours = matches!(
-            repository,
-            "docker/dockerfile" | "docker/dockerfile-upstream"
-        );
-        is_ours
-            && (tag == "1"
-                || tag == "latest"
-                || tag == "labs"
-                || tag.starts_with("1.")
-                || tag.starts_with("1-")
-                || tag == "master")
-    };
-    if known(name) {
+    if is_known_syntax(syntax) {
         return Ok(());
     }
     let place = file.place_of(1, file.lines.len().min(10), syntax);
@@ -231,4 +217,23 @@ fn check_syntax(file: &Dockerfile) -> Result<(), BuildError> {
         format!("the syntax `{syntax}` is not known: docker/dockerfile:1 is built in"),
     )
     .with_hint("take the line away if the file uses nothing of its own"))
+}
+
+/// Whether the image of a language, as `# syntax=` names it, is the one that is built in.
+#[must_use]
+pub fn is_known_syntax(syntax: &str) -> bool {
+    let name = syntax.split('@').next().unwrap_or(syntax);
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let (repository, tag) = name.split_once(':').unwrap_or((name, "1"));
+    let is_ours = matches!(
+        repository,
+        "docker/dockerfile" | "docker/dockerfile-upstream"
+    );
+    is_ours
+        && (tag == "1"
+            || tag == "latest"
+            || tag == "labs"
+            || tag.starts_with("1.")
+            || tag.starts_with("1-")
+            || tag == "master")
 }

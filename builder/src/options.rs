@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use engine::{IsolationOptions, Network, NetworkOptions};
 use image::{Compression, LayoutReference, Platform, Reference, RegistryOptions};
@@ -47,6 +48,8 @@ pub struct BuildOptions {
     pub secrets: BTreeMap<String, SecretSource>,
     /// Sockets of SSH agents by id.
     pub ssh: BTreeMap<String, PathBuf>,
+    /// Who is asked for secrets and agents that are not among these.
+    pub ask: Option<Ask>,
     /// No file that the build makes, and not the image, is newer than this: seconds. When absent, what an
     /// `ARG SOURCE_DATE_EPOCH` before the first FROM says, or 0.
     pub epoch: Option<i64>,
@@ -118,6 +121,27 @@ impl Allowed {
         })?;
         let written = format!("--device={}", refused.name);
         Some((written, format!("device={}", refused.name)))
+    }
+}
+
+/// Gives a secret by its id, or nothing when there is none; an error is a text.
+pub type AskSecret = dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Send + Sync;
+
+/// Gives the socket of an SSH agent by its id, or nothing when there is none; an error is a text.
+pub type AskAgent = dyn Fn(&str) -> Result<Option<PathBuf>, String> + Send + Sync;
+
+/// Who has secrets and agents, asked when a step needs one: what a Dockerfile names may stand in a variable.
+#[derive(Clone)]
+pub struct Ask {
+    /// For secrets.
+    pub secret: Arc<AskSecret>,
+    /// For agents.
+    pub agent: Arc<AskAgent>,
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ask")
     }
 }
 

@@ -10,14 +10,14 @@ use runtime::{Console, ExitStatus, Request};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
 
-use crate::detach::DetachKeys;
 use crate::relay::{Flow, Relay, Turn};
+use engine::DetachKeys;
 
 /// Signals that go to the container instead of ending this program.
 const FORWARDED: [i32; 6] = [1, 2, 3, 10, 12, 15];
 
 /// SIGWINCH.
-const WINDOW_CHANGED: i32 = 28;
+pub(crate) const WINDOW_CHANGED: i32 = 28;
 
 /// Whether signals go to the container instead of ending this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +52,13 @@ pub(crate) fn console() -> Console {
 }
 
 /// A terminal in raw mode, put back when dropped.
-struct RawTerminal {
+pub(crate) struct RawTerminal {
     before: Termios,
 }
 
 impl RawTerminal {
     /// Puts standard input into raw mode.
-    fn enter() -> Result<Self, Errno> {
+    pub(crate) fn enter() -> Result<Self, Errno> {
         let before = rustix::termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();

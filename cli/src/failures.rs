@@ -2,11 +2,15 @@
 
 use engine::EngineError;
 
-/// The exit code of an error of the engine.
+use crate::remote::RemoteError;
+
+/// The exit code of an error of the engine, or of another daemon.
 pub(crate) fn exit_code(error: &anyhow::Error) -> Option<u8> {
-    error
-        .downcast_ref::<EngineError>()
+    let engine = error.downcast_ref::<EngineError>();
+    let remote = error.downcast_ref::<RemoteError>();
+    engine
         .map(EngineError::exit_code)
+        .or(remote.map(RemoteError::exit_code))
 }
 
 /// What to do about an error of the engine or of a build.

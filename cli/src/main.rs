@@ -8,13 +8,12 @@
 )]
 
 #[cfg(target_os = "linux")]
+mod activation;
 mod ahead;
 #[cfg(target_os = "linux")]
 mod attach;
 #[cfg(target_os = "linux")]
 mod commands;
-#[cfg(target_os = "linux")]
-mod detach;
 #[cfg(target_os = "linux")]
 mod embedded;
 #[cfg_attr(not(target_os = "linux"), path = "portable/failures.rs")]
@@ -28,7 +27,11 @@ mod portable;
 mod progress;
 #[cfg(target_os = "linux")]
 mod relay;
+#[cfg(target_os = "linux")]
+mod remote;
 mod render;
+#[cfg(target_os = "linux")]
+mod service_log;
 mod settings;
 mod template;
 mod times;

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::detach::DetachKeys;
+use engine::DetachKeys;
 
 /// How much is read at once.
 const BUFFER: usize = 64 * 1024;

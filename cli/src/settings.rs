@@ -67,8 +67,27 @@ pub(crate) const CDI_SPEC_DIRS: Setting = Setting {
     variable: "KETCH_CDI_SPEC_DIRS",
 };
 
+/// The daemon that commands are for: unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/PATH];
+/// `local` for this host. Docker's own variable is not read: what it names may be this ketch.
+pub(crate) const HOST: Setting = Setting {
+    key: "host",
+    variable: "KETCH_HOST",
+};
+
+/// The same by a name of docker's store.
+pub(crate) const CONTEXT: Setting = Setting {
+    key: "context",
+    variable: "KETCH_CONTEXT",
+};
+
+/// The directory with `ca.pem`, `cert.pem` and `key.pem` for a tcp:// host.
+pub(crate) const TLS_PATH: Setting = Setting {
+    key: "tls-path",
+    variable: "KETCH_TLS_PATH",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 9] = [
+const ALL: [&Setting; 12] = [
     &ROOT,
     &RUN,
     &NETWORK,
@@ -78,20 +97,35 @@ const ALL: [&Setting; 9] = [
     &MIRRORS,
     &LAYERS,
     &CDI_SPEC_DIRS,
+    &HOST,
+    &CONTEXT,
+    &TLS_PATH,
 ];
+
+/// The settings that are flags before the command.
+pub(crate) const FLAGS: [&str; 5] = [ROOT.key, RUN.key, HOST.key, CONTEXT.key, TLS_PATH.key];
 
 /// Where the config file is, unless the variable says otherwise.
 const CONFIG_VARIABLE: &str = "KETCH_CONFIG";
 const CONFIG_FILE: &str = "/etc/ketch/config.json";
 
-/// The source of a setting that nobody has set.
-const DEFAULT: &str = "default";
+/// Where a value came from; what is said closer to the command is stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// Nobody has set it.
+    Default,
+    File,
+    Environment,
+    Flag,
+}
 
 /// A value and where it came from.
 #[derive(Debug, Clone)]
 pub(crate) struct Value {
     pub(crate) text: String,
-    pub(crate) source: String,
+    pub(crate) source: Source,
+    /// The same in words.
+    pub(crate) place: String,
 }
 
 /// The effective settings.
@@ -109,22 +143,26 @@ impl Settings {
             let value = if let Some(text) = flags.get(setting.key) {
                 Value {
                     text: text.clone(),
-                    source: format!("flag --{}", setting.key),
+                    source: Source::Flag,
+                    place: format!("flag --{}", setting.key),
                 }
             } else if let Some(text) = variable(setting.variable)? {
                 Value {
                     text,
-                    source: format!("environment {}", setting.variable),
+                    source: Source::Environment,
+                    place: format!("environment {}", setting.variable),
                 }
             } else if let Some(text) = file.1.get(setting.key) {
                 Value {
                     text: text.clone(),
-                    source: format!("file {}", file.0.display()),
+                    source: Source::File,
+                    place: format!("file {}", file.0.display()),
                 }
             } else {
                 Value {
                     text: default(setting.key)?,
-                    source: DEFAULT.to_owned(),
+                    source: Source::Default,
+                    place: "default".to_owned(),
                 }
             };
             values.insert(setting.key, value);
@@ -141,9 +179,17 @@ impl Settings {
 
     /// Whether nobody has set it.
     pub(crate) fn is_default(&self, setting: &Setting) -> bool {
+        self.value(setting).source == Source::Default
+    }
+
+    /// One setting with its source.
+    ///
+    /// # Panics
+    /// Never: every setting has a value from the start.
+    pub(crate) fn value(&self, setting: &Setting) -> &Value {
         self.values
             .get(setting.key)
-            .is_some_and(|value| value.source == DEFAULT)
+            .expect("Settings::resolve gives each setting a value")
     }
 
     /// All settings with their sources.

@@ -173,10 +173,10 @@ fn versions_errors_and_swarm_are_answered_in_dockers_words() {
             400,
             "invalid filter 'x'",
         ),
-        ("POST", "/build?version=2", 501, "message"),
+        ("POST", "/build?version=3", 400, "invalid version 3"),
         ("POST", "/build?squash=1", 400, "squash"),
-        ("POST", "/grpc", 501, "message"),
-        ("POST", "/session", 501, "message"),
+        ("POST", "/grpc", 400, "no upgrade proto in request"),
+        ("POST", "/session", 400, "identifier"),
     ];
     for (method, path, wanted, text) in table {
         let (status, answer) = daemon.ask(method, path, "");

@@ -439,8 +439,29 @@ fn units_are_written_for_this_root() {
     let dir = cx.path().join("units");
     let run = cx.ketch(["system", "install-units", "--dir", dir.to_str().unwrap()]);
     assert_eq!(run.code, 0, "{}", run.stderr);
-    let text = std::fs::read_to_string(run.stdout.trim()).unwrap();
     let root = cx.path().join("root").display().to_string();
-    assert!(text.contains(&format!("\"--root\" \"{root}\"")), "{text}");
-    assert!(text.contains("system start\nKillMode=process\n"), "{text}");
+    let units: Vec<String> = run
+        .stdout
+        .lines()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let [containers, daemon, socket] = units.as_slice() else {
+        panic!("{}", run.stdout);
+    };
+    for text in [containers, daemon] {
+        assert!(text.contains(&format!("\"--root\" \"{root}\"")), "{text}");
+    }
+    assert!(
+        containers.contains("system start\nKillMode=process\n"),
+        "{containers}"
+    );
+    assert!(
+        daemon.contains("daemon --host fd://ketch.socket\nKillMode=process\n"),
+        "{daemon}"
+    );
+    let path = cx.path().join("run/ketch.sock").display().to_string();
+    assert!(
+        socket.contains(&format!("ListenStream={path}\n")),
+        "{socket}"
+    );
 }

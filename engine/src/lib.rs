@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod create;
+mod detach;
 mod details;
 pub mod docker;
 mod error;
@@ -14,6 +15,7 @@ mod exec;
 mod executables;
 mod files;
 mod filter;
+mod full_socket;
 mod health;
 mod image_use;
 mod isolation;
@@ -50,6 +52,7 @@ mod wasm_only;
 pub use change::Changes;
 pub use check::Finding;
 pub use create::Created;
+pub use detach::{BadDetachKeys, DEFAULT_DETACH_KEYS, DetachKeys};
 pub use details::ContainerDetails;
 pub use error::{EngineError, ErrorKind};
 pub use events::EventReader;
@@ -57,9 +60,10 @@ pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
 pub use files::{
     CommitRequest, ContainerRoot, Copied, CopyOptions, FileChange, FileChangeKind, FollowLink,
-    Local, Owner,
+    Local, OutgoingCopy, Owner, receive_copy,
 };
 pub use filter::Filters;
+pub use full_socket::{DEFAULT_SOCKET, FullSockets};
 pub use health::{HealthCheck, HealthOptions};
 pub use isolation::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,

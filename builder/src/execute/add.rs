@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
 
 use image::{Asked, Digest, RemoteFile, fetch_changed, fetch_url, name_of_url};
 
@@ -160,11 +159,9 @@ impl Execution<'_> {
         repository: &Repository,
     ) -> Result<(tempfile::TempDir, String), BuildError> {
         let dir = self.shared.session.temporary("git-")?;
-        let agent = self.shared.options.ssh.get("default");
+        let agent = self.agent(at, "default")?;
         let commit = repository
-            .check_out(dir.path(), agent.map(PathBuf::as_path), &|| {
-                self.is_stopped()
-            })
+            .check_out(dir.path(), agent.as_deref(), &|| self.is_stopped())
             .map_err(|failure| match failure {
                 CheckOutError::Stopped => BuildError::Stopped,
                 failure => at.fail(&repository.url, failure.to_string()),

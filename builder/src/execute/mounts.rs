@@ -225,11 +225,11 @@ impl<'a> Execution<'a> {
                 MountKind::Secret { .. } => self.secret(&mut mounted, at, mount)?,
                 MountKind::Ssh { id, required, .. } => {
                     let id = id.as_deref().unwrap_or("default");
-                    match self.shared.options.ssh.get(id) {
+                    match self.agent(at, id)? {
                         Some(socket) => {
                             mounted.add(
                                 &mount.target,
-                                StepSource::Path(socket.clone()),
+                                StepSource::Path(socket),
                                 false,
                                 Point::File,
                             );
@@ -401,6 +401,38 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
+    /// An SSH agent: of the options, or of who is asked.
+    pub(super) fn agent(&self, at: At<'_>, id: &str) -> Result<Option<PathBuf>, BuildError> {
+        let options = self.shared.options;
+        match (options.ssh.get(id), &options.ask) {
+            (Some(socket), _) => Ok(Some(socket.clone())),
+            (None, Some(ask)) => (ask.agent)(id).map_err(|why| {
+                at.fail(
+                    "--mount",
+                    format!("the SSH agent `{id}` cannot be used: {why}"),
+                )
+            }),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A secret: of the options, or of who is asked.
+    fn secret_source(&self, at: At<'_>, id: &str) -> Result<Option<SecretSource>, BuildError> {
+        let options = self.shared.options;
+        match (options.secrets.get(id), &options.ask) {
+            (Some(source), _) => Ok(Some(source.clone())),
+            (None, Some(ask)) => (ask.secret)(id)
+                .map(|value| value.map(SecretSource::Value))
+                .map_err(|why| {
+                    at.fail(
+                        "--mount",
+                        format!("the secret `{id}` cannot be read: {why}"),
+                    )
+                }),
+            (None, None) => Ok(None),
+        }
+    }
+
     fn secret(
         &self,
         mounted: &mut Mounted<'a>,
@@ -420,17 +452,14 @@ impl<'a> Execution<'a> {
         };
         let name = mount.target.rsplit('/').next().unwrap_or_default();
         let id = id.as_deref().or(env.as_deref()).unwrap_or(name);
-        let value = match self.shared.options.secrets.get(id) {
+        let value = match self.secret_source(at, id)? {
             None if *required => {
                 return Err(at.fail("--mount", format!("there is no secret `{id}`")).with_hint(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")));
             }
             None => return Ok(()),
-            Some(SecretSource::Value(value)) => value.clone(),
+            Some(SecretSource::Value(value)) => value,
             Some(SecretSource::File(path)) => {
-                fs::read(path).map_err(|source| BuildError::Read {
-                    path: path.clone(),
-                    source,
-                })?
+                fs::read(&path).map_err(|source| BuildError::Read { path, source })?
             }
         };
         if let Some(env) = env {

@@ -156,6 +156,12 @@ pub(crate) fn inspect(
         "Config": run_config(engine, container, &details, &network, &asked)?,
         "NetworkSettings": network::settings(engine, container, version)?,
     });
+    let networks = &mut value["NetworkSettings"]["Networks"];
+    for (name, kept) in asked["Networks"].as_object().into_iter().flatten() {
+        if networks[name].is_object() {
+            over(&mut networks[name], kept.clone());
+        }
+    }
     if let Some(health) = engine.health(container) {
         value["State"]["Health"] = json!({
             "Status": health.status.name(),
@@ -215,6 +221,9 @@ fn run_config(
         value["Healthcheck"] = docker::health_check(&check);
     }
     over(&mut value, asked["Config"].clone());
+    if let (Value::Array(env), Value::Array(taken)) = (&mut value["Env"], &asked["NoEnv"]) {
+        env.extend(taken.iter().cloned());
+    }
     Ok(value)
 }
 

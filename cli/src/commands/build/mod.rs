@@ -408,6 +408,7 @@ fn options(
         },
         secrets: values::secrets(&args.secret)?,
         ssh: values::agents(&args.ssh)?,
+        ask: None,
         epoch,
         compression: outputs
             .iter()

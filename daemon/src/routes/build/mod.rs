@@ -1,6 +1,6 @@
 //! `POST /build` on ketch's builder: the context comes in while the progress goes out.
 
-mod context;
+pub(crate) mod context;
 mod options;
 mod steps;
 
@@ -23,7 +23,7 @@ use crate::filters::Filters;
 use crate::routes::create::network_of_build;
 use crate::wire::progress::ProgressLines;
 use crate::wire::times;
-use context::Inputs;
+use context::{Inputs, Means, Wanted};
 use options::Asked;
 use steps::Steps;
 
@@ -83,7 +83,17 @@ impl Work<'_> {
                 self.stream(&format!("[Warning] {warning}\n"));
             }
         }
-        let inputs = Inputs::read(asked, body, self)?;
+        let means = Means {
+            engine: self.engine,
+            registry: self.registry,
+            stop: self.stop,
+            agent: None,
+        };
+        let dockerfile = Wanted::InContext(asked.dockerfile.as_deref());
+        let inputs = match &asked.remote {
+            Some(address) => Inputs::of_remote(address, dockerfile, means)?,
+            None => Inputs::of_archive(body, dockerfile, means)?,
+        };
         let file = Dockerfile::parse(&inputs.dockerfile_name, &inputs.dockerfile)
             .map_err(|error| refused(&error))?;
         let is_here = |name: &Reference| self.engine.store().resolve(&name.to_string(), None);

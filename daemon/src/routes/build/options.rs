@@ -38,12 +38,8 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn read(query: &Query) -> Result<Self, ApiError> {
         match query.get("version") {
-            None | Some("1") => {}
-            Some("2") => {
-                return Err(ApiError::unimplemented(
-                    "BuildKit's protocol is not there yet: set DOCKER_BUILDKIT=0",
-                ));
-            }
+            // Without a session BuildKit's protocol is the classic one.
+            None | Some("1" | "2") => {}
             Some(other) => {
                 return Err(ApiError::bad(format!(
                     "invalid version {other} of the builder"
@@ -209,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_the_builder_has_not_is_refused() {
-        for (text, status) in [("version=2", 501), ("version=3", 400), ("squash=1", 400)] {
+        for (text, status) in [("version=3", 400), ("squash=1", 400)] {
             let error = Asked::read(&Query::parse(text)).unwrap_err();
             assert_eq!(error.status.as_u16(), status, "{text}");
         }
