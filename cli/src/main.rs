@@ -9,6 +9,7 @@
 
 #[cfg(target_os = "linux")]
 mod activation;
+#[cfg(target_os = "linux")]
 mod ahead;
 #[cfg(target_os = "linux")]
 mod attach;

@@ -10,6 +10,7 @@ use runtime::WasmPlan;
 use runtime::detect::{
     self, BinaryKind, Choice, Entrypoint, HEADER_LEN, ManifestFacts, RuntimeOverride, WasmSource,
 };
+use runtime_wasm::compile::MAX_MODULE_BYTES;
 use runtime_wasm::engine::Serving;
 use runtime_wasm::worker::{self, CompileRequest, CompiledFile, WorkerError};
 use runtime_wasm::{
@@ -211,6 +212,13 @@ impl Engine {
     ) -> Result<(WasmModule, WasmInfo), EngineError> {
         let failed = EngineError::io("read the module");
         let mut file = File::open(path).map_err(&failed)?;
+        // Before it is read to its end to be named.
+        if file.metadata().map_err(&failed)?.len() > MAX_MODULE_BYTES {
+            let most = MAX_MODULE_BYTES >> 20;
+            return Err(cannot_start(format!(
+                "cannot run `{name}`: the module is larger than {most} MiB"
+            )));
+        }
         let mut head = Vec::new();
         (&mut file)
             .take(HEADER_LEN as u64)

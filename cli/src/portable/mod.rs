@@ -45,13 +45,14 @@ const COMMANDS: [(&str, &str); 8] = [
 ];
 
 /// What there is on Linux besides.
-const LINUX: [&str; 43] = [
+const LINUX: [&str; 45] = [
     "attach",
     "bench",
     "build",
     "builder",
     "commit",
     "container",
+    "context",
     "cp",
     "create",
     "daemon",
@@ -80,6 +81,7 @@ const LINUX: [&str; 43] = [
     "rm",
     "save",
     "search",
+    "socket",
     "start",
     "stats",
     "stop",
