@@ -3,7 +3,9 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame};
@@ -91,9 +93,31 @@ impl Write for BodyWriter {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.buffer));
-        self.sender
-            .blocking_send(piece)
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+        wait(self.sender.send(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits on this thread. It may be driving a runtime of its own just now: progress is told from within
+/// the one that speaks to a registry, where tokio's own ways to block panic.
+fn wait<F: Future>(future: F) -> F::Output {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    // The budget of that runtime's task is not renewed meanwhile.
+    let mut future = std::pin::pin!(tokio::task::unconstrained(future));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }
 
@@ -166,5 +190,34 @@ pub(crate) fn drop_nulls(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_is_written_from_within_another_runtime() {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let reader = std::thread::spawn(move || {
+            let mut pieces = 0;
+            while receiver.blocking_recv().is_some() {
+                pieces += 1;
+            }
+            pieces
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut writer = BodyWriter::new(sender);
+            // More than the budget of a task.
+            for _ in 0..1000 {
+                writer.write_all(b"x").unwrap();
+                writer.flush().unwrap();
+            }
+        });
+        assert_eq!(reader.join().unwrap(), 1000);
     }
 }
