@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use testkit::{BUSYBOX, DOCKER_20, Need, Sandbox};
+use testkit::{BUSYBOX, DOCKER_20, Need, Registry, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 /// Nothing here takes as long.
@@ -44,8 +44,9 @@ impl Said {
 }
 
 impl Daemon {
-    fn start(client: Need) -> Option<Self> {
-        let cx = Sandbox::new(KETCH, &[Need::Root, Need::Busybox, client])?;
+    fn start(clients: &[Need]) -> Option<Self> {
+        let needs = [&[Need::Root, Need::Busybox], clients].concat();
+        let cx = Sandbox::new(KETCH, &needs)?;
         let busybox = std::fs::read(BUSYBOX).unwrap();
         let programs = ["bin/sh", "bin/cat", "bin/ls", "bin/sleep", "bin/mkdir"];
         let files: Vec<(&str, &[u8], u32)> = programs
@@ -186,7 +187,7 @@ secrets:
 
 #[test]
 fn compose_builds_with_arguments_target_secret_and_ignore_file() {
-    let Some(daemon) = Daemon::start(Need::Compose) else {
+    let Some(daemon) = Daemon::start(&[Need::Compose]) else {
         return;
     };
     write_context(&daemon);
@@ -214,7 +215,7 @@ fn compose_builds_with_arguments_target_secret_and_ignore_file() {
 
 #[test]
 fn compose_hears_why_a_build_failed() {
-    let Some(daemon) = Daemon::start(Need::Compose) else {
+    let Some(daemon) = Daemon::start(&[Need::Compose]) else {
         return;
     };
     write_context(&daemon);
@@ -241,7 +242,7 @@ fn compose_hears_why_a_build_failed() {
 
 #[test]
 fn build_ends_with_its_client() {
-    let Some(daemon) = Daemon::start(Need::Compose) else {
+    let Some(daemon) = Daemon::start(&[Need::Compose]) else {
         return;
     };
     // A number that no other program has.
@@ -267,6 +268,37 @@ fn build_ends_with_its_client() {
     wait(|| !sleeps(&marker));
 }
 
+#[test]
+fn compose_builds_from_an_image_of_a_registry_and_pushes() {
+    let Some(daemon) = Daemon::start(&[Need::Compose, Need::Docker20]) else {
+        return;
+    };
+    let Some(registry) = Registry::start(&daemon.cx.path().join("registry")) else {
+        return;
+    };
+    let host = &registry.host;
+    let base = format!("{host}/base");
+    assert_eq!(daemon.cx.ketch(["tag", "box", &base]).code, 0);
+    let said = daemon.docker(&["push", &base]);
+    assert!(said.text.contains("digest: sha256:"), "{}", said.text);
+    assert_eq!(daemon.cx.ketch(["rmi", &base]).code, 0);
+
+    daemon.write(
+        "Dockerfile",
+        &format!("FROM {base}\nRUN echo made > /made\n"),
+    );
+    daemon.write(
+        "compose.yaml",
+        &format!("services: {{a: {{image: {host}/made, build: {{context: ., network: none}}}}}}"),
+    );
+    let said = daemon.compose(&["build", "--push"]);
+    assert!(said.is_success, "{}", said.text);
+    let made = format!("{host}/made");
+    assert_eq!(daemon.cx.ketch(["rmi", &made]).code, 0);
+    assert_eq!(daemon.cx.ketch(["pull", &made]).code, 0);
+    assert_eq!(daemon.run(&made, &["/bin/cat", "/made"]), "made\n");
+}
+
 /// Whether a program sleeps for so long.
 fn sleeps(marker: &str) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
@@ -284,7 +316,7 @@ fn wait(mut is_so: impl FnMut() -> bool) {
 
 #[test]
 fn docker_command_builds_into_the_store() {
-    let Some(daemon) = Daemon::start(Need::Docker20) else {
+    let Some(daemon) = Daemon::start(&[Need::Docker20]) else {
         return;
     };
     write_context(&daemon);
@@ -316,7 +348,7 @@ fn docker_command_builds_into_the_store() {
 
 #[test]
 fn docker_command_gets_the_result_as_files_and_as_an_archive() {
-    let Some(daemon) = Daemon::start(Need::Docker20) else {
+    let Some(daemon) = Daemon::start(&[Need::Docker20]) else {
         return;
     };
     daemon.write(
@@ -353,7 +385,7 @@ fn docker_command_gets_the_result_as_files_and_as_an_archive() {
 
 #[test]
 fn docker_command_sends_an_archive_as_context() {
-    let Some(daemon) = Daemon::start(Need::Docker20) else {
+    let Some(daemon) = Daemon::start(&[Need::Docker20]) else {
         return;
     };
     let mut archive = tar::Builder::new(Vec::new());
@@ -383,7 +415,7 @@ fn docker_command_sends_an_archive_as_context() {
 
 #[test]
 fn upgrades_are_refused_without_what_they_need() {
-    let Some(daemon) = Daemon::start(Need::Root) else {
+    let Some(daemon) = Daemon::start(&[]) else {
         return;
     };
     for (path, headers, status) in [

@@ -313,11 +313,8 @@ pub(super) fn failed(error: &BuildError) -> Status {
                 text.push_str("\nhint: ");
                 text.push_str(&hint);
             }
-            let code = match error {
-                BuildError::At { .. } | BuildError::NoSuchTarget { .. } => Code::InvalidArgument,
-                _ => Code::Unknown,
-            };
-            Status::new(code, text)
+            // Clients write other codes before the text.
+            Status::new(Code::Unknown, text)
         }
     }
 }
