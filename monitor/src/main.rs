@@ -3,7 +3,8 @@
 //! that started it.
 //!
 //! `ketch-init exec` is as much for a further program in a running container; `ketch-init idmap` is
-//! another, short life: it maps the ids of a user's front end; `ketch-init oci` is what `ketch oci
+//! another, short life: it maps the ids of a user's front end; `ketch-init hold` is the first process of
+//! a scope of systemd until the container is in it; `ketch-init oci` is what `ketch oci
 //! create`, `run` and `exec` become; `ketch-init sockets` makes sockets in an ordinary user's
 //! container for its monitor; `ketch-init write-log` writes and sends a log for it.
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod end;
 mod events;
 mod exec;
 mod health;
+mod hold;
 mod idmap;
 mod log;
 mod monitor;
@@ -44,6 +46,7 @@ fn main() {
     let mode = args.next();
     match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("idmap") => sys::exec::exit_now(idmap::run(args)),
+        Some("hold") => sys::exec::exit_now(hold::run()),
         Some("oci") => sys::exec::exit_now(oci::run(args)),
         Some("sockets") => {
             sys::exec::exit_now(::network::serve_sockets().map_or(1, |()| 0));
@@ -84,7 +87,7 @@ fn main() {
 fn engine_failure(message: String) -> StartFailure {
     StartFailure {
         code: code::ENGINE,
-        message,
+        message: sys::reason::without_numbers(&message),
     }
 }
 

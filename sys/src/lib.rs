@@ -16,6 +16,7 @@ pub mod net;
 pub mod netlink;
 pub mod path;
 pub mod process;
+pub mod reason;
 pub mod schedule;
 pub mod sealed;
 pub mod signal;
