@@ -16,7 +16,7 @@ use super::StartError;
 use super::error::clone_failure;
 use super::namespaces::{join_pid_namespace, joined_users, leave_time, own_time, visit};
 use super::parent::{Parent, hook_states};
-use super::streams::{Stdio, Streams, console_request, left_in, streams};
+use super::streams::{Stdio, Streams, console_request, lasting_pipe, left_in, streams};
 use crate::cgroup::{self, Entrances};
 use crate::init::{Child, InitHooks};
 use crate::prepare::Prepared;
@@ -238,7 +238,7 @@ fn wasm_ends(plan: &InitPlan) -> Result<Option<(OwnedFd, [OwnedFd; 2])>, StartEr
     let failed =
         |error: io::Error| StartError::engine("hand the wasm host its specification", &error);
     let spec = sys::sealed::seal("ketch-wasm-spec", &wasm.spec).map_err(failed)?;
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    let (read, write) = lasting_pipe().map_err(|errno| failed(errno.into()))?;
     Ok(Some((read, [spec, write])))
 }
 

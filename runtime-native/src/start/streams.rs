@@ -1,6 +1,6 @@
 //! A container's standard streams.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime::{Console, InitPlan, StdinMode};
 use rustix::fs::{Mode, OFlags};
@@ -68,6 +68,16 @@ impl Ours {
     }
 }
 
+/// A pipe for what the container writes. Its own end can be read as well, so the pipe always has a
+/// reader: when the monitor is killed, who writes waits for another one to read on (`ketch-init
+/// rescue`) instead of being killed by SIGPIPE. The end of the stream comes as with any other pipe.
+pub(super) fn lasting_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let path = format!("/proc/self/fd/{}", write.as_raw_fd());
+    let both = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((read, both))
+}
+
 /// Both ends of the streams.
 pub(super) fn streams(wanted: Streams) -> Result<(Ours, ChildEnds), Errno> {
     let none = ChildEnds {
@@ -93,8 +103,8 @@ pub(super) fn streams(wanted: Streams) -> Result<(Ours, ChildEnds), Errno> {
             (read, Some(write))
         }
     };
-    let (stdout, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, err_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdout, out_theirs) = lasting_pipe()?;
+    let (stderr, err_theirs) = lasting_pipe()?;
     let ours = Ours::Ready(Stdio::Pipes {
         stdin: in_ours,
         stdout,
