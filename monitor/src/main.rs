@@ -66,7 +66,7 @@ fn main() {
     }
     let result = match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("exec") => ExecPlan::decode(&plan)
-            .map_err(|error| engine_failure(error.to_string()))
+            .map_err(|error| engine_failure(&error.to_string()))
             .and_then(|plan| exec::run(&plan, &report)),
         Some("rescue") => own(&plan, |plan| rescue::run(plan, &report)),
         _ => own(&plan, |plan| {
@@ -87,14 +87,14 @@ fn main() {
 
 /// Owns a container from here to its end.
 fn own(plan: &[u8], run: impl FnOnce(Plan) -> Result<(), String>) -> Result<(), StartFailure> {
-    let plan = Plan::decode(plan).map_err(|error| engine_failure(error.to_string()))?;
-    run(plan).map_err(engine_failure)
+    let plan = Plan::decode(plan).map_err(|error| engine_failure(&error.to_string()))?;
+    run(plan).map_err(|message| engine_failure(&message))
 }
 
-fn engine_failure(message: String) -> StartFailure {
+fn engine_failure(message: &str) -> StartFailure {
     StartFailure {
         code: code::ENGINE,
-        message: sys::reason::without_numbers(&message),
+        message: sys::reason::without_numbers(message),
     }
 }
 

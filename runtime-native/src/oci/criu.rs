@@ -131,7 +131,7 @@ impl CriuOptions {
             true => Ok(()),
             false => Err(OciError::Unsupported {
                 what: what.to_owned(),
-                why: format!("`criu check` fails: {}", first_error(&output)),
+                why: format!("`criu check` fails: {}", printed_error(&output)),
             }),
         }
     }
@@ -172,17 +172,23 @@ fn absent(what: &str, error: &io::Error) -> OciError {
     }
 }
 
-/// The first line that criu calls an error, which is the cause of those after it.
-fn first_error(output: &Output) -> String {
+/// What criu calls an error in what it has printed.
+fn printed_error(output: &Output) -> String {
     let all = [&output.stderr[..], &output.stdout[..]].concat();
     let text = String::from_utf8_lossy(&all);
     logged_error(&text).unwrap_or_else(|| output.status.to_string())
 }
 
-/// `(00.012345) Error (criu/mount.c:1088): mnt: …`, in a log without the time.
+/// `(00.012345) Error (criu/mount.c:1088): mnt: …`, without the time: the last two of a log. Before
+/// them are those that it goes on after, behind them only that all has failed.
 fn logged_error(text: &str) -> Option<String> {
     let at = |line: &str| line.find("Error (").map(|at| line[at..].trim().to_owned());
-    text.lines().find_map(at)
+    let mut errors: Vec<String> = text.lines().filter_map(at).collect();
+    if errors.len() > 1 {
+        errors.retain(|error| !error.ends_with("FAILED."));
+    }
+    let last = errors.split_off(errors.len().saturating_sub(2));
+    (!last.is_empty()).then(|| last.join("; "))
 }
 
 #[cfg(test)]
@@ -190,10 +196,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_error_of_a_log_is_the_cause() {
-        let log = "(00.01) Warn  (criu/a.c:1): x\n(00.02)  12: Error (criu/b.c:2): no\n\
-                   (00.03) Error (criu/c.c:3): so\n";
-        assert_eq!(logged_error(log).as_deref(), Some("Error (criu/b.c:2): no"));
+    fn last_errors_of_a_log_are_the_cause() {
+        let log = "(00.01) Warn  (criu/a.c:1): x\n(00.02)  12: Error (criu/b.c:2): a\n\
+                   (00.03) Error (criu/c.c:3): b\n(00.03) Error (criu/d.c:4): c\n\
+                   (00.04) Error (criu/e.c:5): Dumping FAILED.\n";
+        let cause = "Error (criu/b.c:2): a; Error (criu/c.c:3): b";
+        assert_eq!(
+            logged_error(&log.replace("Error (criu/d.c:4): c", "")).as_deref(),
+            Some(cause)
+        );
+        let alone = "(00.04) Error (criu/e.c:5): Dumping FAILED.\n";
+        assert!(logged_error(alone).is_some_and(|error| error.ends_with("FAILED.")));
         assert_eq!(logged_error("fine"), None);
     }
 
