@@ -59,7 +59,8 @@ fn usage(clap: &clap::Error) {
 pub(crate) fn report(error: &anyhow::Error) {
     let mut text = error.chain().map(ToString::to_string).collect::<Vec<_>>();
     text.dedup();
-    line(&format!("error: {}", clean(&text.join(": "))));
+    let text = sys::reason::without_numbers(&text.join(": "));
+    line(&format!("error: {}", clean(&text)));
     if let Some(hint) = hint(error) {
         line(&format!("hint: {}", clean(&hint)));
     }

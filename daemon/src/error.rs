@@ -53,7 +53,7 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         text.push_str(&error.to_string());
         cause = error.source();
     }
-    text
+    sys::reason::without_numbers(&text)
 }
 
 impl From<EngineError> for ApiError {

@@ -16,7 +16,7 @@ fn refused(error: &dyn Error) -> Response {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    Response::Refused(text)
+    Response::Refused(sys::reason::without_numbers(&text))
 }
 
 impl Monitor {

@@ -4,7 +4,8 @@
 //!
 //! `ketch-init rescue` is the same for a container that runs and whose monitor was killed;
 //! `ketch-init exec` is as much for a further program in a running container; `ketch-init idmap` is
-//! another, short life: it maps the ids of a user's front end; `ketch-init oci` is what `ketch oci
+//! another, short life: it maps the ids of a user's front end; `ketch-init hold` is the first process of
+//! a scope of systemd until the container is in it; `ketch-init oci` is what `ketch oci
 //! create`, `run` and `exec` become; `ketch-init sockets` makes sockets in an ordinary user's
 //! container for its monitor; `ketch-init write-log` writes and sends a log for it.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod events;
 mod exec;
 mod execs;
 mod health;
+mod hold;
 mod idmap;
 mod log;
 mod monitor;
@@ -48,6 +50,7 @@ fn main() {
     let mode = args.next();
     match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("idmap") => sys::exec::exit_now(idmap::run(args)),
+        Some("hold") => sys::exec::exit_now(hold::run()),
         Some("oci") => sys::exec::exit_now(oci::run(args)),
         Some("sockets") => {
             sys::exec::exit_now(::network::serve_sockets().map_or(1, |()| 0));
@@ -63,7 +66,7 @@ fn main() {
     }
     let result = match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
         Some("exec") => ExecPlan::decode(&plan)
-            .map_err(|error| engine_failure(error.to_string()))
+            .map_err(|error| engine_failure(&error.to_string()))
             .and_then(|plan| exec::run(&plan, &report)),
         Some("rescue") => own(&plan, |plan| rescue::run(plan, &report)),
         _ => own(&plan, |plan| {
@@ -84,14 +87,14 @@ fn main() {
 
 /// Owns a container from here to its end.
 fn own(plan: &[u8], run: impl FnOnce(Plan) -> Result<(), String>) -> Result<(), StartFailure> {
-    let plan = Plan::decode(plan).map_err(|error| engine_failure(error.to_string()))?;
-    run(plan).map_err(engine_failure)
+    let plan = Plan::decode(plan).map_err(|error| engine_failure(&error.to_string()))?;
+    run(plan).map_err(|message| engine_failure(&message))
 }
 
-fn engine_failure(message: String) -> StartFailure {
+fn engine_failure(message: &str) -> StartFailure {
     StartFailure {
         code: code::ENGINE,
-        message,
+        message: sys::reason::without_numbers(message),
     }
 }
 

@@ -234,7 +234,7 @@ impl NetworkError {
 
 /// An error of the system without its number.
 fn without_number(text: &str) -> String {
-    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = sys::reason::without_numbers(text);
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),

@@ -14,12 +14,14 @@ mod layers;
 mod listener;
 mod net_devices;
 pub mod oci;
+mod owner;
 pub mod plan;
 mod prepare;
 pub mod seccomp;
 mod signal;
 mod start;
 mod step;
+pub mod systemd;
 mod trace;
 mod users;
 

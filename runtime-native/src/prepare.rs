@@ -75,7 +75,7 @@ pub(crate) fn failed(what: &str, path: &CStr, errno: Errno) -> StartError {
 
 fn bind(mount: &MountPlan, foreign: bool) -> Result<Option<OwnedFd>, StartError> {
     let (path, recursive) = match &mount.source {
-        MountSource::FileSystem { .. } => return Ok(None),
+        MountSource::FileSystem { .. } | MountSource::Inside { .. } => return Ok(None),
         MountSource::Bind { path, recursive } => (path, recursive),
         MountSource::OtherNamespace { namespace, path } => {
             let mount = of_namespace(namespace, path);

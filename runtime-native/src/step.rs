@@ -431,12 +431,7 @@ pub fn exec_failure(name: Option<&CStr>, errno: Errno) -> StartFailure {
 /// An errno as the C library words it, without its number.
 #[must_use]
 pub fn reason(errno: Errno) -> String {
-    let text = std::io::Error::from(errno).to_string();
-    let text = text
-        .split(" (os error")
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let text = sys::reason::without_numbers(&std::io::Error::from(errno).to_string());
     let mut chars = text.chars();
     match chars.next() {
         Some(first) => first.to_lowercase().chain(chars).collect(),
@@ -492,7 +487,7 @@ fn mount_text(plan: &InitPlan, failure: Failure) -> String {
         format!("`{}` of ", part.to_string_lossy())
     });
     match &mount.source {
-        MountSource::Bind { path, .. } => {
+        MountSource::Bind { path, .. } | MountSource::Inside { path, .. } => {
             format!("mount {part}`{}` on `{target}`", path.to_string_lossy())
         }
         MountSource::FileSystem { kind, .. } if failure.errno == Errno::LOOP => {

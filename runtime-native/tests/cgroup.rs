@@ -41,6 +41,7 @@ fn plan_of(
         },
         id,
         hierarchy,
+        scope: None,
         user_namespace: None,
         wasm: None,
         create_cwd: false,

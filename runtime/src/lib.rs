@@ -21,7 +21,7 @@ pub use log::{
     COMPRESS, LOG_NAME, LogAddress, LogDestination, LogFilePlan, LogFormat, LogPlan, LogReceiver,
     LogWriterPlan, SyslogFormat,
 };
-pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, Terminal};
+pub use oci::{Extent, LogTarget, OciContainer, OciExec, OciPlan, OciVerb, ScopeHold, Terminal};
 pub use plan::{
     CapabilitySets, CgroupPlan, CgroupWrite, Console, CpuAffinity, DevicePlan, EventPlan, ExecPlan,
     IdMap, InitPlan, LineEnds, MemoryPolicy, MonitorPlan, MountIdMap, MountPlan, MountSource,

@@ -74,6 +74,19 @@ pub struct OciContainer {
     pub pidfd_socket: Option<CString>,
     /// Leave the container's directory when it has ended (`--keep`).
     pub keep: bool,
+    /// The scope of systemd that its control group belongs to.
+    pub scope: Option<ScopeHold>,
+}
+
+/// A scope that a child of this process holds until the container's init is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeHold {
+    /// Its control group. systemd removes it when it is empty.
+    pub dir: CString,
+    /// The process that holds it.
+    pub holder: i32,
+    /// An inherited descriptor: when it is closed the process ends.
+    pub end: i32,
 }
 
 /// How far `ketch-init` goes with a container.

@@ -394,6 +394,13 @@ pub enum MountSource {
         /// With everything mounted below it.
         recursive: bool,
     },
+    /// A file or a directory of the container's own root, with what earlier mounts have put there.
+    Inside {
+        /// Its path, resolved beneath the root.
+        path: CString,
+        /// With everything mounted below it.
+        recursive: bool,
+    },
     /// A directory that another mount namespace shows.
     OtherNamespace {
         /// The namespace's file.

@@ -34,6 +34,7 @@ pub mod netlink;
 pub mod path;
 #[cfg(target_os = "linux")]
 pub mod process;
+pub mod reason;
 #[cfg(target_os = "linux")]
 pub mod schedule;
 #[cfg(target_os = "linux")]

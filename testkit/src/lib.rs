@@ -34,6 +34,9 @@ pub const DOCKER_20: &str = "/usr/bin/docker";
 /// Where [`Need::Busybox`] is.
 pub const BUSYBOX: &str = "/usr/bin/busybox";
 
+/// Where [`Need::Criu`] is.
+pub const CRIU: &str = "/usr/sbin/criu";
+
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -55,9 +58,26 @@ pub enum Need {
     Docker,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
+    /// systemd and a message bus, to be put into a virtual machine.
+    Systemd,
+    /// criu, to be put into a virtual machine.
+    Criu,
 }
 
 impl Need {
+    /// Whether it is there. When it is not, says that a test is skipped.
+    ///
+    /// # Panics
+    /// Instead, when `KETCH_TEST_REQUIRE` is `all`.
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        let is_met = self.is_met();
+        if !is_met {
+            skip(&format!("needs {self:?}"));
+        }
+        is_met
+    }
+
     fn is_met(self) -> bool {
         match self {
             Self::Compose => compose().is_some(),
@@ -65,6 +85,8 @@ impl Need {
                 said(DOCKER_20, &["--version"]).is_some_and(|text| text.contains(" 20.10."))
             }
             Self::Vm => vm::is_possible(),
+            Self::Systemd => vm::systemd::is_here(),
+            Self::Criu => Path::new(CRIU).exists(),
             Self::Runc => ["/usr/bin/runc", "/usr/sbin/runc"]
                 .iter()
                 .any(|path| Path::new(path).exists()),

@@ -49,6 +49,11 @@ impl Bundle {
         Some(Self { cx, config, id })
     }
 
+    /// What `one` stands for.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(crate) fn dir(&self) -> PathBuf {
         self.cx.path().join("bundle")
     }

@@ -407,3 +407,54 @@ fn time_namespace_has_its_offset() {
     let seconds: f64 = run.stdout.split(' ').next().unwrap().parse().unwrap();
     assert!(seconds > 1_000_000.0, "{} {}", run.stdout, run.stderr);
 }
+
+#[test]
+fn container_without_a_process_is_created_and_not_started() {
+    let Some(mut bundle) = Bundle::shell("true") else {
+        return;
+    };
+    bundle.config.as_object_mut().unwrap().remove("process");
+    let run = bundle.run();
+    assert!(
+        run.code == 1 && run.stderr.contains("`process`"),
+        "{}",
+        run.stderr
+    );
+    assert!(!bundle.is_there());
+    assert_eq!(bundle.create().code, 0);
+    assert_eq!(bundle.state("status"), "created");
+    let start = bundle.oci(&["start", "one"]);
+    assert!(
+        start.code == 1 && start.stderr.contains("`process`"),
+        "{}",
+        start.stderr
+    );
+    // It is as it was.
+    assert_eq!(bundle.state("status"), "created");
+    assert_eq!(bundle.oci(&["kill", "one", "KILL"]).code, 0);
+    bundle.wait_for("stopped");
+    assert_eq!(bundle.oci(&["delete", "one"]).code, 0);
+}
+
+#[test]
+fn error_of_the_kernel_has_words_and_no_number() {
+    let Some(bundle) = Bundle::shell("true") else {
+        return;
+    };
+    let log = bundle.dir().join("log");
+    let args = [
+        "--log",
+        log.to_str().unwrap(),
+        "run",
+        "--bundle",
+        "/does/not/exist",
+        "one",
+    ];
+    let run = bundle.oci(&args);
+    assert_eq!(run.code, 1);
+    let text = fs::read_to_string(log).unwrap();
+    for text in [run.stderr, text] {
+        assert!(text.contains("No such file or directory"), "{text}");
+        assert!(!text.contains("os error"), "{text}");
+    }
+}

@@ -80,6 +80,53 @@ fn time_namespace_of_another_process_is_joined_from_a_user_namespace_as_well() {
     }
 }
 
+#[test]
+fn network_of_another_owner_is_joined_from_a_user_namespace_as_well() {
+    let Some(mut bundle) = Bundle::shell("readlink /proc/self/ns/net; cat /proc/self/uid_map")
+    else {
+        return;
+    };
+    let mut holder = Command::new("unshare")
+        .args(["--net", "sleep", "1000"])
+        .spawn()
+        .unwrap();
+    let path = format!("/proc/{}/ns/net", holder.id());
+    let own = fs::read_link("/proc/self/ns/net").unwrap();
+    while fs::read_link(&path).unwrap() == own {
+        std::thread::yield_now();
+    }
+    let theirs = fs::read_link(&path).unwrap();
+    bundle.open_to_everybody();
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    namespaces.push(json!({"type": "network", "path": path}));
+    namespaces.push(json!({"type": "user"}));
+    for map in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][map] = json!([{"containerID": 0, "hostID": 400_000, "size": 1000}]);
+    }
+    let run = bundle.run();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let lines: Vec<&str> = run.stdout.lines().collect();
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(lines[0], theirs.to_str().unwrap());
+    assert!(lines[1].contains("400000"), "{}", run.stdout);
+    // What is no namespace is named.
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    namespaces.push(json!({"type": "network", "path": "/proc/self/ns/uts"}));
+    let run = bundle.run();
+    assert!(
+        run.code == 1
+            && run
+                .stderr
+                .contains("cannot join the namespace `/proc/self/ns/uts`"),
+        "{}",
+        run.stderr
+    );
+    assert!(!bundle.is_there());
+}
+
 /// Runs the bundle in a network of its own, where the link `outside` is.
 fn run_beside_a_link(bundle: &Bundle) -> std::process::Output {
     const ENTER: &str = "ip link add outside type veth peer name far &&

@@ -171,3 +171,111 @@ fn destination_that_names_the_place_on_the_host_is_inside_the_root() {
     let run = bundle.run();
     assert_eq!(run.stdout, "untouched", "{}", run.stderr);
 }
+
+/// A bundle that shares the mount namespace of whoever runs it, which is one of its own.
+fn without_mount_namespace(script: &str) -> Option<Bundle> {
+    let mut bundle = Bundle::shell(script)?;
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "mount");
+    Some(bundle)
+}
+
+/// Runs a shell script in a mount namespace of its own; `ketch` are the words of the command line.
+fn beside(bundle: &Bundle, script: &str) -> (i32, String) {
+    bundle.write();
+    let ketch = bundle.command(&[]);
+    let words = std::iter::once(ketch.get_program()).chain(ketch.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().unwrap()).collect();
+    let script = format!("ketch() {{ {} \"$@\"; }}\n{script}", words.join(" "));
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .current_dir(bundle.dir())
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .envs(
+            ketch
+                .get_envs()
+                .filter_map(|(key, value)| Some((key, value?))),
+        )
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap_or(-1),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+#[test]
+fn mounts_in_the_host_s_namespace_go_with_the_container() {
+    let Some(bundle) = without_mount_namespace("sleep 1000") else {
+        return;
+    };
+    let id = bundle.id();
+    let script = format!(
+        "mkdir -p rootfs/own && mount -t tmpfs mine rootfs/own
+        mounts() {{ grep -c ' {root}/' /proc/self/mounts; }}
+        mounts
+        ketch create {id} </dev/null >/dev/null 2>&1 || exit 7
+        test $(mounts) -gt 1 && echo more
+        ketch delete --force {id} || exit 8
+        mounts
+        ketch run {id} >/dev/null 2>&1 </dev/null & wait=$!
+        while test $(mounts) -lt 4; do sleep 0.05; done
+        ketch kill {id} KILL; wait $wait
+        grep ' {root}/' /proc/self/mounts",
+        root = bundle.rootfs().display(),
+    );
+    let (code, text) = beside(&bundle, &script);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((code, &lines[..3]), (0, &["1", "more", "1"][..]), "{text}");
+    // The one that was there before.
+    assert!(lines.len() == 4 && lines[3].starts_with("mine "), "{text}");
+}
+
+#[test]
+fn failed_start_leaves_no_mount_in_the_host_s_namespace() {
+    let Some(mut bundle) = without_mount_namespace("true") else {
+        return;
+    };
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/x", "source": "/does/not/exist", "options": ["bind"]}));
+    let script = format!(
+        "ketch run {}; grep -c ' {}/' /proc/self/mounts",
+        bundle.id(),
+        bundle.rootfs().display()
+    );
+    let (_, text) = beside(&bundle, &script);
+    assert!(text.contains("/does/not/exist"), "{text}");
+    assert!(text.starts_with("0\n"), "{text}");
+    assert!(!bundle.is_there());
+}
+
+#[test]
+fn bind_of_the_root_s_own_directory_shows_what_was_mounted_there() {
+    let Some(mut bundle) = Bundle::shell("cat /again/file; stat -c %u /again/file") else {
+        return;
+    };
+    let source = bundle.canary();
+    bundle.open_to_everybody();
+    for name in ["data", "again"] {
+        fs::create_dir(bundle.rootfs().join(name)).unwrap();
+    }
+    // A link in the image leads nowhere but into the image.
+    symlink("/data", bundle.rootfs().join("link")).unwrap();
+    let inside = bundle.rootfs().join("link");
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(json!({"destination": "/data", "source": source, "options": ["bind"]}));
+    mounts.push(json!({"destination": "/again", "source": inside, "options": ["bind"]}));
+    let run = bundle.run();
+    assert_eq!(run.stdout, "untouched0\n", "{}", run.stderr);
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.push(json!({"type": "user"}));
+    for map in ["uidMappings", "gidMappings"] {
+        bundle.config["linux"][map] =
+            json!([{"containerID": 0, "hostID": 400_000, "size": 70_000}]);
+    }
+    let run = bundle.run();
+    assert_eq!(run.stdout, "untouched65534\n", "{}", run.stderr);
+}

@@ -173,7 +173,10 @@ impl Health {
                 });
                 None
             }
-            Err(error) => Some(Outcome::failed(&format!("cannot start the probe: {error}"))),
+            Err(error) => {
+                let why = sys::reason::without_numbers(&error.to_string());
+                Some(Outcome::failed(&format!("cannot start the probe: {why}")))
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::freeze::thaw_legacy;
 use super::group::{children, processes_below};
+use super::hierarchy::ROOT;
 use super::read::{self, is_gone};
 use crate::step::reason;
 
@@ -262,6 +263,22 @@ pub fn remove(plan: &CgroupPlan) -> io::Result<()> {
         }
     }
     first
+}
+
+/// Removes the group of a scope, which systemd removes as well: whoever is first.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_scope(control_group: &str) -> io::Result<()> {
+    remove_dir(Path::new(&format!("{ROOT}{control_group}")))
+}
+
+/// The same by the group's directory.
+///
+/// # Errors
+/// As [`remove`].
+pub(crate) fn remove_dir(dir: &Path) -> io::Result<()> {
+    remove_one(dir, Instant::now() + REMOVE_DEADLINE)
 }
 
 /// A container that may write to its groups leaves groups of its own below them.

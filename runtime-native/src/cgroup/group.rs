@@ -42,6 +42,21 @@ impl Group {
         })
     }
 
+    /// The group that systemd has made, by its path on v2 with a leading slash.
+    #[must_use]
+    pub(crate) fn of_scope(control_group: &str) -> Self {
+        let (base, name) = control_group
+            .rsplit_once('/')
+            .unwrap_or(("", control_group));
+        Self {
+            // Its slice knows what controllers it can have.
+            hierarchy: Hierarchy::Unified {
+                base: base.to_owned(),
+            },
+            path: name.to_owned(),
+        }
+    }
+
     /// The hierarchies that it is in.
     #[must_use]
     pub fn hierarchy(&self) -> &Hierarchy {
@@ -213,6 +228,15 @@ mod tests {
             file,
             Path::new("/sys/fs/cgroup/user.slice/ketch/abc/memory.max")
         );
+    }
+
+    #[test]
+    fn group_of_a_scope_is_where_systemd_has_made_it() {
+        let group = Group::of_scope("/system.slice/ketch-abc.scope");
+        let dir = group.unified_dir().unwrap();
+        assert_eq!(dir, "/sys/fs/cgroup/system.slice/ketch-abc.scope");
+        let file = group.file("memory.max").unwrap();
+        assert!(file.starts_with(dir));
     }
 
     #[test]

@@ -44,4 +44,9 @@ pub use read::{Pressure, Stall};
 pub use stats::Stats;
 pub use update::{Change, apply_change};
 
+pub(crate) use apply::{remove_dir, remove_scope};
+pub(crate) use controller::cpu::weight as cpu_weight;
+pub(crate) use controller::devices::{DeviceAccess, device_access};
+pub(crate) use controller::io::unified_weight as io_weight;
+pub(crate) use controller::memory::swap_alone;
 pub(crate) use plan::plan;

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use runtime::{CgroupPlan, CgroupWrite};
 
 use super::controller;
 use super::group::Group;
 use super::hierarchy::{Hierarchy, ROOT, is_always_entered};
 use super::limits::{self, Collected};
+use crate::owner;
 use crate::plan::{Options, PlanError, c_string};
 
 /// The controllers that are switched on for containers on v2, where the host has them.
@@ -20,9 +21,14 @@ pub(crate) fn plan(spec: &Spec, options: &Options<'_>) -> Result<CgroupPlan, Pla
     let mut resources = linux
         .and_then(|linux| linux.resources().clone())
         .unwrap_or_default();
-    if options.user_namespace.is_some() {
+    if options.user_namespace.is_some() || is_ordinary(&resources, options.hierarchy) {
         // In a user namespace no device node can be made or opened, and no filter attached.
         resources.set_devices(None);
+    }
+    if let Some(control_group) = options.scope {
+        let group = Group::of_scope(control_group);
+        let collected = limits::collect(&group, &resources)?;
+        return scope(&group, collected);
     }
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.filter(|path| !path.as_os_str().is_empty());
@@ -36,6 +42,13 @@ pub(crate) fn plan(spec: &Spec, options: &Options<'_>) -> Result<CgroupPlan, Pla
             unified,
         } => legacy(&group, controllers, *unified, collected),
     }
+}
+
+/// Whether the device list is that of an ordinary user: its container has a user namespace in any
+/// case. On v1 the list is refused or taken by the files' owner.
+fn is_ordinary(resources: &LinuxResources, hierarchy: &Hierarchy) -> bool {
+    let has_list = resources.devices().iter().flatten().next().is_some();
+    has_list && matches!(hierarchy, Hierarchy::Unified { .. }) && owner::uid() != 0
 }
 
 fn legacy(
@@ -111,6 +124,18 @@ fn unified(group: &Group, base: &str, collected: Collected) -> Result<CgroupPlan
     Ok(plan)
 }
 
+/// systemd makes the group, hands it the controllers and takes it away.
+fn scope(group: &Group, collected: Collected) -> Result<CgroupPlan, PlanError> {
+    let mut plan = CgroupPlan::default();
+    if let Some(dir) = group.unified_dir() {
+        let dir = c_string(&dir)?;
+        plan.clone_into = Some(dir.clone());
+        plan.kill = Some(dir);
+    }
+    fill(&mut plan, group, collected)?;
+    Ok(plan)
+}
+
 fn fill(plan: &mut CgroupPlan, group: &Group, collected: Collected) -> Result<(), PlanError> {
     let file = |path: Option<std::path::PathBuf>| {
         path.map(|path| c_string(&path.to_string_lossy()))
@@ -146,7 +171,7 @@ fn parents(root: &str, path: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::{LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder};
+    use oci_spec::runtime::{LinuxPidsBuilder, LinuxResourcesBuilder};
 
     use super::*;
 

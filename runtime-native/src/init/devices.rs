@@ -23,6 +23,30 @@ pub(super) fn make(root: BorrowedFd<'_>, devices: &[DevicePlan]) -> Result<()> {
     Ok(())
 }
 
+/// Standard streams that are the host's `/dev/null` become the container's: a descriptor of a mount
+/// that is not the container's cannot be saved by criu, nor opened again by `/proc/self/fd`.
+pub(super) fn reopen_null() -> std::result::Result<(), Errno> {
+    use rustix::stdio::{stderr, stdin, stdout};
+    for (number, stream) in (0..).zip([stdin(), stdout(), stderr()]) {
+        // A closed one stays closed.
+        if !rustix::fs::fstat(stream).is_ok_and(|stat| is_null(&stat)) {
+            continue;
+        }
+        let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
+        // An image may have something else there, or nothing: the host's is as good.
+        let Ok(null) = null else { return Ok(()) };
+        if rustix::fs::fstat(&null).is_ok_and(|stat| is_null(&stat)) {
+            sys::exec::place_descriptor(null.as_fd(), number)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_null(stat: &rustix::fs::Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+        && stat.st_rdev == makedev(1, 3)
+}
+
 /// The directory that holds `path` (opened beneath the root), and the last name.
 fn parent<'a>(
     root: BorrowedFd<'_>,
@@ -104,7 +128,9 @@ pub(super) fn open_null(root: BorrowedFd<'_>) -> std::result::Result<std::os::fd
         Mode::empty(),
     )?;
     let stat = rustix::fs::fstat(&null)?;
-    let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-        && stat.st_rdev == makedev(1, 3);
-    if is_null { Ok(null) } else { Err(Errno::NODEV) }
+    if is_null(&stat) {
+        Ok(null)
+    } else {
+        Err(Errno::NODEV)
+    }
 }

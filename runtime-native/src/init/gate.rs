@@ -88,6 +88,10 @@ pub(super) fn check_program(program: &Program) -> Result<()> {
     let Program::Path(candidates) = program else {
         return Ok(());
     };
+    // A container may be created without a program: its start is what is refused.
+    if candidates.is_empty() {
+        return Ok(());
+    }
     let mut result = Errno::NOENT;
     for path in candidates {
         match check_one(path) {

@@ -26,8 +26,21 @@ pub(super) fn become_root() -> Result<()> {
 }
 
 /// Joins the namespace behind `path`, which must be of the kind `flag`.
-pub(super) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
-    let kind = match flag {
+pub(crate) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
+    let Some(kind) = kind_of(flag)? else {
+        return Ok(());
+    };
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))
+}
+
+/// Joins a namespace of the kind `flag` that was open before.
+pub(crate) fn return_to(file: BorrowedFd<'_>, flag: u64) -> std::result::Result<(), Errno> {
+    rustix::thread::move_into_link_name_space(file, kind_of(flag)?)
+}
+
+fn kind_of(flag: u64) -> std::result::Result<Option<LinkNameSpaceType>, Errno> {
+    Ok(Some(match flag {
         sys::clone::namespace::MOUNT => LinkNameSpaceType::Mount,
         sys::clone::namespace::UTS => LinkNameSpaceType::HostNameAndNISDomainName,
         sys::clone::namespace::IPC => LinkNameSpaceType::InterProcessCommunication,
@@ -35,11 +48,9 @@ pub(super) fn join(path: &CStr, flag: u64) -> std::result::Result<(), Errno> {
         sys::clone::namespace::CGROUP => LinkNameSpaceType::ControlGroup,
         // Joined by the parent: the pid namespace holds for children only, and a time namespace may
         // be the host's, where a user namespace has no say.
-        sys::clone::namespace::PID | sys::clone::namespace::TIME => return Ok(()),
+        sys::clone::namespace::PID | sys::clone::namespace::TIME => return Ok(None),
         _ => return Err(Errno::INVAL),
-    };
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::thread::move_into_link_name_space(file.as_fd(), Some(kind))
+    }))
 }
 
 /// A cgroup namespace rooted at the groups that were entered.

@@ -94,6 +94,8 @@ pub(crate) struct Child<'a> {
     pub(crate) hook_states: Option<[BorrowedFd<'a>; 2]>,
     /// Mounts that the parent has made.
     pub(crate) prepared: &'a Prepared,
+    /// The kinds of namespaces that it was born into instead of having to join them.
+    pub(crate) joined: u64,
     /// When the start began, if it is traced.
     pub(crate) begin: Begin,
     /// The executable that this process becomes, as the parent of the program.
@@ -118,7 +120,7 @@ pub(crate) struct Child<'a> {
 
 pub(crate) use console::{Request as ConsoleRequest, attach as attach_console};
 pub(crate) use gate::InitHooks;
-pub(crate) use identity::assume_exec as assume_identity;
+pub(crate) use identity::{assume_exec as assume_identity, join as join_namespace, return_to};
 
 impl Child<'_> {
     /// Runs all steps. Never returns: the program runs, or the failure is reported.
@@ -175,6 +177,9 @@ impl Child<'_> {
         }
         for (index, joined) in plan.namespaces.iter().enumerate() {
             if let Some(path) = &joined.path {
+                if self.joined & joined.flag != 0 {
+                    continue;
+                }
                 if joined.flag == namespace::USER {
                     // This process was cloned inside.
                     identity::become_root()?;
@@ -410,7 +415,7 @@ impl Child<'_> {
 
     fn place_stdio(&self) -> Result<()> {
         let Some(stdio) = &self.stdio else {
-            return Ok(());
+            return devices::reopen_null().at(Step::Stdio);
         };
         for (number, from) in (0..).zip(stdio) {
             sys::exec::place_descriptor(*from, number).at(Step::Stdio)?;

@@ -71,6 +71,15 @@ pub(super) fn mount(
             set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
             (mount, missing)
         }
+        MountSource::Inside { path, recursive } => {
+            let tree = if *recursive { Depth::Tree } else { Depth::One };
+            let mount = sys::path::open_in_root(root, path, OFlags::PATH, Mode::empty())
+                .and_then(|source| sys::mount::clone_tree_of(source.as_fd(), tree))
+                .at_item(Step::Mount, index)?;
+            let missing = kind_of(mount.as_fd()).at_item(Step::Mount, index)?;
+            set_flags(&mount, plan, depth).at_item(Step::Mount, index)?;
+            (mount, missing)
+        }
         MountSource::OtherNamespace { .. } => {
             let mount = prepared.ok_or(Errno::BADF);
             let mount = mount.and_then(|mount| rustix::io::fcntl_dupfd_cloexec(mount, 0));
@@ -133,7 +142,9 @@ pub(super) fn shows_the_kernel(plan: &MountPlan) -> bool {
         MountSource::FileSystem { kind, .. } => {
             [c"proc", c"sysfs", c"cgroup", c"cgroup2"].contains(&kind.as_c_str())
         }
-        MountSource::Bind { .. } | MountSource::OtherNamespace { .. } => false,
+        MountSource::Bind { .. }
+        | MountSource::Inside { .. }
+        | MountSource::OtherNamespace { .. } => false,
     };
     kernels || below(b"/proc") || below(b"/sys")
 }
@@ -204,7 +215,10 @@ fn target(
     missing: Missing,
 ) -> std::result::Result<OwnedFd, Errno> {
     // A link in the image must not decide where procfs, sysfs or /dev is (CVE-2019-16884).
-    if !matches!(&plan.source, MountSource::Bind { .. }) {
+    if !matches!(
+        &plan.source,
+        MountSource::Bind { .. } | MountSource::Inside { .. }
+    ) {
         let flags = OFlags::PATH | OFlags::NOFOLLOW;
         let found = sys::path::open_in_root(root, &plan.target, flags, Mode::empty());
         if let Ok(found) = found {

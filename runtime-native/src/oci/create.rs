@@ -7,18 +7,32 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 use runtime::{
-    Console, Extent, InitPlan, LineEnds, LogTarget, OciContainer, OciPlan, OciVerb, RootChange,
-    RootfsPlan, Terminal, VERSION, WasmPlan,
+    Console, Extent, LineEnds, LogTarget, OciContainer, OciPlan, OciVerb, Program, RootChange,
+    RootfsPlan, ScopeHold, Terminal, VERSION, WasmPlan,
 };
 use sys::durable::{self, Durability};
 
-use super::record::{CONFIG, Record};
-use super::{Bundle, OciError, Root, pipe};
+use super::record::{CONFIG, Record, Scope};
+use super::{Bundle, OciError, Root, host_mounts, pipe};
 use crate::cgroup::Group;
 use crate::plan::{self, Hierarchy, Options};
+use crate::systemd::Held;
 
 /// Makes what the wasm host needs, when a bundle holds WebAssembly.
 pub type Wasm<'a> = &'a dyn Fn(&Bundle) -> Result<Option<WasmPlan>, OciError>;
+
+/// Who makes the control group of a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CgroupDriver {
+    /// This program, by the files of cgroupfs.
+    #[default]
+    Cgroupfs,
+    /// systemd, as a scope (`--systemd-cgroup`).
+    Systemd {
+        /// `ketch-init`, which holds the scope until the container is in it.
+        init: PathBuf,
+    },
+}
 
 /// Options of `create` and `run`.
 #[derive(Debug, Clone)]
@@ -33,6 +47,8 @@ pub struct CreateOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// So many descriptors from 3 on stay open for the program.
     pub preserve_fds: u32,
+    /// Who makes the control group.
+    pub driver: CgroupDriver,
     /// Move the root instead of pivoting.
     pub no_pivot: bool,
     /// Leave the container's directory when it has ended.
@@ -76,11 +92,18 @@ fn fill(
     terminal: Terminal,
     wasm: Wasm<'_>,
 ) -> Result<OciContainer, OciError> {
-    let spec = &bundle.spec;
+    let spec = &with_process(&bundle.spec, options.extent);
     let hierarchy = plan::detect();
     let root = spec.root().as_ref();
     let readonly = root.and_then(oci_spec::runtime::Root::readonly);
-    let init = plan::plan(
+    let held = match &options.driver {
+        CgroupDriver::Systemd { init } => Some(Held::start(spec, id, init)?),
+        CgroupDriver::Cgroupfs => {
+            refuse_unusable_group(spec, id, &hierarchy)?;
+            None
+        }
+    };
+    let mut init = plan::plan(
         spec,
         Options {
             rootfs: RootfsPlan::Directory {
@@ -89,6 +112,7 @@ fn fill(
             },
             id,
             hierarchy: &hierarchy,
+            scope: held.as_ref().map(|held| held.control_group.as_str()),
             user_namespace: None,
             wasm: wasm(bundle)?,
             create_cwd: true,
@@ -102,18 +126,26 @@ fn fill(
             init: None,
         },
     )?;
-    let init = InitPlan {
-        trace: options.trace.as_deref().map(c_path).transpose()?,
-        ..init
-    };
-    refuse_unusable_group(spec, id, &hierarchy)?;
+    init.trace = options.trace.as_deref().map(c_path).transpose()?;
+    if bundle.spec.process().is_none() {
+        init.process.program = Program::Path(Vec::new());
+    }
     let config = dir.join(CONFIG);
     durable::replace_file(&config, &bundle.config, Durability::Atomic)
         .map_err(OciError::io("write", config))?;
     if options.extent == Extent::Create {
         pipe::make(dir)?;
     }
-    let record = Record::new(spec, id, &bundle.dir, &bundle.rootfs);
+    let mut record = Record::new(spec, id, &bundle.dir, &bundle.rootfs);
+    record.scope = held.as_ref().map(|held| Scope {
+        unit: held.unit.clone(),
+        control_group: held.control_group.clone(),
+    });
+    if init.root_change == RootChange::Chroot {
+        let before = host_mounts::below(&bundle.rootfs);
+        record.mounts_before =
+            Some(before.map_err(OciError::io("list the mounts below", &bundle.rootfs))?);
+    }
     let record = serde_json::to_vec(&record).map_err(io::Error::other);
     Ok(OciContainer {
         init,
@@ -124,6 +156,35 @@ fn fill(
         pid_file: options.pid_file.as_deref().map(c_path).transpose()?,
         pidfd_socket: options.pidfd_socket.as_deref().map(c_path).transpose()?,
         keep: options.keep,
+        // Last, for what fails before it ends the holder and with it the scope.
+        scope: held.map(|held| pass_on(held, options)).transpose()?,
+    })
+}
+
+/// A container may be created without a process, which its start then lacks (runtime-spec v1.2
+/// `runtime.md#start`): until then it is any that needs nothing.
+fn with_process(spec: &Spec, extent: Extent) -> Spec {
+    let mut spec = spec.clone();
+    if spec.process().is_none() && extent == Extent::Create {
+        let mut process = Process::default();
+        process.set_capabilities(None);
+        process.set_rlimits(None);
+        spec.set_process(Some(process));
+    }
+    spec
+}
+
+fn pass_on(held: Held, options: &CreateOptions) -> Result<ScopeHold, OciError> {
+    let dir = PathBuf::from(format!("/sys/fs/cgroup{}", held.control_group));
+    // Out of the way of the descriptors that the program keeps.
+    let lowest = i32::try_from(options.preserve_fds).unwrap_or(0) + 3;
+    let (holder, end) = held
+        .pass_on(lowest)
+        .map_err(OciError::io("hold the scope of", &dir))?;
+    Ok(ScopeHold {
+        dir: c_path(&dir)?,
+        holder,
+        end,
     })
 }
 

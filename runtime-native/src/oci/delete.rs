@@ -4,9 +4,10 @@ use oci_spec::runtime::Spec;
 use runtime::HooksPlan;
 
 use super::kill::{Reach, kill_and_wait};
+use super::record::Scope;
 use super::{Container, Log, OciError, Root, Status};
 use crate::hooks::{self, HookState};
-use crate::{cgroup, plan};
+use crate::{cgroup, plan, systemd};
 
 /// Removes a container: a stopped one, with `force` also one that runs or was never started.
 ///
@@ -49,6 +50,14 @@ pub fn delete(root: &Root, id: &str, force: bool, log: &Log) -> Result<(), OciEr
     Ok(())
 }
 
+/// systemd ends an empty scope by itself, soon: here it is gone when the container is.
+fn end_scope(scope: &Scope) -> Vec<String> {
+    let stopped = systemd::stop(&scope.unit).map_err(|error| error.to_string());
+    let removed = cgroup::remove_scope(&scope.control_group)
+        .map_err(|error| format!("cannot remove the control group of the scope: {error}"));
+    stopped.err().into_iter().chain(removed.err()).collect()
+}
+
 /// Kills what is left, removes groups and directory, runs the `poststop` hooks. Goes on to the end
 /// and gives what failed.
 pub(super) fn destroy(container: &Container, spec: &Spec, hooks: &HooksPlan) -> Vec<String> {
@@ -67,6 +76,10 @@ pub(super) fn destroy(container: &Container, spec: &Spec, hooks: &HooksPlan) -> 
     if let Err(error) = removed {
         failures.push(format!("cannot remove the container's cgroups: {error}"));
     }
+    if let Some(scope) = &container.record.scope {
+        failures.extend(end_scope(scope));
+    }
+    failures.extend(container.record.remove_mounts());
     if let Err(error) = sys::durable::remove_tree(&container.dir) {
         failures.push(format!("cannot remove the container's directory: {error}"));
     }

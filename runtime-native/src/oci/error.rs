@@ -8,6 +8,7 @@ use runtime::{StartFailure, code};
 use super::Status;
 use crate::cgroup::CgroupError;
 use crate::plan::PlanError;
+use crate::systemd::SystemdError;
 
 /// Why a verb of the OCI runtime command line failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,9 @@ pub enum OciError {
     /// The container's control groups could not be read or changed.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// systemd has not done its part.
+    #[error(transparent)]
+    Systemd(#[from] SystemdError),
     /// The container or program could not be started.
     #[error("{}", .0.message)]
     Start(StartFailure),

@@ -48,7 +48,10 @@ impl Log {
         match self.file {
             Some(_) => self.write("warning", message),
             // Nobody is told when even that is closed.
-            None => drop(writeln!(io::stderr(), "warning: {message}")),
+            None => {
+                let message = sys::reason::without_numbers(message);
+                drop(writeln!(io::stderr(), "warning: {message}"));
+            }
         }
     }
 
@@ -69,9 +72,10 @@ impl Log {
             return;
         };
         let time = state::clock::now();
+        let message = sys::reason::without_numbers(message);
         let line = Line {
             level,
-            msg: message,
+            msg: &message,
             time: &time,
         };
         let text = match self.json {

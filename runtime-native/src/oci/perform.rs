@@ -2,17 +2,17 @@
 //! that containers cannot write to, and soon the parent of a container.
 
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use runtime::{Extent, OciContainer, OciExec, OciPlan, OciVerb, StartFailure, Terminal, code};
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use sys::exec::CStringArray;
 
+use super::hold::Hold;
+use super::pid_file::Late;
 use super::record::Record;
 use super::relay::{self, Signals};
 use super::{Log, OciError, pipe};
@@ -97,10 +97,16 @@ fn streams(terminal: &Terminal) -> Streams {
 }
 
 fn perform_create(container: &OciContainer, log: &Log) -> Result<u8, StartFailure> {
+    let hold = container.scope.as_ref().map(Hold::take).transpose();
+    let hold = hold.map_err(|e| failed("keep the container's scope", &e))?;
+    let record: Record = serde_json::from_slice(&container.record)
+        .map_err(|e| failed("read the container's record", &e.into()))?;
     let mut run = Run {
+        record,
         container,
         log,
         pid: None,
+        hold,
     };
     let result = run.perform();
     if result.is_err() {
@@ -115,24 +121,25 @@ fn perform_create(container: &OciContainer, log: &Log) -> Result<u8, StartFailur
 
 /// A container on its way.
 struct Run<'a> {
+    record: Record,
     container: &'a OciContainer,
     log: &'a Log,
     /// Its init, once there is one.
     pid: Option<i32>,
+    /// What keeps its scope until then.
+    hold: Option<Hold>,
 }
 
 impl Run<'_> {
     fn perform(&mut self) -> Result<u8, StartFailure> {
         let container = self.container;
         let dir = path(&container.state_dir);
-        let mut record: Record = serde_json::from_slice(&container.record)
-            .map_err(|e| failed("read the container's record", &e.into()))?;
         let gate = self.gate()?;
         let signals = match container.extent {
             Extent::Run => Some(Signals::block().map_err(|e| failed("block signals", &e))?),
             Extent::Create | Extent::RunDetached => None,
         };
-        let pid = &mut self.pid;
+        let (pid, record) = (&mut self.pid, &mut self.record);
         let process = launch(
             &container.init,
             streams(&container.terminal),
@@ -148,9 +155,17 @@ impl Run<'_> {
         )
         .map_err(|error| error.0)?;
         drop(gate);
+        self.release();
         self.go_on(&process, signals).inspect_err(|_| {
             kill(process.pidfd.as_fd());
         })
+    }
+
+    /// The init is in the scope: nobody else has to be. Also when there will be none.
+    fn release(&mut self) {
+        if let Some(hold) = self.hold.take() {
+            hold.release();
+        }
     }
 
     fn gate(&self) -> Result<Option<Gate>, StartFailure> {
@@ -201,11 +216,12 @@ impl Run<'_> {
         let groups = cgroup::kill(&plan.cgroup).and_then(|()| match self.container.keep {
             // What it has used can still be read.
             true => Ok(()),
-            false => cgroup::remove(&plan.cgroup),
+            false => self.remove_groups(),
         });
         if let Err(error) = groups {
             failures.push(format!("cannot remove the container's cgroups: {error}"));
         }
+        failures.extend(self.record.remove_mounts());
         if !self.container.keep {
             let removed = sys::durable::remove_tree(path(&self.container.state_dir));
             if let Err(error) = removed {
@@ -219,13 +235,23 @@ impl Run<'_> {
         }
     }
 
+    fn remove_groups(&self) -> io::Result<()> {
+        cgroup::remove(&self.container.init.cgroup)?;
+        let scope = self.container.scope.as_ref();
+        scope.map_or(Ok(()), |scope| cgroup::remove_dir(path(&scope.dir)))
+    }
+
     /// Leaves nothing of a container that could not be made.
-    fn undo(&self) {
+    fn undo(&mut self) {
+        self.release();
         let plan = &self.container.init;
         // The first error is reported; what stays is named in the log.
-        if let Err(error) = cgroup::kill(&plan.cgroup).and_then(|()| cgroup::remove(&plan.cgroup)) {
+        if let Err(error) = cgroup::kill(&plan.cgroup).and_then(|()| self.remove_groups()) {
             self.log
                 .warning(&format!("cannot remove the container's cgroups: {error}"));
+        }
+        for failure in self.record.remove_mounts() {
+            self.log.warning(&failure);
         }
         if let Err(error) = sys::durable::remove_tree(path(&self.container.state_dir)) {
             self.log
@@ -266,43 +292,6 @@ fn terminal(terminal: &Terminal, stdio: &Stdio) -> Result<Option<OwnedFd>, Start
             .map(Some)
             .map_err(|e| failed("keep the terminal", &e)),
         Terminal::None => Ok(None),
-    }
-}
-
-/// A file that is written once the number of a process is known, when its directory may be out of
-/// sight.
-struct Late {
-    dir: OwnedFd,
-    name: CString,
-}
-
-impl Late {
-    fn open(file: &CStr) -> io::Result<Self> {
-        let file = path(file);
-        let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(dir.unwrap_or(Path::new(".")), flags, Mode::empty())?;
-        Ok(Self {
-            dir,
-            name: CString::new(name.as_bytes())?,
-        })
-    }
-
-    /// Writes the number under another name first: whoever waits for the file sees all of it.
-    fn write(&self, pid: i32) -> io::Result<()> {
-        let mut temporary = b".".to_vec();
-        temporary.extend_from_slice(self.name.as_bytes());
-        let temporary = CString::new(temporary)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = rustix::fs::openat(&self.dir, &*temporary, flags, mode)?;
-        File::from(file).write_all(pid.to_string().as_bytes())?;
-        let renamed = rustix::fs::renameat(&self.dir, &*temporary, &self.dir, &*self.name);
-        if renamed.is_err() {
-            let _left = rustix::fs::unlinkat(&self.dir, &*temporary, AtFlags::empty());
-        }
-        Ok(renamed?)
     }
 }
 

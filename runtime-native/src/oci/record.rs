@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sys::durable::{self, Durability};
 
 use super::OciError;
+use super::host_mounts::{self, HostMount};
 use crate::cgroup::Group;
 use crate::plan::{self, Hierarchy};
 
@@ -141,6 +142,22 @@ pub struct Record {
     pub(super) created: String,
     /// The user who made it.
     pub(super) owner: u32,
+    /// The scope that systemd has made for it; none when its control group is ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) scope: Option<Scope>,
+    /// What was mounted below its root before, when it shares the host's mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) mounts_before: Option<Vec<HostMount>>,
+}
+
+/// A scope of systemd.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Scope {
+    /// Its unit.
+    pub(super) unit: String,
+    /// Its group on v2, with a leading slash.
+    pub(super) control_group: String,
 }
 
 impl Record {
@@ -155,7 +172,17 @@ impl Record {
             rootfs: rootfs.to_path_buf(),
             created: state::clock::now(),
             owner: rustix::process::geteuid().as_raw(),
+            scope: None,
+            mounts_before: None,
         }
+    }
+
+    /// Unmounts what the container has left in the host's mount namespace, and gives what stays.
+    pub(super) fn remove_mounts(&self) -> Vec<String> {
+        let before = self.mounts_before.as_deref();
+        before.map_or_else(Vec::new, |before| {
+            host_mounts::remove_new(&self.rootfs, before)
+        })
     }
 
     /// Writes it into the container's directory.
@@ -246,11 +273,32 @@ impl Container {
     /// Its control groups, as they were planned.
     pub(super) fn cgroup(&self, spec: &Spec) -> Result<runtime::CgroupPlan, OciError> {
         let hierarchy: Hierarchy = plan::detect();
-        Ok(plan::cgroup_of(spec, &self.record.id, &hierarchy)?)
+        let scope = self.record.scope.as_ref();
+        let scope = scope.map(|scope| scope.control_group.as_str());
+        Ok(plan::cgroup_of(spec, &self.record.id, &hierarchy, scope)?)
+    }
+
+    /// Everything that was planned for it.
+    pub(super) fn plan(&self, spec: &Spec) -> Result<runtime::InitPlan, OciError> {
+        let hierarchy: Hierarchy = plan::detect();
+        let scope = self.record.scope.as_ref();
+        let bundle = self.record.bundle.to_string_lossy();
+        let options = plan::Options {
+            rootfs: runtime::RootfsPlan::Directory {
+                path: super::create::c_path(&self.record.rootfs)?,
+                readonly: false,
+            },
+            scope: scope.map(|scope| scope.control_group.as_str()),
+            ..plan::bare_options(&self.record.id, &hierarchy, &bundle)
+        };
+        Ok(plan::plan(spec, options)?)
     }
 
     /// The same as a group that can be watched and changed.
     pub(super) fn group(&self, spec: &Spec) -> Result<Group, OciError> {
+        if let Some(scope) = &self.record.scope {
+            return Ok(Group::of_scope(&scope.control_group));
+        }
         let path = spec
             .linux()
             .as_ref()

@@ -7,7 +7,7 @@ use runtime::{HooksPlan, StartFailure, code};
 use super::pipe::Opener;
 use super::{Container, Log, OciError, Status};
 use crate::hooks::{self, HookState};
-use crate::plan;
+use crate::plan::{self, PlanError};
 use crate::step::{self, Failure, Step};
 
 /// Starts a created container.
@@ -25,6 +25,9 @@ pub fn start(container: &Container, log: &Log) -> Result<(), OciError> {
         return Err(refuse(status));
     }
     let spec = container.spec()?;
+    if spec.process().is_none() {
+        return Err(OciError::Plan(PlanError::Missing("process")));
+    }
     let bundle = container.record.bundle.to_string_lossy();
     let hooks = plan::hooks_of(&spec, container.id(), &bundle)?;
     let opener = Opener::claim(&container.dir).map_err(|error| match error.kind() {

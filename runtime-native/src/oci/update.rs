@@ -1,8 +1,11 @@
 //! `update`: other limits for a container.
 
+use std::path::Path;
+
 use oci_spec::runtime::LinuxResources;
 
 use super::{Container, OciError, Status};
+use crate::systemd;
 
 /// Changes the limits that `resources` names.
 ///
@@ -17,5 +20,14 @@ pub fn update(container: &Container, resources: &LinuxResources) -> Result<(), O
             status,
         });
     }
-    Ok(container.group(&container.spec()?)?.update(resources)?)
+    let group = container.group(&container.spec()?)?;
+    // First the kernel: what it refuses systemd must not keep.
+    group.update(resources)?;
+    if let Some(scope) = &container.record.scope {
+        let dir = format!("/sys/fs/cgroup{}", scope.control_group);
+        systemd::change(&scope.unit, Path::new(&dir), resources)?;
+        // systemd has written what it could say, which is less exact.
+        group.update(resources)?;
+    }
+    Ok(())
 }

@@ -23,6 +23,8 @@ use sys::clone::namespace as flag;
 
 pub use crate::cgroup::{Hierarchy, detect};
 pub(crate) use mount::OPTIONS as MOUNT_OPTIONS;
+pub(crate) use rootfs::unescaped;
+pub(crate) use schedule::cpu_mask;
 
 /// Why a container cannot be described to the kernel.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +74,8 @@ pub struct Options<'a> {
     pub id: &'a str,
     /// The control groups of this host.
     pub hierarchy: &'a Hierarchy,
+    /// The group that systemd has made for the container: its path on v2, with a leading slash.
+    pub scope: Option<&'a str>,
     /// The caller stands in a user namespace, with so many group ids mapped.
     pub user_namespace: Option<u32>,
     /// Run the wasm host instead of `process.args`.
@@ -98,6 +102,7 @@ impl<'a> Options<'a> {
             rootfs,
             id,
             hierarchy,
+            scope: None,
             user_namespace: None,
             wasm: None,
             create_cwd: false,
@@ -269,6 +274,7 @@ pub(crate) fn bare_options<'a>(
         },
         id,
         hierarchy,
+        scope: None,
         user_namespace: None,
         wasm: None,
         create_cwd: false,
@@ -280,13 +286,18 @@ pub(crate) fn bare_options<'a>(
     }
 }
 
-/// The control groups of a container, found again.
+/// The control groups of a container, found again; `scope` as in [`Options`].
 pub(crate) fn cgroup_of(
     spec: &Spec,
     id: &str,
     hierarchy: &Hierarchy,
+    scope: Option<&str>,
 ) -> Result<CgroupPlan, PlanError> {
-    crate::cgroup::plan(spec, &bare_options(id, hierarchy, ""))
+    let options = Options {
+        scope,
+        ..bare_options(id, hierarchy, "")
+    };
+    crate::cgroup::plan(spec, &options)
 }
 
 /// The hooks of a container, found again.

@@ -2,9 +2,11 @@
 //! (runtime-spec v1.2 `config.md#linux-mount-options`).
 
 use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path};
 
 use oci_spec::runtime::{Linux, Mount};
-use runtime::{CgroupPlan, MountIdMap, MountPlan, MountSource, UserMap};
+use runtime::{CgroupPlan, MountIdMap, MountPlan, MountSource, RootfsPlan, UserMap};
 
 use super::{Hierarchy, Options, PlanError, c_string, namespace};
 
@@ -144,11 +146,19 @@ fn one(
         .source()
         .as_ref()
         .map(|path| path.to_string_lossy().into_owned());
+    let id_map = id_map(mount, &parsed, linux)?;
     let source = if parsed.bind || kind == "bind" {
         let path = path.ok_or(PlanError::Missing("mounts.source"))?;
-        MountSource::Bind {
-            path: c_string(&path)?,
-            recursive: parsed.recursive,
+        let recursive = parsed.recursive;
+        match beneath_root(Path::new(&path), &options.rootfs).filter(|_| id_map.is_none()) {
+            Some(inside) => MountSource::Inside {
+                path: c_string(&inside)?,
+                recursive,
+            },
+            None => MountSource::Bind {
+                path: c_string(&path)?,
+                recursive,
+            },
         }
     } else {
         let data = parsed
@@ -175,10 +185,25 @@ fn one(
         clear_flags: parsed.clear,
         recursive_flags: parsed.recursive_flags,
         propagation: parsed.propagation,
-        id_map: id_map(mount, &parsed, linux)?,
+        id_map,
         copy_up: parsed.copy_up && kind == "tmpfs",
         beneath: None,
     })
+}
+
+/// The path inside the container of what lies in its root directory on the host. Whoever makes the
+/// other mounts has to look it up: nobody else sees what they put there.
+fn beneath_root(source: &Path, rootfs: &RootfsPlan) -> Option<String> {
+    let RootfsPlan::Directory { path, .. } = rootfs else {
+        return None;
+    };
+    let root = Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    let inside = source.strip_prefix(root).ok()?;
+    let is_below = inside
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    let is_it = inside.as_os_str().is_empty() || root == Path::new("/");
+    (is_below && !is_it).then(|| format!("/{}", inside.display()))
 }
 
 /// The ids that a mount's files are shown with: its own maps, or with `idmap` alone the ones of the
@@ -255,7 +280,7 @@ fn cgroup_view(
     };
     match options.hierarchy {
         Hierarchy::None => {}
-        _ if cgroup.make.is_empty() => {
+        _ if cgroup.make.is_empty() && cgroup.clone_into.is_none() => {
             let host = c_string("/sys/fs/cgroup")?;
             let mut view = bind(host, c_string(&target)?, true);
             view.set_flags |= attr::RDONLY;
@@ -438,6 +463,19 @@ mod tests {
                 .map(|&option| option.to_owned())
                 .collect::<Vec<_>>(),
         )
+    }
+
+    #[test]
+    fn source_in_the_root_directory_is_looked_up_inside() {
+        let rootfs = RootfsPlan::Directory {
+            path: c"/b/rootfs".to_owned(),
+            readonly: false,
+        };
+        let inside = |path: &str| beneath_root(Path::new(path), &rootfs);
+        assert_eq!(inside("/b/rootfs/tmp/x").as_deref(), Some("/tmp/x"));
+        for outside in ["/b/rootfs", "/b/rootfs2/x", "/b/rootfs/../x", "/x"] {
+            assert_eq!(inside(outside), None, "{outside}");
+        }
     }
 
     #[test]

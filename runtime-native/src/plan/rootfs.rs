@@ -59,7 +59,7 @@ fn kernels_view(line: &str) -> Option<String> {
 }
 
 /// mountinfo writes space, tab, newline and backslash as three octal digits (proc(5)).
-fn unescaped(place: &str) -> String {
+pub(crate) fn unescaped(place: &str) -> String {
     [
         ("\\040", " "),
         ("\\011", "\t"),

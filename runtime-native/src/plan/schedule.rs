@@ -136,7 +136,7 @@ pub(crate) fn affinity(specified: &ExecCPUAffinity) -> Result<CpuAffinity, PlanE
 }
 
 /// The mask of a list like `0-3,7`.
-fn cpu_mask(list: &str) -> Option<Vec<u8>> {
+pub(crate) fn cpu_mask(list: &str) -> Option<Vec<u8>> {
     let mut mask = Vec::new();
     for part in list.split(',') {
         let part = part.trim();

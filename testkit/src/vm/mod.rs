@@ -14,6 +14,7 @@
 mod cpio;
 mod kernel;
 mod modules;
+pub(crate) mod systemd;
 mod write_log;
 
 use std::collections::BTreeSet;
@@ -61,6 +62,7 @@ pub struct Vm {
     memory_mib: u32,
     deadline: Duration,
     cut_power_at: Option<String>,
+    is_systemd: bool,
 }
 
 /// How a script ended.
@@ -117,6 +119,7 @@ impl Vm {
             memory_mib: 1024,
             deadline: Duration::from_secs(120),
             cut_power_at: None,
+            is_systemd: false,
         };
         for dir in ["proc", "sys", "dev", "run", "tmp", "etc", "root", "new"] {
             vm.archive.directory(dir);
@@ -222,7 +225,13 @@ impl Vm {
             self.archive.file(&path, &modules::read(&module), 0o644);
             load.push_str(&format!("insmod /{path}\n"));
         }
-        self.archive.file("init", init(&load).as_bytes(), 0o755);
+        let begin = match self.is_systemd {
+            true => systemd::EXEC,
+            false => PLAIN,
+        };
+        self.archive
+            .file("init", init(&load, begin).as_bytes(), 0o755);
+        self.archive.file("start-script", START.as_bytes(), 0o755);
         self.archive.file("script", script.as_bytes(), 0o755);
         // The kernel opens it for the first process.
         self.archive.device("dev/console", 5, 1);
@@ -316,8 +325,23 @@ const COMMAND_LINE: &str = "console=ttyS0 quiet loglevel=4 cgroup_no_v1=all pani
                             random.trust_cpu=on mitigations=off nokaslr no_timer_check \
                             tsc=unstable";
 
-/// The first process: what a distribution's init would have mounted, then the script.
-fn init(load: &str) -> String {
+/// Without systemd: a group for the script, and the network of this machine alone.
+const PLAIN: &str = "mkdir /sys/fs/cgroup/init
+echo $$ >/sys/fs/cgroup/init/cgroup.procs
+sh /start-script";
+
+/// Runs the script and ends the machine.
+const START: &str = "export PATH=/bin:/usr/bin:/usr/sbin HOME=/root
+ip link set lo up
+stty -F /dev/ttyS1 raw 2>/dev/null
+sh /script </dev/null >/dev/ttyS1 2>&1
+printf \"\\nend of the script: %s\\n\" $? >/dev/ttyS1
+sync
+reboot -f
+";
+
+/// The first process: what a distribution's init would have mounted, then `begin`.
+fn init(load: &str, begin: &str) -> String {
     format!(
         "#!/bin/busybox sh
 export PATH=/bin HOME=/root
@@ -335,14 +359,7 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir /sys/fs/cgroup/init
-echo $$ >/sys/fs/cgroup/init/cgroup.procs
-ip link set lo up
-{load}stty -F /dev/ttyS1 raw 2>/dev/null
-sh /script </dev/null >/dev/ttyS1 2>&1
-printf \"\\nend of the script: %s\\n\" $? >/dev/ttyS1
-sync
-reboot -f
+{load}{begin}
 '
 "
     )

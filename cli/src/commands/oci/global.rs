@@ -40,6 +40,10 @@ pub(super) struct Global {
     pub(super) is_root_named: bool,
     /// Where the small executables are.
     pub(super) run: PathBuf,
+    /// systemd makes the control groups (`--systemd-cgroup`).
+    pub(super) systemd_cgroup: bool,
+    /// The program that saves and restores (`--criu`).
+    pub(super) criu: Option<PathBuf>,
     /// Where errors go besides standard error.
     pub(super) log: LogTarget,
     /// The settings, for bundles that need the engine's directories: wasm modules are cached there.
@@ -52,6 +56,8 @@ impl Global {
     pub(super) fn parse<'a>(args: &[&'a str]) -> anyhow::Result<(Self, Vec<&'a str>)> {
         let mut root = None;
         let mut log = LogTarget::default();
+        let mut systemd_cgroup = false;
+        let mut criu = None;
         let mut rest = Vec::new();
         let mut args = args.iter().copied();
         while let Some(arg) = args.next() {
@@ -73,12 +79,9 @@ impl Global {
                 "log" => log.path = Some(CString::new(value(name)?)?),
                 "log-format" => log.json = json_format(&value(name)?)?,
                 "rootless" => check_rootless(&value(name)?)?,
-                "criu" => drop(value(name)?),
+                "criu" => criu = Some(PathBuf::from(value(name)?)),
                 "debug" => log.debug = inline != Some("false"),
-                "systemd-cgroup" => match inline {
-                    Some("false") => {}
-                    _ => refuse_systemd()?,
-                },
+                "systemd-cgroup" => systemd_cgroup = inline != Some("false"),
                 "version" | "v" if before_verb => {
                     rest.push("--version");
                     break;
@@ -103,6 +106,8 @@ impl Global {
             is_root_named: root.is_some(),
             root: Root::new(root.unwrap_or_else(|| run.join("oci"))),
             run,
+            systemd_cgroup,
+            criu,
             log,
             context: Invocation { settings },
         };
@@ -127,14 +132,6 @@ fn check_rootless(value: &str) -> anyhow::Result<()> {
         ))
         .into()),
     }
-}
-
-/// Where systemd does not run there is nobody to make scopes.
-fn refuse_systemd() -> anyhow::Result<()> {
-    if std::path::Path::new("/run/systemd/system").is_dir() {
-        anyhow::bail!("cannot use `--systemd-cgroup`: scopes of systemd are not supported yet");
-    }
-    anyhow::bail!("cannot use `--systemd-cgroup`: systemd does not run on this host")
 }
 
 /// Prints what there is.

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use runtime::{Extent, OciPlan};
-use runtime_native::oci::{self, Bundle, CreateOptions, ExecOptions, Log, OciError, Reach};
+use runtime_native::oci::{
+    self, Bundle, CgroupDriver, CreateOptions, ExecOptions, Log, OciError, Reach,
+};
 
 use super::args::{
     CreateArgs, DeleteArgs, ExecArgs, IdArgs, KillArgs, ListArgs, RunArgs, SpecArgs,
@@ -54,7 +56,7 @@ pub(super) fn run(global: &Global, log: &Log, verb: &str, args: &[&str]) -> anyh
         "spec" => spec(&parse(verb, args)?),
         "features" => print_json(&oci::features()),
         "checkpoint" => checkpoint::save(global, parse(verb, args)?),
-        "restore" => checkpoint::restore(global, parse(verb, args)?),
+        "restore" => checkpoint::restore(global, log, parse(verb, args)?),
         "--version" => {
             render::print(&format!("ketch-oci version {}", env!("CARGO_PKG_VERSION")))?;
             render::print(&format!("spec: {}", runtime_native::OCI_VERSION))?;
@@ -88,13 +90,31 @@ fn absolute(path: Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
         .transpose()
 }
 
+/// The path of `ketch-init`.
+fn init(global: &Global) -> anyhow::Result<PathBuf> {
+    let exe = global.run.join("exe");
+    EXECUTABLES
+        .init_in(&exe)
+        .with_context(|| format!("cannot put the small executables into `{}`", exe.display()))
+}
+
 /// Lets `ketch-init` take this process over.
 fn hand_over(global: &Global, plan: &OciPlan) -> anyhow::Result<OciError> {
-    let exe = global.run.join("exe");
-    let init = EXECUTABLES
-        .init_in(&exe)
-        .with_context(|| format!("cannot put the small executables into `{}`", exe.display()))?;
-    Ok(oci::hand_over(&init, plan))
+    Ok(oci::hand_over(&init(global)?, plan))
+}
+
+/// Who makes the control group of a new container.
+fn driver(global: &Global) -> anyhow::Result<CgroupDriver> {
+    Ok(match global.systemd_cgroup {
+        true => {
+            // Before anything is claimed.
+            runtime_native::systemd::check()?;
+            CgroupDriver::Systemd {
+                init: init(global)?,
+            }
+        }
+        false => CgroupDriver::Cgroupfs,
+    })
 }
 
 fn create(global: &Global, log: &Log, args: CreateArgs) -> anyhow::Result<u8> {
@@ -137,6 +157,7 @@ fn make(
         pid_file: absolute(args.pid_file)?,
         pidfd_socket: absolute(args.pidfd_socket)?,
         preserve_fds: args.preserve_fds,
+        driver: driver(global)?,
         no_pivot: args.no_pivot,
         keep: only.keep,
         trace: absolute(only.trace)?,

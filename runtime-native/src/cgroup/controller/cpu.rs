@@ -134,7 +134,7 @@ fn max(asked: &Asked, current: Option<&str>) -> String {
 
 /// Shares of v1 (2 to 262144) to the weight of v2 (1 to 10000), as the runtimes agreed
 /// (runtime-spec v1.2 `config-linux.md#cpu`, note on `shares`).
-fn weight(shares: u64) -> u64 {
+pub(crate) fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142
 }
 

@@ -69,6 +69,57 @@ const DEFAULT: [(u32, Option<u32>); 9] = [
     (136, None),
 ];
 
+/// What a device list comes to, as systemd can say it (systemd.resource-control(5), `DeviceAllow=`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum DeviceAccess {
+    /// Everything is allowed.
+    Unrestricted,
+    /// These devices and no others: a path or a class each, and the letters of what may be done.
+    Listed(Vec<(String, String)>),
+    /// Something that it has no words for.
+    Other,
+}
+
+/// What the resources say about devices.
+pub(crate) fn device_access(resources: &LinuxResources) -> Result<DeviceAccess, PlanError> {
+    let rules = rules(resources)?;
+    if rules
+        .last()
+        .is_none_or(|rule| rule.allow && rule.is_everything())
+    {
+        return Ok(DeviceAccess::Unrestricted);
+    }
+    let Some((&NOTHING, allowed)) = rules.split_first() else {
+        return Ok(DeviceAccess::Other);
+    };
+    let entries: Option<Vec<_>> = allowed.iter().map(systemd_entries).collect();
+    Ok(entries.map_or(DeviceAccess::Other, |entries| {
+        DeviceAccess::Listed(entries.concat())
+    }))
+}
+
+/// The words for one rule. A path of numbers need not exist.
+fn systemd_entries(rule: &Rule) -> Option<Vec<(String, String)>> {
+    if !rule.allow {
+        return None;
+    }
+    let kinds: &[&str] = match rule.kind {
+        None => &["block", "char"],
+        Some(Kind::Block) => &["block"],
+        Some(Kind::Char) => &["char"],
+    };
+    let entry = |kind: &&str| {
+        let name = match (rule.major, rule.minor) {
+            (Some(major), Some(minor)) => format!("/dev/{kind}/{major}:{minor}"),
+            (Some(major), None) => format!("{kind}-{major}"),
+            (None, None) => format!("{kind}-*"),
+            (None, Some(_)) => return None,
+        };
+        Some((name, letters(rule.access)))
+    };
+    kinds.iter().map(entry).collect()
+}
+
 pub(super) fn legacy(resources: &LinuxResources, out: &mut Limits<'_>) -> Result<(), PlanError> {
     let rules = rules(resources)?;
     if rules.is_empty() {
@@ -112,6 +163,18 @@ fn filter(rules: &[Rule], out: &mut Limits<'_>) -> Result<(), PlanError> {
     Ok(())
 }
 
+/// What may be done, as v1 and systemd write it.
+fn letters(bits: u8) -> String {
+    [
+        (access::READ, 'r'),
+        (access::WRITE, 'w'),
+        (access::MKNOD, 'm'),
+    ]
+    .into_iter()
+    .filter_map(|(bit, letter)| (bits & bit != 0).then_some(letter))
+    .collect()
+}
+
 /// v1 knows `a` for everything only.
 fn legacy_lines(rule: &Rule) -> Vec<String> {
     if rule.is_everything() {
@@ -119,14 +182,7 @@ fn legacy_lines(rule: &Rule) -> Vec<String> {
     }
     let number = |value: Option<u32>| value.map_or_else(|| "*".to_owned(), |v| v.to_string());
     let (major, minor) = (number(rule.major), number(rule.minor));
-    let access: String = [
-        (access::READ, 'r'),
-        (access::WRITE, 'w'),
-        (access::MKNOD, 'm'),
-    ]
-    .into_iter()
-    .filter_map(|(bit, letter)| (rule.access & bit != 0).then_some(letter))
-    .collect();
+    let access = letters(rule.access);
     let kinds: &[&str] = match rule.kind {
         None => &["b", "c"],
         Some(Kind::Block) => &["b"],

@@ -166,7 +166,7 @@ pub(super) fn unified(resources: &LinuxResources, out: &mut Limits<'_>) -> Resul
 }
 
 /// A weight of v1 (10 to 1000) on v2's scale (1 to 10000), linear as the runtimes agreed.
-fn unified_weight(weight: u16) -> u64 {
+pub(crate) fn unified_weight(weight: u16) -> u64 {
     1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9_999 / 990
 }
 

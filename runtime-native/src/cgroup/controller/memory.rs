@@ -126,21 +126,28 @@ pub(super) fn unified(resources: &LinuxResources, out: &mut Limits<'_>) -> Resul
     if let Some(bytes) = memory.reservation() {
         out.set("memory.low", or_max(bytes), RESERVATION)?;
     }
-    if let Some(swap) = memory.swap().or(swap_of_no_limit(memory)) {
-        // v1, and with it the specification, counts memory and swap together; v2 swap alone.
-        let alone = match memory.limit() {
-            _ if swap < 0 => swap,
-            Some(limit) if limit >= 0 => (swap - limit).max(0),
-            Some(_) | None => return Err(swap_without_limit()),
-        };
-        if out.is_known("memory.swap.max") {
-            out.set("memory.swap.max", or_max(alone), SWAP)?;
-        }
+    if let Some(alone) = swap_alone(memory)?
+        && out.is_known("memory.swap.max")
+    {
+        out.set("memory.swap.max", or_max(alone), SWAP)?;
     }
     if let Some(limit) = memory.limit() {
         out.set("memory.max", or_max(limit), LIMIT)?;
     }
     Ok(())
+}
+
+/// The limit of swap. v1, and with it the specification, counts memory and swap together; v2 swap
+/// alone.
+pub(crate) fn swap_alone(memory: &LinuxMemory) -> Result<Option<i64>, PlanError> {
+    let Some(swap) = memory.swap().or(swap_of_no_limit(memory)) else {
+        return Ok(None);
+    };
+    match memory.limit() {
+        _ if swap < 0 => Ok(Some(swap)),
+        Some(limit) if limit >= 0 => Ok(Some((swap - limit).max(0))),
+        Some(_) | None => Err(swap_without_limit()),
+    }
 }
 
 fn swap_without_limit() -> PlanError {

@@ -5,7 +5,7 @@
 pub(super) mod cpu;
 mod cpuset;
 mod device_filter;
-mod devices;
+pub(super) mod devices;
 pub(super) mod hugetlb;
 pub(super) mod io;
 pub(super) mod memory;

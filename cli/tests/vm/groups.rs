@@ -1,7 +1,5 @@
 //! Containers where control groups are v2 alone, and for an ordinary user whom a group is delegated
-//! to: one virtual machine, booted once, runs all the commands; each test looks at some of them.
-
-#![expect(clippy::unwrap_used, reason = "test code")]
+//! to.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -10,19 +8,11 @@ use testkit::Vm;
 
 macro_rules! guest {
     ($name:literal) => {
-        include_bytes!(concat!("../../fixtures/guests/built/", $name)).as_slice()
+        include_bytes!(concat!("../../../fixtures/guests/built/", $name)).as_slice()
     };
 }
 
-/// `step NAME COMMAND…` prints the name, what the command prints, and its exit status.
 const SCRIPT: &str = r#"
-step() {
-    name=$1; shift
-    echo "== $name"
-    "$@" 2>&1
-    echo "-- $?"
-}
-quietly() { "$@" >/dev/null 2>&1; }
 groups() { find /sys/fs/cgroup$1/ketch -mindepth 1 -type d; }
 group_of() {
     ketch run -d --network none --name "$1" guests /sleep 600 >/dev/null &&
@@ -90,18 +80,13 @@ static OUTPUT: LazyLock<Option<String>> = LazyLock::new(|| {
         .file("/etc/group", b"root:x:0:\nuser:x:1000:\n", 0o644)
         .disk(disk.path())
         .deadline(Duration::from_secs(300))
-        .run(SCRIPT);
+        .run(&format!("{}{SCRIPT}", crate::STEPS));
     assert_eq!(run.code, 0, "{run}");
     Some(run.output)
 });
 
-/// The exit status and the output of one step.
 fn step(name: &str) -> Option<(i32, &'static str)> {
-    let output = OUTPUT.as_ref()?;
-    let (_, rest) = output.split_once(&format!("== {name}\n")).unwrap();
-    let (text, rest) = rest.split_once("-- ").unwrap();
-    let code = rest.lines().next().unwrap().parse().unwrap();
-    Some((code, text))
+    crate::step(OUTPUT.as_deref(), name)
 }
 
 #[track_caller]
