@@ -30,6 +30,9 @@ pub use volume_driver::{Behaviour, VolumeDriver};
 /// Where [`Need::Busybox`] is.
 pub const BUSYBOX: &str = "/usr/bin/busybox";
 
+/// Where [`Need::Chromium`] is.
+pub const CHROMIUM: &str = "/usr/bin/chromium";
+
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -43,6 +46,8 @@ pub enum Need {
     Busybox,
     /// `runc`, to be compared with.
     Runc,
+    /// Chromium, which shows pages without a display.
+    Chromium,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
 }
@@ -55,6 +60,7 @@ impl Need {
                 .iter()
                 .any(|path| Path::new(path).exists()),
             Self::Busybox => Path::new(BUSYBOX).exists(),
+            Self::Chromium => Path::new(CHROMIUM).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
                 .iter()
