@@ -195,6 +195,10 @@ def podman(work, program):
     return None
 
 
+WHAT = ["cold", "cold without RUN", "cached", "changed"]
+MANY = ["one of many files changed", "many files, none changed"]
+
+
 def measure(engine, context, rounds):
     """Cold, unchanged, one line changed."""
     source = context / "src/main.txt"
@@ -217,17 +221,23 @@ def measure_files(engine, context, rounds):
     for number in range(rounds):
         write(context / "d0/f0", f"changed {time.time_ns()} {number}")
         times.append(engine.build(context))
-    engine_times = {"one of many files changed": times, "many files, none changed": []}
-    for _ in range(rounds):
-        engine_times["many files, none changed"].append(engine.build(context))
-    return engine_times
+    return {MANY[0]: times, MANY[1]: [engine.build(context) for _ in range(rounds)]}
+
+
+def measure_cached(engine, context, rounds):
+    """Unchanged only: the rounds of the builder that is looked at, without what warms its files."""
+    engine.build(context)
+    return {"cached": [engine.build(context) for _ in range(rounds)]}
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--ketch", default=ROOT / "target/release/ketch", type=Path)
     parser.add_argument("--rounds", default=5, type=int)
-    parser.add_argument("--files", default=5000, type=int)
+    parser.add_argument("--files", default=50_000, type=int, help="0 leaves the large context out")
+    parser.add_argument("--files-rounds", default=2, type=int)
+    parser.add_argument("--only", choices=["cached", "files"], help="one part alone")
+    parser.add_argument("--engines", default="ketch,docker,podman,buildah")
     parser.add_argument("--work", type=Path)
     args = parser.parse_args()
     if os.geteuid() != 0:
@@ -237,9 +247,11 @@ def main():
     work = Path(tempfile.mkdtemp(prefix="bench-build-", dir=args.work))
     try:
         base, context = make_base(work), make_context(work)
-        files = make_files(work, args.files)
+        files = make_files(work, args.files) if args.files and args.only != "cached" else None
+        wanted = args.engines.split(",")
         env = {"KETCH_ROOT": str(work / "root"), "KETCH_RUN": str(work / "run"), "KETCH_NETWORK": "none"}
-        with docker(work) as docker_engine:
+        peer = docker(work) if "docker" in wanted else contextlib.nullcontext()
+        with peer as docker_engine:
             engines = [
                 Engine("ketch", [str(args.ketch), "build", "-q"], [str(args.ketch), "import", "@", "bench-base"], env),
                 docker_engine,
@@ -247,11 +259,18 @@ def main():
                 podman(work, "buildah"),
             ]
             results = {}
-            for engine in filter(None, engines):
+            for engine in engines:
+                if engine is None or engine.name not in wanted:
+                    continue
                 try:
                     engine.load(base)
-                    results[engine.name] = measure(engine, context, args.rounds)
-                    results[engine.name].update(measure_files(engine, files, args.rounds))
+                    times = results.setdefault(engine.name, {})
+                    if args.only == "cached":
+                        times.update(measure_cached(engine, context, args.rounds))
+                    elif args.only is None:
+                        times.update(measure(engine, context, args.rounds))
+                    if files:
+                        times.update(measure_files(engine, files, args.files_rounds))
                 except RuntimeError as error:
                     say(f"{engine.name} is left out: {error}")
                     results.pop(engine.name, None)
@@ -264,12 +283,14 @@ def main():
 
 
 def report(results):
-    own = results.get("ketch")
-    for what in ["cold", "cold without RUN", "cached", "changed", "one of many files changed", "many files, none changed"]:
-        say(f"\n{what}")
-        for name, times in results.items():
-            best, median = min(times[what]), statistics.median(times[what])
-            ratio = f"   {median / statistics.median(own[what]):6.1f}x" if own and name != "ketch" else ""
+    own = results.get("ketch", {})
+    for what in WHAT + MANY:
+        measured = {name: times[what] for name, times in results.items() if what in times}
+        if measured:
+            say(f"\n{what}")
+        for name, times in measured.items():
+            best, median = min(times), statistics.median(times)
+            ratio = f"   {median / statistics.median(own[what]):6.1f}x" if what in own and name != "ketch" else ""
             say(f"  {name:8} best {best:8.1f} ms   median {median:8.1f} ms{ratio}")
 
 

@@ -159,17 +159,27 @@ def make_image(kind, path):
 
 @contextlib.contextmanager
 def file_system(work):
-    """A fresh ext4 with a journal, so that no engine meets another's past."""
+    """A fresh ext4 with a journal, so that no engine meets another's past. It passes what is written on
+    to the disk, without a second cache in between: syncing costs what it costs there."""
     image, mount = work / "disk.img", work / "disk"
     mount.mkdir(exist_ok=True)
     with open(image, "wb") as file:
         file.truncate(40 << 30)
     subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    device = subprocess.run(["losetup", "--find", "--show", "--direct-io=on", image], check=True,
+                            capture_output=True, text=True).stdout.strip()
     try:
+        subprocess.run(["mount", device, mount], check=True)
+        # Whoever writes first would pay for the blocks that the disk image does not have yet.
+        with open(mount / "filling", "wb") as file:
+            for _ in range(12 << 10):
+                file.write(bytes(1 << 20))
+            os.fsync(file.fileno())
+        (mount / "filling").unlink()
         yield mount
     finally:
         subprocess.run(["umount", mount], check=False)
+        subprocess.run(["losetup", "--detach", device], check=False)
         image.unlink()
 
 

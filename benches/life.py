@@ -146,7 +146,10 @@ NONE = ["--network", "none"]
 def burst(engine, count):
     def one(number):
         args = ["run", "--rm", *NONE, IMAGE, "sh", "-c", f"echo out {number}; echo err {number} >&2; exit 9"]
-        done = engine.run(*args, check=False)
+        try:
+            done = engine.run(*args, check=False, timeout=120)
+        except subprocess.TimeoutExpired:
+            return False
         return done.returncode == 9 and done.stdout == f"out {number}\n" and f"err {number}\n" in done.stderr
     begin = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(16) as pool:

@@ -29,6 +29,12 @@ pub struct Repository {
     pub reference: Option<String>,
     /// The directory in it that is meant.
     pub dir: Option<String>,
+    /// What its commit must begin with.
+    pub checksum: Option<String>,
+    /// Whether its `.git` stays; when absent, whoever asks decides.
+    pub keep_git_dir: Option<bool>,
+    /// Its submodules are left out.
+    pub no_submodules: bool,
 }
 
 /// Why a repository could not be fetched.
@@ -84,10 +90,31 @@ impl Repository {
         }
         for pair in query.map(|query| query.split('&')).into_iter().flatten() {
             match pair.split_once('=') {
-                Some(("ref" | "branch" | "tag", value)) => {
-                    repository.reference = Some(value.to_owned());
+                Some((kind @ ("ref" | "branch" | "tag"), value)) if !value.is_empty() => {
+                    let prefix = match kind {
+                        "branch" => "refs/heads/",
+                        "tag" => "refs/tags/",
+                        _ => "",
+                    };
+                    let name = value.strip_prefix(prefix).unwrap_or(value);
+                    let reference = Some(format!("{prefix}{name}"));
+                    if repository.reference.is_some() && repository.reference != reference {
+                        return Err(format!("`{pair}` contradicts another reference"));
+                    }
+                    repository.reference = reference;
                 }
-                Some(("subdir", value)) => repository.dir = Some(value.to_owned()),
+                Some(("subdir", value)) if !value.is_empty() => {
+                    repository.dir = Some(value.to_owned());
+                }
+                Some(("checksum" | "commit", value)) if is_commit(value) => {
+                    repository.checksum = Some(value.to_ascii_lowercase());
+                }
+                Some(("keep-git-dir", value)) => repository.keep_git_dir = Some(flag(pair, value)?),
+                Some(("submodules", value)) => repository.no_submodules = !flag(pair, value)?,
+                // As it is always done.
+                Some(("mtime", "checkout")) => {}
+                None if pair == "keep-git-dir" => repository.keep_git_dir = Some(true),
+                None if pair == "submodules" => repository.no_submodules = false,
                 _ => {
                     return Err(format!(
                         "`{pair}` is nothing that a repository is asked for"
@@ -120,7 +147,8 @@ impl Repository {
             is_stopped,
         };
         git.run(&["init", "--quiet", CHECKOUT])?;
-        let reference = self.reference.as_deref().unwrap_or("HEAD");
+        let reference = self.reference.as_ref().or(self.checksum.as_ref());
+        let reference = reference.map_or("HEAD", String::as_str);
         let commit = match git.fetch(&["--depth=1"], &[reference]) {
             Ok(()) => git.commit("FETCH_HEAD")?,
             Err(CheckOutError::Failed { .. }) if is_commit(reference) => {
@@ -135,9 +163,19 @@ impl Repository {
             }
             Err(error) => return Err(error),
         };
+        if let Some(checksum) = &self.checksum
+            && !commit.starts_with(checksum.as_str())
+        {
+            return Err(CheckOutError::Failed {
+                url: self.url.clone(),
+                said: format!("its commit is {commit} and not {checksum}"),
+            });
+        }
         git.inside(&["checkout", "--quiet", "--detach", &commit])?;
-        let submodules = ["update", "--init", "--recursive", "--depth=1"];
-        git.inside(&[["submodule", "--quiet"].as_slice(), &submodules].concat())?;
+        if !self.no_submodules {
+            let submodules = ["update", "--init", "--recursive", "--depth=1"];
+            git.inside(&[["submodule", "--quiet"].as_slice(), &submodules].concat())?;
+        }
         Ok(commit)
     }
 }
@@ -149,6 +187,14 @@ fn is_reference(text: &str) -> bool {
         && text
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-/+@".contains(&byte))
+}
+
+fn flag(pair: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "" | "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        _ => Err(format!("`{pair}` is neither true nor false")),
+    }
 }
 
 fn is_commit(text: &str) -> bool {
@@ -267,6 +313,7 @@ mod tests {
                 url: url.to_owned(),
                 reference: reference.map(str::to_owned),
                 dir: dir.map(str::to_owned),
+                ..Repository::default()
             }))
         };
         assert_eq!(Repository::parse("a/b"), Ok(None));
@@ -287,7 +334,25 @@ mod tests {
             Repository::parse("git@h:x/y.git#:sub"),
             git("git@h:x/y.git", None, Some("sub"))
         );
+        assert_eq!(
+            Repository::parse("https://h/x.git?tag=v1"),
+            git("https://h/x.git", Some("refs/tags/v1"), None)
+        );
+        let asked = "git@h:x?branch=b&commit=0123ABCD&keep-git-dir&submodules=false&mtime=checkout";
+        let expected = Repository {
+            url: "git@h:x".to_owned(),
+            reference: Some("refs/heads/b".to_owned()),
+            checksum: Some("0123abcd".to_owned()),
+            keep_git_dir: Some(true),
+            no_submodules: true,
+            ..Repository::default()
+        };
+        assert_eq!(Repository::parse(asked), Ok(Some(expected)));
         for bad in [
+            "https://h/x.git?ref=a&tag=b",
+            "https://h/x.git?commit=xyz",
+            "https://h/x.git?mtime=commit",
+            "https://h/x.git?submodules=2",
             "https://h/x.git#--upload-pack=x",
             "https://h/x.git#a..b",
             "git://h/x?x=1",

@@ -18,21 +18,24 @@ mod git;
 mod ignore;
 mod lint;
 mod options;
+mod outgoing;
 mod pattern;
 mod progress;
 mod prune;
 mod scope;
 mod stages;
 mod stamps;
+mod switches;
 mod tree;
+mod urls;
 
 pub use attest::{
     Attestation, Detail, PREDICATE_TYPE, Package, Provenance, STATEMENT, packages, sbom,
 };
 pub use cache::{CacheEntry, CacheRecord};
 pub use dockerfile::{
-    Arg, CheckDirective, CommandLine, Copy, Dockerfile, From, Health, Heredoc, Instruction, Kind,
-    MountKind, OnBuild, Run, RunMount, Sharing, Source,
+    Arg, CheckDirective, CommandLine, Copy, Device, Dockerfile, From, Health, Heredoc, Instruction,
+    Kind, MountKind, OnBuild, Run, RunMount, Security, Sharing, Source,
 };
 pub use error::{BuildError, Place};
 pub use execute::BuiltImage;
@@ -40,9 +43,10 @@ pub use export::{export_directory, export_tar};
 pub use git::{CHECKOUT, CheckOutError, Repository};
 pub use lint::{EnvOf, Finding, Surroundings, is_secret_name, lint, lint_with};
 pub use options::{
-    BuildOptions, CacheMode, CachePlace, CacheSource, CacheTarget, Fetch, NamedContext, NoCache,
-    Record, SecretSource,
+    Allowed, AllowedDevices, Ask, AskAgent, AskSecret, BuildOptions, CacheMode, CachePlace,
+    CacheSource, CacheTarget, Fetch, NamedContext, NoCache, Record, SecretSource,
 };
+pub use outgoing::pack_context;
 pub use progress::{Event, Progress, StepEnd, StepId};
 pub use prune::{
     CacheMountEntry, PruneCache, PrunedCache, cache_entries, cache_mount_entries, prune_cache,
@@ -55,6 +59,7 @@ use engine::Engine;
 use image::{BuildSession, Descriptor, Platform};
 
 use execute::{Execution, Exports, Shared};
+use switches::Switches;
 
 /// What a build gave. As long as it is held, nothing of it is removed.
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub struct Built {
     pub top: Descriptor,
     /// What lint rules found.
     pub findings: Vec<Finding>,
+    /// What nothing is newer than, seconds.
+    pub epoch: i64,
     _session: BuildSession,
 }
 
@@ -108,7 +115,8 @@ impl<'a> Builder<'a> {
     /// With the place in the Dockerfile, where it has one. Nothing is named then; what was completed
     /// stays in the cache.
     pub fn build(&self, options: &BuildOptions) -> Result<Built, BuildError> {
-        let file = Dockerfile::parse(&options.dockerfile_name, &options.dockerfile)?;
+        let mut file = Dockerfile::parse(&options.dockerfile_name, &options.dockerfile)?;
+        let switches = Switches::read(&options.args, &mut file)?;
         check_syntax(&file)?;
         let mut findings = lint(&file);
         for finding in &findings {
@@ -120,6 +128,10 @@ impl<'a> Builder<'a> {
             );
             self.progress.event(&Event::Warning(&text));
         }
+        let epoch = match options.epoch {
+            Some(epoch) => epoch,
+            None => stages::default_epoch(&file)?.unwrap_or(0),
+        };
         let session = self.engine.store().begin_build()?;
         let steps = AtomicUsize::new(0);
         let shared = Shared {
@@ -131,6 +143,8 @@ impl<'a> Builder<'a> {
             options,
             file: &file,
             steps: &steps,
+            epoch,
+            switches: &switches,
         };
         let platforms = match options.platforms.as_slice() {
             [] => vec![Platform::host()],
@@ -149,7 +163,7 @@ impl<'a> Builder<'a> {
             return Err(BuildError::Check(findings.len()));
         }
         let top = match images.as_slice() {
-            [one] => one.manifest.clone(),
+            [one] if !switches.multi_platform => one.manifest.clone(),
             several => {
                 let parts: Vec<_> = several
                     .iter()
@@ -169,6 +183,7 @@ impl<'a> Builder<'a> {
             images,
             top,
             findings,
+            epoch,
             _session: session,
         })
     }
@@ -193,23 +208,7 @@ fn check_syntax(file: &Dockerfile) -> Result<(), BuildError> {
     let Some(syntax) = &file.syntax else {
         return Ok(());
     };
-    let name = syntax.split('@').next().unwrap_or(syntax);
-    let name = name.strip_prefix("docker.io/").unwrap_or(name);
-    let known = |name: &str| {
-        let (repository, tag) = name.split_once(':').unwrap_or((name, "1"));
-        let is_ours = matches!(
-            repository,
-            "docker/dockerfile" | "docker/dockerfile-upstream"
-        );
-        is_ours
-            && (tag == "1"
-                || tag == "latest"
-                || tag == "labs"
-                || tag.starts_with("1.")
-                || tag.starts_with("1-")
-                || tag == "master")
-    };
-    if known(name) {
+    if is_known_syntax(syntax) {
         return Ok(());
     }
     let place = file.place_of(1, file.lines.len().min(10), syntax);
@@ -218,4 +217,23 @@ fn check_syntax(file: &Dockerfile) -> Result<(), BuildError> {
         format!("the syntax `{syntax}` is not known: docker/dockerfile:1 is built in"),
     )
     .with_hint("take the line away if the file uses nothing of its own"))
+}
+
+/// Whether the image of a language, as `# syntax=` names it, is the one that is built in.
+#[must_use]
+pub fn is_known_syntax(syntax: &str) -> bool {
+    let name = syntax.split('@').next().unwrap_or(syntax);
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    let (repository, tag) = name.split_once(':').unwrap_or((name, "1"));
+    let is_ours = matches!(
+        repository,
+        "docker/dockerfile" | "docker/dockerfile-upstream"
+    );
+    is_ours
+        && (tag == "1"
+            || tag == "latest"
+            || tag == "labs"
+            || tag.starts_with("1.")
+            || tag.starts_with("1-")
+            || tag == "master")
 }

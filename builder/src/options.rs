@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use engine::{Network, NetworkOptions};
-use image::{Compression, Platform, Reference, RegistryOptions};
+use engine::{IsolationOptions, Network, NetworkOptions};
+use image::{Compression, LayoutReference, Platform, Reference, RegistryOptions};
 
+use crate::dockerfile::{Run, Security};
 use crate::error::BuildError;
 
 /// Gets an image from its registry: its name as it is written, and the platform.
@@ -46,8 +48,11 @@ pub struct BuildOptions {
     pub secrets: BTreeMap<String, SecretSource>,
     /// Sockets of SSH agents by id.
     pub ssh: BTreeMap<String, PathBuf>,
-    /// No file that the build makes, and not the image, is newer than this: seconds.
-    pub epoch: i64,
+    /// Who is asked for secrets and agents that are not among these.
+    pub ask: Option<Ask>,
+    /// No file that the build makes, and not the image, is newer than this: seconds. When absent, what an
+    /// `ARG SOURCE_DATE_EPOCH` before the first FROM says, or 0.
+    pub epoch: Option<i64>,
     /// Compress the image's own layers at once.
     pub compression: Option<Compression>,
     /// Ask registries for base images that are here.
@@ -66,6 +71,78 @@ pub struct BuildOptions {
     pub http: RegistryOptions,
     /// Memory limit of RUN in bytes.
     pub memory_bytes: Option<i64>,
+    /// What of RUN's isolation is not the usual one: limits, and where devices are described.
+    pub isolation: IsolationOptions,
+    /// What the Dockerfile may ask for beyond that.
+    pub allowed: Allowed,
+}
+
+/// What a Dockerfile may ask for that lets a step out of its walls (`--allow`). By default nothing: who
+/// builds a file of somebody else has not read it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Allowed {
+    /// `RUN --network=host`.
+    pub network_host: bool,
+    /// `RUN --security=insecure`.
+    pub security_insecure: bool,
+    /// `RUN --device`.
+    pub devices: AllowedDevices,
+}
+
+/// The devices that a Dockerfile may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AllowedDevices {
+    /// All that are described.
+    All,
+    /// Those with these names.
+    Named(Vec<String>),
+}
+
+impl Default for AllowedDevices {
+    fn default() -> Self {
+        Self::Named(Vec::new())
+    }
+}
+
+impl Allowed {
+    /// The first thing that a RUN asks for and is not allowed: as it is written, and the value of
+    /// `--allow` that it takes.
+    pub(crate) fn refuses(&self, run: &Run) -> Option<(String, String)> {
+        if run.security == Security::Insecure && !self.security_insecure {
+            let written = "--security=insecure".to_owned();
+            return Some((written, "security.insecure".to_owned()));
+        }
+        if run.network.as_deref() == Some("host") && !self.network_host {
+            return Some(("--network=host".to_owned(), "network.host".to_owned()));
+        }
+        let refused = run.devices.iter().find(|device| match &self.devices {
+            AllowedDevices::All => false,
+            AllowedDevices::Named(names) => !names.contains(&device.name),
+        })?;
+        let written = format!("--device={}", refused.name);
+        Some((written, format!("device={}", refused.name)))
+    }
+}
+
+/// Gives a secret by its id, or nothing when there is none; an error is a text.
+pub type AskSecret = dyn Fn(&str) -> Result<Option<Vec<u8>>, String> + Send + Sync;
+
+/// Gives the socket of an SSH agent by its id, or nothing when there is none; an error is a text.
+pub type AskAgent = dyn Fn(&str) -> Result<Option<PathBuf>, String> + Send + Sync;
+
+/// Who has secrets and agents, asked when a step needs one: what a Dockerfile names may stand in a variable.
+#[derive(Clone)]
+pub struct Ask {
+    /// For secrets.
+    pub secret: Arc<AskSecret>,
+    /// For agents.
+    pub agent: Arc<AskAgent>,
+}
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ask")
+    }
 }
 
 /// Whether the image gets into the list of images.
@@ -134,8 +211,10 @@ pub enum NoCache {
 pub enum NamedContext {
     /// A directory.
     Directory(PathBuf),
-    /// An image.
+    /// An image, or `scratch`.
     Image(String),
+    /// An image of an OCI layout directory.
+    Layout(PathBuf, LayoutReference),
 }
 
 /// Where a secret comes from. Its value is read when a step needs it.

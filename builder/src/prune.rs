@@ -119,8 +119,11 @@ pub fn prune_cache(engine: &Engine, options: &PruneCache) -> Result<PrunedCache,
         pruned.mounts.push(mount);
     }
     if options.all {
-        let dir = engine.layout().build().join("contexts");
-        durable::remove_tree(&dir).map_err(BuildError::io("remove what is known of contexts"))?;
+        for name in ["contexts", "urls"] {
+            let dir = engine.layout().build().join(name);
+            durable::remove_tree(&dir)
+                .map_err(BuildError::io("remove what is known of contexts and URLs"))?;
+        }
     }
     Ok(pruned)
 }

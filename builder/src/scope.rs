@@ -18,7 +18,22 @@ pub(crate) const PROXIES: [&str; 10] = [
     "all_proxy",
 ];
 
-/// `TARGETPLATFORM` and its like.
+/// The variables of the proxies that are given: programs look for either case.
+pub(crate) fn proxies(args: &BTreeMap<String, String>) -> Vec<String> {
+    let value = |name: &str| {
+        let other = match name.starts_with(|c: char| c.is_ascii_uppercase()) {
+            true => name.to_ascii_lowercase(),
+            false => name.to_ascii_uppercase(),
+        };
+        args.get(name).or_else(|| args.get(&other))
+    };
+    let pairs = PROXIES
+        .iter()
+        .filter_map(|name| Some(format!("{name}={}", value(name)?)));
+    pairs.collect()
+}
+
+/// `TARGETPLATFORM` and its like, for the stage that is built.
 pub(crate) fn automatic(target: &Platform, stage: Option<&str>) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for (prefix, platform) in [("TARGET", target), ("BUILD", &Platform::host())] {
@@ -30,9 +45,8 @@ pub(crate) fn automatic(target: &Platform, stage: Option<&str>) -> BTreeMap<Stri
             platform.variant().unwrap_or_default().to_owned(),
         );
     }
-    if let Some(stage) = stage {
-        all.insert("TARGETSTAGE".to_owned(), stage.to_owned());
-    }
+    let stage = stage.unwrap_or("default").to_owned();
+    all.insert("TARGETSTAGE".to_owned(), stage);
     all
 }
 
@@ -111,6 +125,19 @@ pub(crate) fn set_env(config: &mut RunConfig, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_are_given_in_both_cases() {
+        let args = [
+            ("http_proxy", "a"),
+            ("NO_PROXY", "b"),
+            ("no_proxy", "c"),
+            ("X", "d"),
+        ];
+        let args = args.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let expected = ["HTTP_PROXY=a", "http_proxy=a", "NO_PROXY=b", "no_proxy=c"];
+        assert_eq!(proxies(&BTreeMap::from(args)), expected);
+    }
 
     #[test]
     fn values_come_from_the_nearest_source() {

@@ -2,9 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use image::Reference;
+
 use crate::dockerfile::{Arg, Dockerfile, From, Instruction, Kind, MountKind, expand};
 use crate::error::BuildError;
 use crate::options::NamedContext;
+
+/// The last second of the year 9999, which is the last that a config can name.
+const MAX_EPOCH: i64 = 253_402_300_799;
 
 /// A stage.
 #[derive(Debug, Clone)]
@@ -46,6 +51,8 @@ pub(crate) struct Graph {
     pub(crate) needed: BTreeSet<usize>,
     /// The values of ARG before the first FROM.
     pub(crate) globals: BTreeMap<String, Option<String>>,
+    /// Stages that contexts of the same name stand for, by their numbers.
+    replaced: BTreeMap<usize, String>,
 }
 
 /// What the stages are looked at with.
@@ -76,8 +83,13 @@ impl Graph {
                 (_, Some(stage)) => stage.instructions.push(instruction.clone()),
             }
         }
+        let replaced = stages.iter().filter_map(|stage| {
+            let context = context_of(stage.name.as_deref()?, inputs.contexts)?;
+            Some((stage.index, context.to_owned()))
+        });
         let mut graph = Self {
             target: 0,
+            replaced: replaced.collect(),
             stages,
             needed: BTreeSet::new(),
             globals,
@@ -143,12 +155,20 @@ impl Graph {
         // Numbers are no stages for FROM.
         let is_number = name.parse::<usize>().is_ok();
         if let Some(stage) = stage.filter(|_| !(is_from && is_number)) {
-            return Origin::Stage(stage);
+            return match self.replaced.get(&stage) {
+                Some(context) => Origin::Context(context.clone()),
+                None => Origin::Stage(stage),
+            };
         }
-        if contexts.contains_key(name) {
-            return Origin::Context(name.to_owned());
+        match context_of(name, contexts) {
+            Some(context) => Origin::Context(context.to_owned()),
+            None => Origin::Image(name.to_owned()),
         }
-        Origin::Image(name.to_owned())
+    }
+
+    /// The context that stands for a stage.
+    pub(crate) fn replacement(&self, index: usize) -> Option<&str> {
+        self.replaced.get(&index).map(String::as_str)
     }
 
     /// Everything that an instruction takes files from.
@@ -194,6 +214,10 @@ impl Graph {
         if self.needed.contains(&index) {
             return Ok(());
         }
+        if self.replaced.contains_key(&index) {
+            self.needed.insert(index);
+            return Ok(());
+        }
         path.push(index);
         let mut next = Vec::new();
         if let Origin::Stage(base) = self.origin(&stage.image, index, true, contexts) {
@@ -229,6 +253,58 @@ impl Graph {
         self.needed.insert(index);
         Ok(())
     }
+}
+
+/// The context that a name of a stage or an image means: under that name, or for an image under
+/// another spelling of it.
+fn context_of<'c>(name: &str, contexts: &'c BTreeMap<String, NamedContext>) -> Option<&'c str> {
+    if contexts.is_empty() || name.eq_ignore_ascii_case("scratch") {
+        return None;
+    }
+    let spelt = |name: &str| {
+        let familiar = Reference::parse(name).ok()?.familiar();
+        let plain = familiar.strip_suffix(":latest").map(str::to_owned);
+        Some(plain.unwrap_or(familiar))
+    };
+    let wanted = spelt(name);
+    let is_meant = |key: &&String| {
+        key.eq_ignore_ascii_case(name) || (wanted.is_some() && spelt(key) == wanted)
+    };
+    let exact = contexts.get_key_value(name).map(|(key, _)| key);
+    exact
+        .or_else(|| contexts.keys().find(is_meant))
+        .map(String::as_str)
+}
+
+/// What a build counts the time from when nobody says it: a number before the first FROM.
+pub(crate) fn default_epoch(file: &Dockerfile) -> Result<Option<i64>, BuildError> {
+    for instruction in &file.instructions {
+        let args = match &instruction.kind {
+            Kind::Arg(args) => args,
+            Kind::From(_) => break,
+            _ => continue,
+        };
+        for arg in args {
+            let Some(text) = arg
+                .default
+                .as_deref()
+                .filter(|text| arg.name == "SOURCE_DATE_EPOCH" && !text.is_empty())
+            else {
+                continue;
+            };
+            let none = |_: &str| -> Option<String> { None };
+            let word = expand::word(text, file.escape, &none).map(expand::Expanded::joined);
+            let seconds = word.ok().and_then(|word| word.parse::<i64>().ok());
+            let seconds = seconds.filter(|seconds| (0..=MAX_EPOCH).contains(seconds));
+            return seconds.map(Some).ok_or_else(|| {
+                let place = file.place_of(instruction.line, instruction.end, text);
+                let what =
+                    format!("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds");
+                BuildError::at(place, what)
+            });
+        }
+    }
+    Ok(None)
 }
 
 fn globals(
@@ -334,6 +410,55 @@ mod tests {
         assert_eq!(graph1.needed.into_iter().collect::<Vec<_>>(), [0, 2, 3]);
         assert_eq!(graph(text, Some("unused")).unwrap().needed.len(), 2);
         assert_eq!(graph(text, Some("2")).unwrap().target, 2);
+    }
+
+    #[test]
+    fn contexts_stand_for_stages_and_images_of_their_names() {
+        let text = "FROM a AS Base\nFROM docker.io/library/alpine:latest AS x\nFROM alpine:3 AS y\nFROM base\nCOPY --from=0 /x /\nCOPY --from=x /x /\nCOPY --from=alpine /x /\n";
+        let file = Dockerfile::parse("Dockerfile", text).unwrap();
+        let image = |name: &str| (name.to_owned(), NamedContext::Image("other".to_owned()));
+        let contexts = BTreeMap::from([image("base"), image("alpine")]);
+        let inputs = Inputs {
+            args: &BTreeMap::new(),
+            automatic: &BTreeMap::new(),
+            contexts: &contexts,
+            target: None,
+        };
+        let graph = Graph::new(&file, &inputs).unwrap();
+        let origin = |name: &str, is_from| graph.origin(name, 3, is_from, &contexts);
+        let context = |name: &str| Origin::Context(name.to_owned());
+        assert_eq!(origin("base", true), context("base"));
+        assert_eq!(origin("0", false), context("base"));
+        assert_eq!(origin("x", false), Origin::Stage(1));
+        assert_eq!(origin("alpine", false), context("alpine"));
+        let image = &graph.stages[1].image;
+        assert_eq!(graph.origin(image, 1, true, &contexts), context("alpine"));
+        assert_eq!(
+            origin("alpine:3", true),
+            Origin::Image("alpine:3".to_owned())
+        );
+        // What a replaced stage is made from is not needed.
+        assert_eq!(graph.replacement(0), Some("base"));
+        assert_eq!(graph.needed.into_iter().collect::<Vec<_>>(), [1, 3]);
+    }
+
+    #[test]
+    fn epoch_may_stand_before_the_first_stage() {
+        let epoch = |text: &str| default_epoch(&Dockerfile::parse("Dockerfile", text).unwrap());
+        assert_eq!(
+            epoch("ARG SOURCE_DATE_EPOCH=17\nFROM a\n").unwrap(),
+            Some(17)
+        );
+        assert_eq!(
+            epoch("ARG SOURCE_DATE_EPOCH=\"17\"\nFROM a\n").unwrap(),
+            Some(17)
+        );
+        assert_eq!(
+            epoch("ARG SOURCE_DATE_EPOCH\nFROM a\nARG SOURCE_DATE_EPOCH=3\n").unwrap(),
+            None
+        );
+        let error = epoch("ARG X=1\nARG SOURCE_DATE_EPOCH=stage\nFROM a\n").unwrap_err();
+        assert!(error.to_string().starts_with("Dockerfile:2:"), "{error}");
     }
 
     #[test]

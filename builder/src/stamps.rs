@@ -35,6 +35,7 @@ const HEADER: &str = "ketch context stamps 1";
 pub(crate) struct Stamps {
     path: PathBuf,
     known: HashMap<Vec<u8>, (Stamp, Digest)>,
+    /// What was learnt besides.
     new: Mutex<HashMap<Vec<u8>, (Stamp, Digest)>>,
 }
 
@@ -64,7 +65,6 @@ impl Stamps {
         if let Some((known, digest)) = self.known.get(path)
             && known == stamp
         {
-            self.keep(path, *stamp, *digest);
             return Ok(*digest);
         }
         let now = SystemTime::now()
@@ -90,10 +90,7 @@ impl Stamps {
     /// Writes down what was learnt.
     pub(crate) fn save(&self) -> io::Result<()> {
         let new = self.new.lock().unwrap_or_else(PoisonError::into_inner);
-        if new
-            .iter()
-            .all(|(path, value)| self.known.get(path) == Some(value))
-        {
+        if new.is_empty() {
             return Ok(());
         }
         let mut text = format!("{HEADER}\n").into_bytes();

@@ -146,26 +146,59 @@ impl HostTree {
         } else {
             name
         };
-        let stat = match statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-            other => other?,
-        };
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => {
-                NodeKind::Symlink(readlinkat(&dir, name, Vec::new())?.into_bytes())
-            }
-            other => kind_of(other, &stat),
-        };
-        Ok(Some(Node {
-            kind,
-            mode: stat.st_mode & 0o7777,
-            // Who has the files on the host is nothing of the image.
-            uid: 0,
-            gid: 0,
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            mtime: stat.st_mtime,
-            stamp: Some(stamp(&stat)),
-        }))
+        stat_in(&dir, name)
+    }
+}
+
+/// Type and attributes of a name in a directory of the host; its own link is not followed.
+fn stat_in(dir: &OwnedFd, name: &[u8]) -> Result<Option<Node>, Errno> {
+    let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        other => other?,
+    };
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => match readlinkat(dir, name, Vec::new()) {
+            // It has been replaced just now.
+            Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
+            other => NodeKind::Symlink(other?.into_bytes()),
+        },
+        other => kind_of(other, &stat),
+    };
+    Ok(Some(Node {
+        kind,
+        mode: stat.st_mode & 0o7777,
+        // Who has the files on the host is nothing of the image.
+        uid: 0,
+        gid: 0,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: stat.st_mtime,
+        stamp: Some(stamp(&stat)),
+    }))
+}
+
+/// A directory of a tree that is looked through: of the host's it is opened once, however many files it
+/// has.
+pub(crate) struct OpenDir<'t> {
+    tree: &'t Tree,
+    path: Vec<u8>,
+    fd: Option<OwnedFd>,
+}
+
+impl OpenDir<'_> {
+    /// Its names, sorted.
+    pub(crate) fn names(&self) -> io::Result<Vec<Vec<u8>>> {
+        match (&self.fd, self.tree) {
+            (Some(fd), _) => Ok(image::names(fd.as_fd())?),
+            (None, tree) => tree.names(&self.path),
+        }
+    }
+
+    /// What has a name in it.
+    pub(crate) fn node(&self, name: &[u8]) -> io::Result<Option<Node>> {
+        match (&self.fd, self.tree) {
+            (Some(fd), _) => Ok(stat_in(fd, name)?),
+            (None, tree) => tree.node(&join(&self.path, name)),
+        }
     }
 }
 
@@ -239,6 +272,20 @@ impl Tree {
                 }))
             }
         }
+    }
+
+    /// Opens a directory whose path has no links on the way.
+    pub(crate) fn open_dir(&self, path: &[u8]) -> io::Result<OpenDir<'_>> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = match self {
+            Self::Host(host) => Some(host.open_beneath(path, flags)?),
+            Self::Layers(_) => None,
+        };
+        Ok(OpenDir {
+            tree: self,
+            path: path.to_vec(),
+            fd,
+        })
     }
 
     /// The names in a directory, sorted.

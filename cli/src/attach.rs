@@ -5,19 +5,19 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use engine::{EngineError, Session, Streams, Wanted};
+use engine::{Engine, EngineError, Rejoined, Session, Streams, Wanted};
 use runtime::{Console, ExitStatus, Request};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios};
 
-use crate::detach::DetachKeys;
 use crate::relay::{Flow, Relay, Turn};
+use engine::DetachKeys;
 
 /// Signals that go to the container instead of ending this program.
 const FORWARDED: [i32; 6] = [1, 2, 3, 10, 12, 15];
 
 /// SIGWINCH.
-const WINDOW_CHANGED: i32 = 28;
+pub(crate) const WINDOW_CHANGED: i32 = 28;
 
 /// Whether signals go to the container instead of ending this program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,13 +52,13 @@ pub(crate) fn console() -> Console {
 }
 
 /// A terminal in raw mode, put back when dropped.
-struct RawTerminal {
+pub(crate) struct RawTerminal {
     before: Termios,
 }
 
 impl RawTerminal {
     /// Puts standard input into raw mode.
-    fn enter() -> Result<Self, Errno> {
+    pub(crate) fn enter() -> Result<Self, Errno> {
         let before = rustix::termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -112,80 +112,154 @@ impl Terminal {
     }
 }
 
-/// Serves a program that was started with `wanted` streams until it ends.
-pub(crate) fn foreground(
-    session: &Session,
-    wanted: Wanted,
-    terminal: Terminal,
-    signals: &OwnedFd,
-    keys: &DetachKeys,
-) -> Result<End, EngineError> {
-    session.wait_started()?;
-    let streams = session.attached(wanted)?;
-    let raw = match terminal {
-        Terminal::Yes if wanted.stdin => RawTerminal::enter().ok(),
-        _ => None,
-    };
-    if terminal == Terminal::Yes && rustix::termios::isatty(io::stdin()) {
-        // It may have changed since it was looked at.
-        resize(session);
-    }
-    let keys = (terminal == Terminal::Yes).then(|| keys.clone());
-    let end = serve(session, streams, signals, keys);
-    drop(raw);
-    end
+/// A program in the foreground.
+pub(crate) struct Foreground<'a> {
+    /// The streams that it was asked for.
+    pub(crate) wanted: Wanted,
+    pub(crate) terminal: Terminal,
+    pub(crate) signals: &'a OwnedFd,
+    pub(crate) keys: &'a DetachKeys,
+    /// The container whose program it is, which another monitor takes over when its own is killed.
+    /// Nothing for a further program, which ends for its caller with its parent.
+    pub(crate) container: Option<(&'a Engine, &'a str)>,
 }
 
-/// Passes everything on until the program has ended and its output is written.
-fn serve(
-    session: &Session,
-    streams: Streams,
-    signals: &OwnedFd,
-    keys: Option<DetachKeys>,
-) -> Result<End, EngineError> {
-    let failed = |errno: Errno| EngineError::Io {
-        what: "pass on the container's streams",
-        source: errno.into(),
-    };
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let mut relay = Relay::new(session.as_fd(), signals.as_fd());
-    if let Some(pipe) = streams.stdin {
-        relay.input(Flow::new(stdin.as_fd(), pipe).detached_by(keys));
+impl Foreground<'_> {
+    /// Serves the program until it ends.
+    pub(crate) fn serve(&self, session: &Session) -> Result<End, EngineError> {
+        session.wait_started()?;
+        let streams = session.attached(self.wanted)?;
+        let raw = match self.terminal {
+            Terminal::Yes if self.wanted.stdin => RawTerminal::enter().ok(),
+            _ => None,
+        };
+        if self.terminal == Terminal::Yes && rustix::termios::isatty(io::stdin()) {
+            // It may have changed since it was looked at.
+            resize(session);
+        }
+        let end = self.pass_on(session, streams);
+        drop(raw);
+        end
     }
-    if let Some(pipe) = streams.stdout {
-        relay.output(Flow::new(pipe, stdout.as_fd()));
-    }
-    if let Some(pipe) = streams.stderr {
-        relay.error(Flow::new(pipe, stderr.as_fd()));
-    }
-    let mut exited = None;
-    loop {
-        match relay.turn().map_err(failed)? {
-            Turn::Session if exited.is_none() => {
-                exited = session.next_exit()?;
-                if exited.is_some() {
-                    relay.finish();
-                }
+
+    /// Passes everything on until the program has ended and its output is written.
+    fn pass_on(&self, first: &Session, streams: Streams) -> Result<End, EngineError> {
+        let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+        let mut relay = Relay::new(descriptor(first)?, self.signals.as_fd());
+        if let Some(pipe) = streams.stdin {
+            let keys = (self.terminal == Terminal::Yes).then(|| self.keys.clone());
+            relay.input(Flow::new(stdin.as_fd(), pipe).detached_by(keys));
+        }
+        let mut outputs = [streams.stdout, streams.stderr];
+        let (mut exited, mut next) = (None, None);
+        loop {
+            let [output, error] = std::mem::take(&mut outputs);
+            if let Some(pipe) = output {
+                relay.output(Flow::new(pipe, stdout.as_fd()));
             }
+            if let Some(pipe) = error {
+                relay.error(Flow::new(pipe, stderr.as_fd()));
+            }
+            let session = next.as_ref().unwrap_or(first);
+            match self.step(&mut relay, session, &mut exited)? {
+                Step::On => {}
+                Step::Over(end) => return Ok(end),
+                Step::Lost(error) => match self.rejoin(&mut relay, error)? {
+                    Rejoined::Ended(status) => return Ok(End::Exited(status)),
+                    Rejoined::Running(session, streams) => {
+                        relay.listen(descriptor(&session)?);
+                        outputs = [streams.stdout, streams.stderr];
+                        next = Some(session);
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits for something, and does what follows from it.
+    fn step(
+        &self,
+        relay: &mut Relay<'_>,
+        session: &Session,
+        exited: &mut Option<ExitStatus>,
+    ) -> Result<Step, EngineError> {
+        match relay.turn().map_err(not_passed_on)? {
+            Turn::Session if exited.is_none() => match session.next_exit() {
+                Ok(status) => {
+                    if status.is_some() {
+                        relay.finish();
+                    }
+                    *exited = status;
+                }
+                Err(error) => return Ok(Step::Lost(error)),
+            },
             Turn::Signals => {
-                let interrupted = forward(session, signals);
+                let interrupted = forward(session, self.signals);
                 if let Some(status) = exited.take_if(|_| interrupted) {
-                    return Ok(End::Exited(status));
+                    return Ok(Step::Over(End::Exited(status)));
                 }
             }
-            Turn::OutputClosed => return Ok(End::OutputClosed),
+            Turn::OutputClosed => return Ok(Step::Over(End::OutputClosed)),
             Turn::Detached => {
                 session.ask(&Request::Detach)?;
-                return Ok(End::Detached);
+                return Ok(Step::Over(End::Detached));
             }
             Turn::Finished => {
-                if let Some(status) = exited {
-                    return Ok(End::Exited(status));
+                if let Some(status) = exited.take() {
+                    return Ok(Step::Over(End::Exited(status)));
                 }
             }
             Turn::Session | Turn::Passed => {}
         }
+        Ok(Step::On)
     }
+
+    /// Finds the container again whose monitor is gone, when what that had passed on is written.
+    /// Standard input stays as it is: its pipe is this process's, and leads to the program.
+    fn rejoin(&self, relay: &mut Relay<'_>, lost: EngineError) -> Result<Rejoined, EngineError> {
+        let Some((engine, id)) = self.container else {
+            return Err(lost);
+        };
+        relay.lose_session();
+        while relay.has_output() {
+            if relay.turn().map_err(not_passed_on)? == Turn::OutputClosed {
+                break;
+            }
+        }
+        engine.rejoin(
+            id,
+            Wanted {
+                stdin: false,
+                ..self.wanted
+            },
+        )
+    }
+}
+
+/// What one turn of the relay has led to.
+enum Step {
+    /// It goes on.
+    On,
+    /// That was it.
+    Over(End),
+    /// The program's parent is gone.
+    Lost(EngineError),
+}
+
+fn not_passed_on(errno: Errno) -> EngineError {
+    EngineError::Io {
+        what: "pass on the container's streams",
+        source: errno.into(),
+    }
+}
+
+/// A session's own descriptor, to be waited for.
+fn descriptor(session: &Session) -> Result<OwnedFd, EngineError> {
+    let descriptor = session.as_fd().try_clone_to_owned();
+    descriptor.map_err(|source| EngineError::Io {
+        what: "listen to the container's monitor",
+        source,
+    })
 }
 
 fn resize(session: &Session) {

@@ -89,6 +89,11 @@ impl Format {
         }
     }
 
+    /// Whether a list shows a field; one that need not be found out is left empty.
+    pub(crate) fn shows(&self, shown: &[&str], field: &str) -> bool {
+        !matches!(self, Self::Columns) || shown.contains(&field)
+    }
+
     /// Prints a list. `known` are all fields with their columns' names, `shown` those that the
     /// command shows by itself.
     pub(crate) fn print(
@@ -97,9 +102,7 @@ impl Format {
         shown: &[&str],
         rows: &[Row],
     ) -> anyhow::Result<()> {
-        for line in self.lines(known, shown, rows)? {
-            render::print(&line)?;
-        }
+        render::print_lines(&self.lines(known, shown, rows)?)?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::detach::DetachKeys;
+use engine::DetachKeys;
 
 /// How much is read at once.
 const BUFFER: usize = 64 * 1024;
@@ -152,7 +152,8 @@ pub(crate) enum Turn {
 
 /// All directions and what else is waited for.
 pub(crate) struct Relay<'a> {
-    session: BorrowedFd<'a>,
+    /// `None` when nobody is at its other end any more.
+    session: Option<OwnedFd>,
     signals: BorrowedFd<'a>,
     input: Option<Flow<BorrowedFd<'a>, OwnedFd>>,
     output: Option<Flow<OwnedFd, BorrowedFd<'a>>>,
@@ -163,9 +164,9 @@ pub(crate) struct Relay<'a> {
 
 impl<'a> Relay<'a> {
     /// Without any direction.
-    pub(crate) fn new(session: BorrowedFd<'a>, signals: BorrowedFd<'a>) -> Self {
+    pub(crate) fn new(session: OwnedFd, signals: BorrowedFd<'a>) -> Self {
         Self {
-            session,
+            session: Some(session),
             signals,
             input: None,
             output: None,
@@ -191,6 +192,22 @@ impl<'a> Relay<'a> {
     /// Standard error.
     pub(crate) fn error(&mut self, flow: Flow<OwnedFd, BorrowedFd<'a>>) {
         self.error = Some(flow);
+    }
+
+    /// Nobody is at the session's other end any more; what the streams still hold is passed on.
+    pub(crate) fn lose_session(&mut self) {
+        self.session = None;
+    }
+
+    /// Another session is listened to.
+    pub(crate) fn listen(&mut self, session: OwnedFd) {
+        self.session = Some(session);
+    }
+
+    /// Whether output may still come.
+    pub(crate) fn has_output(&self) -> bool {
+        let mut outputs = [&self.output, &self.error].into_iter().flatten();
+        outputs.any(|flow| flow.to.is_some())
     }
 
     /// The program has ended: what is in its pipes now is the last.
@@ -239,10 +256,10 @@ impl<'a> Relay<'a> {
         } else {
             Reading::On
         };
-        let session = self.rest.is_none().then_some(self.session);
+        let session = self.session.as_ref().filter(|_| self.rest.is_none());
         let asked = [
             Some(PollFd::from_borrowed_fd(self.signals, PollFlags::IN)),
-            session.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
+            session.map(|fd| PollFd::new(fd, PollFlags::IN)),
             self.input.as_ref().and_then(|flow| flow.poll_fd(reading)),
             self.output.as_ref().and_then(|flow| flow.poll_fd(reading)),
             self.error.as_ref().and_then(|flow| flow.poll_fd(reading)),

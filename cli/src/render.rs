@@ -4,10 +4,10 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use engine::EngineError;
 use image::ImageError;
 use runtime::code;
 
+use crate::failures;
 use crate::template::TemplateError;
 
 /// Docker's exit code for a template that cannot be used.
@@ -35,12 +35,9 @@ pub(crate) fn failure(error: &anyhow::Error, otherwise: u8) -> ExitCode {
         return ExitCode::from(0);
     }
     report(error);
-    let engine = error
-        .downcast_ref::<EngineError>()
-        // Where no program's own code comes back, the engine's has no meaning.
-        .filter(|_| otherwise == code::ENGINE)
-        .map(EngineError::exit_code);
-    ExitCode::from(engine.unwrap_or(if error.is::<Usage>() {
+    // Where no program's own code comes back, the engine's has no meaning.
+    let own = failures::exit_code(error).filter(|_| otherwise == code::ENGINE);
+    ExitCode::from(own.unwrap_or(if error.is::<Usage>() {
         code::ENGINE
     } else if error.is::<TemplateError>() {
         BAD_TEMPLATE
@@ -69,27 +66,10 @@ pub(crate) fn report(error: &anyhow::Error) {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
-    if let Some(build) = error.downcast_ref::<builder::BuildError>() {
-        return build.hint();
-    }
-    match error.downcast_ref::<EngineError>() {
-        Some(EngineError::Image(image)) => image.hint(),
-        Some(EngineError::NameInUse { name, .. }) => Some(format!(
-            "remove it with `ketch rm {name}`, or choose another name"
-        )),
-        Some(EngineError::Running { name, .. }) => {
-            Some(format!("stop it with `ketch stop {name}`, or add --force"))
-        }
-        Some(EngineError::NoProcesses { name, .. }) => Some(format!(
-            "see what it prints with `ketch logs {name}`, or start another container of its image with `ketch run`"
-        )),
-        Some(EngineError::Vanishes { name, .. }) => Some(format!(
-            "stop it with `ketch stop {name}`, and run its image again"
-        )),
-        _ => error
-            .downcast_ref::<ImageError>()
-            .and_then(ImageError::hint),
-    }
+    let own = error
+        .downcast_ref::<ImageError>()
+        .and_then(ImageError::hint);
+    own.or_else(|| failures::hint(error))
 }
 
 /// A line on standard error.
@@ -101,6 +81,14 @@ pub(crate) fn line(text: &str) {
 /// A line on standard output.
 pub(crate) fn print(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
+}
+
+/// Lines of output, written together.
+pub(crate) fn print_lines(lines: &[String]) -> io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    print(&lines.join("\n"))
 }
 
 /// Text from images and containers without control characters.

@@ -67,8 +67,27 @@ pub(crate) const CDI_SPEC_DIRS: Setting = Setting {
     variable: "KETCH_CDI_SPEC_DIRS",
 };
 
+/// The daemon that commands are for: unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/PATH];
+/// `local` for this host. Docker's own variable is not read: what it names may be this ketch.
+pub(crate) const HOST: Setting = Setting {
+    key: "host",
+    variable: "KETCH_HOST",
+};
+
+/// The same by a name of docker's store.
+pub(crate) const CONTEXT: Setting = Setting {
+    key: "context",
+    variable: "KETCH_CONTEXT",
+};
+
+/// The directory with `ca.pem`, `cert.pem` and `key.pem` for a tcp:// host.
+pub(crate) const TLS_PATH: Setting = Setting {
+    key: "tls-path",
+    variable: "KETCH_TLS_PATH",
+};
+
 /// All of them, in the order in which `info` shows them.
-const ALL: [&Setting; 9] = [
+const ALL: [&Setting; 12] = [
     &ROOT,
     &RUN,
     &NETWORK,
@@ -78,20 +97,35 @@ const ALL: [&Setting; 9] = [
     &MIRRORS,
     &LAYERS,
     &CDI_SPEC_DIRS,
+    &HOST,
+    &CONTEXT,
+    &TLS_PATH,
 ];
+
+/// The settings that are flags before the command.
+pub(crate) const FLAGS: [&str; 5] = [ROOT.key, RUN.key, HOST.key, CONTEXT.key, TLS_PATH.key];
 
 /// Where the config file is, unless the variable says otherwise.
 const CONFIG_VARIABLE: &str = "KETCH_CONFIG";
 const CONFIG_FILE: &str = "/etc/ketch/config.json";
 
-/// The source of a setting that nobody has set.
-const DEFAULT: &str = "default";
+/// Where a value came from; what is said closer to the command is stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// Nobody has set it.
+    Default,
+    File,
+    Environment,
+    Flag,
+}
 
 /// A value and where it came from.
 #[derive(Debug, Clone)]
 pub(crate) struct Value {
     pub(crate) text: String,
-    pub(crate) source: String,
+    pub(crate) source: Source,
+    /// The same in words.
+    pub(crate) place: String,
 }
 
 /// The effective settings.
@@ -109,22 +143,26 @@ impl Settings {
             let value = if let Some(text) = flags.get(setting.key) {
                 Value {
                     text: text.clone(),
-                    source: format!("flag --{}", setting.key),
+                    source: Source::Flag,
+                    place: format!("flag --{}", setting.key),
                 }
             } else if let Some(text) = variable(setting.variable)? {
                 Value {
                     text,
-                    source: format!("environment {}", setting.variable),
+                    source: Source::Environment,
+                    place: format!("environment {}", setting.variable),
                 }
             } else if let Some(text) = file.1.get(setting.key) {
                 Value {
                     text: text.clone(),
-                    source: format!("file {}", file.0.display()),
+                    source: Source::File,
+                    place: format!("file {}", file.0.display()),
                 }
             } else {
                 Value {
                     text: default(setting.key)?,
-                    source: DEFAULT.to_owned(),
+                    source: Source::Default,
+                    place: "default".to_owned(),
                 }
             };
             values.insert(setting.key, value);
@@ -141,9 +179,17 @@ impl Settings {
 
     /// Whether nobody has set it.
     pub(crate) fn is_default(&self, setting: &Setting) -> bool {
+        self.value(setting).source == Source::Default
+    }
+
+    /// One setting with its source.
+    ///
+    /// # Panics
+    /// Never: every setting has a value from the start.
+    pub(crate) fn value(&self, setting: &Setting) -> &Value {
         self.values
             .get(setting.key)
-            .is_some_and(|value| value.source == DEFAULT)
+            .expect("Settings::resolve gives each setting a value")
     }
 
     /// All settings with their sources.
@@ -163,6 +209,38 @@ pub(crate) fn variable(name: &str) -> anyhow::Result<Option<String>> {
         Ok(value) => Ok(Some(value)),
         Err(env::VarError::NotPresent) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read the variable `{name}`")),
+    }
+}
+
+/// The time of `SOURCE_DATE_EPOCH`, as configs have it.
+pub(crate) fn source_date() -> anyhow::Result<Option<String>> {
+    let Some(seconds) = source_epoch()? else {
+        return Ok(None);
+    };
+    let time = i64::try_from(seconds)
+        .ok()
+        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .with_context(|| format!("`SOURCE_DATE_EPOCH` is `{seconds}`, which is no time"))?;
+    let form = &time::format_description::well_known::Rfc3339;
+    Ok(Some(time.format(form).context("cannot write the time")?))
+}
+
+/// The seconds of `SOURCE_DATE_EPOCH`.
+pub(crate) fn source_epoch() -> anyhow::Result<Option<u64>> {
+    let Some(text) = variable("SOURCE_DATE_EPOCH")? else {
+        return Ok(None);
+    };
+    let seconds = text.parse().ok().with_context(|| {
+        format!("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds")
+    })?;
+    Ok(Some(seconds))
+}
+
+/// The user's own directory.
+pub(crate) fn home() -> anyhow::Result<Option<String>> {
+    match variable("HOME")? {
+        None if cfg!(windows) => variable("USERPROFILE"),
+        home => Ok(home),
     }
 }
 
@@ -186,6 +264,7 @@ fn config_file() -> anyhow::Result<(PathBuf, BTreeMap<String, String>)> {
     Ok((path, values))
 }
 
+#[cfg(target_os = "linux")]
 fn default(key: &str) -> anyhow::Result<String> {
     let is_root = rustix::process::geteuid().is_root();
     let user = |variable_name: &str, otherwise: String| -> anyhow::Result<String> {
@@ -210,6 +289,25 @@ fn default(key: &str) -> anyhow::Result<String> {
         "layers" => "auto".to_owned(),
         "publish" => "kernel".to_owned(),
         "publish-default" => "0.0.0.0".to_owned(),
+        _ => String::new(),
+    })
+}
+
+/// Everything is one user's own here.
+#[cfg(not(target_os = "linux"))]
+fn default(key: &str) -> anyhow::Result<String> {
+    let data = match variable("XDG_DATA_HOME")? {
+        Some(dir) => Some(dir),
+        None if cfg!(windows) => variable("LOCALAPPDATA")?,
+        None => home()?.map(|home| format!("{home}/Library/Application Support")),
+    };
+    let root = PathBuf::from(data.context("no directory of the user is known: set KETCH_ROOT")?);
+    let root = root.join("ketch");
+    Ok(match key {
+        "root" => root.display().to_string(),
+        "run" => root.join("run").display().to_string(),
+        "network" => "none".to_owned(),
+        "publish-default" => "127.0.0.1".to_owned(),
         _ => String::new(),
     })
 }

@@ -746,6 +746,13 @@ fn context_can_be_an_archive_or_nothing() {
     );
     assert_eq!(run.code, 0, "{}", run.stderr);
     assert_eq!(place.sh("cat /f"), "named\n");
+    // A stage can begin with it, as if it were an image of these files.
+    let run = place.cx.ketch_with_input(
+        ["build", "-t", "out", "--build-context", &context, "-"],
+        b"FROM more AS files\nFROM base\nCOPY --from=files /f /g\n",
+    );
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(place.sh("cat /g"), "named\n");
 }
 
 #[test]

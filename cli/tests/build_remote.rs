@@ -8,6 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use testkit::{BUSYBOX, Need, Registry, Run, Sandbox};
@@ -25,7 +26,7 @@ fn sandbox() -> Option<Sandbox> {
 
 fn base(cx: &Sandbox) {
     let busybox = fs::read(BUSYBOX).unwrap();
-    let names = ["sh", "cat", "echo", "ls", "wc", "test"];
+    let names = ["sh", "cat", "echo", "ls", "stat", "wc", "test"];
     let files: Vec<(String, &[u8], u32)> = names
         .iter()
         .map(|name| (format!("bin/{name}"), busybox.as_slice(), 0o755))
@@ -382,6 +383,260 @@ fn urls_are_contexts_and_sources() {
     );
 }
 
+/// A server of one file at a time that tells its versions apart: what it answered, in order.
+struct Versions {
+    port: u16,
+    now: Arc<Mutex<(String, &'static str)>>,
+    answers: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Versions {
+    /// The header with which it tells them apart.
+    fn start(header: &'static str, question: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let now = Arc::new(Mutex::new((String::new(), "")));
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let (file, log) = (Arc::clone(&now), Arc::clone(&answers));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (mut request, mut byte) = (Vec::new(), [0]);
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+                    request.push(byte[0]);
+                }
+                let request = String::from_utf8_lossy(&request).into_owned();
+                let (version, body) = file.lock().unwrap().clone();
+                let is_same = request.lines().any(|line| {
+                    let asked = line.split_once(": ");
+                    asked.is_some_and(|(name, value)| {
+                        name.eq_ignore_ascii_case(question) && value == version
+                    })
+                });
+                let (status, body) = match is_same {
+                    true => ("304 Not Modified", ""),
+                    false => ("200 OK", body),
+                };
+                log.lock().unwrap().push(status);
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\n{header}: {version}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                );
+                stream.write_all(head.as_bytes()).unwrap();
+                stream.write_all(body.as_bytes()).unwrap();
+            }
+        });
+        Self { port, now, answers }
+    }
+
+    fn serve(&self, version: &str, body: &'static str) {
+        *self.now.lock().unwrap() = (version.to_owned(), body);
+    }
+
+    fn answers(&self) -> Vec<&'static str> {
+        std::mem::take(&mut *self.answers.lock().unwrap())
+    }
+}
+
+#[test]
+fn file_of_a_url_is_fetched_when_its_server_says_that_it_changed() {
+    let Some(cx) = sandbox() else { return };
+    const FETCHED: &str = "200 OK";
+    const SAME: &str = "304 Not Modified";
+    let kinds = [
+        ("ETag", "If-None-Match", ["\"a\"", "W/\"b\""]),
+        (
+            "Last-Modified",
+            "If-Modified-Since",
+            [
+                "Thu, 01 Jan 1970 01:00:00 GMT",
+                "Thu, 01 Jan 1970 02:00:00 GMT",
+            ],
+        ),
+    ];
+    for (header, question, [first, second]) in kinds {
+        let server = Versions::start(header, question);
+        let add = |more: &str, args: &[&str]| {
+            let url = format!("http://127.0.0.1:{}/d/some%20file", server.port);
+            let dockerfile = format!("FROM base\n{more}ADD {url} /d/\n");
+            let mut all = vec!["build", "--progress=plain", "-t", "out"];
+            all.extend(args);
+            all.push("-");
+            let run = cx.ketch_with_input(all, dockerfile.as_bytes());
+            assert_eq!(run.code, 0, "{}", run.stderr);
+            done(&run)
+        };
+        server.serve(first, "one");
+        assert_eq!((add("", &[]), server.answers()), (1, vec![FETCHED]));
+        let look = "cat '/d/some file'; stat -c ' %a' '/d/some file'";
+        assert_eq!(sh(&cx, look), "one 600\n");
+        assert_eq!((add("", &[]), server.answers()), (0, vec![SAME]));
+        // Its bytes are needed for another layer.
+        let work = format!("WORKDIR /{header}\n");
+        assert_eq!(
+            (add(&work, &[]), server.answers()),
+            (2, vec![SAME, FETCHED])
+        );
+        server.serve(second, "two");
+        assert_eq!((add("", &[]), server.answers()), (1, vec![FETCHED]));
+        assert_eq!(sh(&cx, "cat '/d/some file'"), "two");
+        // Another version with the same bytes is the same file, but for its time.
+        if header == "ETag" {
+            server.serve("\"c\"", "two");
+            assert_eq!((add("", &[]), server.answers()), (0, vec![FETCHED]));
+        } else {
+            let late = ["--build-arg", "SOURCE_DATE_EPOCH=1000000"];
+            assert_eq!((add("", &late), server.answers()), (1, vec![SAME, FETCHED]));
+            assert_eq!(sh(&cx, "stat -c %Y '/d/some file'"), "7200\n");
+        }
+    }
+    // Who says what the file is does not ask for it twice.
+    let server = Versions::start("ETag", "If-None-Match");
+    server.serve("\"a\"", "data");
+    let sum = "sha256:3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7";
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let dockerfile = format!("FROM base\nADD --checksum={sum} {url} /d/\n");
+    for (steps, answers) in [(1, vec![FETCHED]), (0, Vec::new())] {
+        let all = ["build", "--progress=plain", "-t", "out", "-"];
+        let run = cx.ketch_with_input(all, dockerfile.as_bytes());
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        assert_eq!((done(&run), server.answers()), (steps, answers));
+    }
+    assert_eq!(sh(&cx, "cat /d/__unnamed__"), "data");
+}
+
+#[test]
+fn contexts_are_images_of_layouts_and_stand_for_names() {
+    let Some(cx) = sandbox() else { return };
+    let dir = cx.path().join("layout");
+    let out = dir.to_str().unwrap();
+    let output = format!("type=oci,tar=false,dest={out}");
+    let dockerfile = "FROM base\nENV FOO=bar\nRUN echo layout >/from\nUSER 7\n";
+    let saved = cx.ketch_with_input(
+        ["build", "-t", "other/name:v1", "-o", &output, "-"],
+        dockerfile.as_bytes(),
+    );
+    assert_eq!(saved.code, 0, "{}", saved.stderr);
+    let index = fs::read_to_string(dir.join("index.json")).unwrap();
+    let index: serde_json::Value = serde_json::from_str(&index).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap().to_owned();
+    // Nothing of it is here.
+    for args in [["rmi", "-f", "other/name:v1"], ["builder", "prune", "-af"]] {
+        let run = cx.ketch(args);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+    }
+    let pruned = cx.ketch(["image", "prune", "-f"]);
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    let images = || cx.ketch(["images", "-q", "--no-trunc"]).stdout;
+    let before = images();
+    let build = |dockerfile: &str, place: &str| {
+        let context = format!("thing={place}");
+        cx.ketch_with_input(
+            [
+                "build",
+                "--progress=plain",
+                "-t",
+                "out",
+                "--build-context",
+                &context,
+                "-",
+            ],
+            dockerfile.as_bytes(),
+        )
+    };
+    // It stands for the stage of its name and for the image.
+    let dockerfile = "FROM base AS thing\nRUN exit 9\nFROM thing\nUSER 0\nRUN echo $FOO >/foo\nCOPY --from=thing /from /copied\n";
+    for place in [
+        format!("oci-layout://{out}"),
+        format!("oci-layout://{out}:v1"),
+        format!("oci-layout://{out}@{digest}"),
+        format!("oci-layout://{out}:unread@{digest}"),
+    ] {
+        let run = build(dockerfile, &place);
+        assert_eq!(run.code, 0, "{place}: {}", run.stderr);
+        assert_eq!(sh(&cx, "cat /foo /from /copied"), "bar\nlayout\nlayout\n");
+    }
+    let image = build(
+        "FROM docker.io/library/thing:latest\nUSER 0\n",
+        &format!("oci-layout://{out}"),
+    );
+    assert_eq!(image.code, 0, "{}", image.stderr);
+    assert_eq!(sh(&cx, "cat /from"), "layout\n");
+    // It has got no name here, and what was built of it stays whole without the directory.
+    let after = images();
+    assert_eq!(after.lines().count(), before.lines().count() + 2, "{after}");
+    assert_eq!(cx.ketch(["image", "inspect", "other/name:v1"]).code, 1);
+    let zero = format!("sha256:{}", "0".repeat(64));
+    for (place, code, why) in [
+        (format!("oci-layout://{out}:v2"), 1, ":v2"),
+        (format!("oci-layout://{out}@{zero}"), 1, "@sha256:000"),
+        (format!("oci-layout://{out}@sha256:0"), 125, "is no digest"),
+        (format!("oci-layout://{out}/none"), 125, "no such directory"),
+        (
+            format!("oci-layout://{out}/blobs"),
+            1,
+            "it is no OCI layout",
+        ),
+        (
+            "ftp://host/x".to_owned(),
+            125,
+            "`ftp` is no kind of context",
+        ),
+    ] {
+        let run = build("FROM thing\nUSER 1\n", &place);
+        assert_eq!(run.code, code, "{place}: {}", run.stderr);
+        assert!(run.stderr.contains(why), "{place}: {}", run.stderr);
+    }
+    // Somebody else's layout gives what it says it gives, and nothing of the host.
+    let pruned = cx.ketch(["image", "prune", "-af"]);
+    assert_eq!(pruned.code, 0, "{}", pruned.stderr);
+    base(&cx);
+    let blob = dir
+        .join("blobs/sha256")
+        .join(digest.strip_prefix("sha256:").unwrap());
+    let kept = fs::read_to_string(&blob).unwrap();
+    let secret = cx.path().join("secret");
+    write(&secret, &kept);
+    fs::remove_file(&blob).unwrap();
+    symlink(&secret, &blob).unwrap();
+    let run = build("FROM thing\n", &format!("oci-layout://{out}"));
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    fs::remove_file(&blob).unwrap();
+    write(&blob, &kept.replace("mediaType", "mediatype"));
+    let run = build("FROM thing\n", &format!("oci-layout://{out}"));
+    assert_eq!(run.code, 1, "{}", run.stderr);
+    fs::remove_file(&blob).unwrap();
+    write(&blob, &kept);
+    let run = build("FROM thing\nUSER 0\n", &format!("oci-layout://{out}"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(sh(&cx, "cat /from"), "layout\n");
+}
+
+#[test]
+fn archives_of_urls_are_further_contexts() {
+    let Some(cx) = sandbox() else { return };
+    let port = serve(vec![
+        ("/c.tar", archive(&[("d/f", "packed\n")])),
+        ("/text", b"text".to_vec()),
+    ]);
+    let build = |path: &str| {
+        let context = format!("more=http://127.0.0.1:{port}{path}");
+        cx.ketch_with_input(
+            ["build", "-t", "out", "--build-context", &context, "-"],
+            b"FROM base\nCOPY --from=more d/f /f\n",
+        )
+    };
+    let run = build("/c.tar");
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    assert_eq!(sh(&cx, "cat /f"), "packed\n");
+    let run = build("/text");
+    assert!(
+        run.code != 0 && run.stderr.contains("it is no archive"),
+        "{}",
+        run.stderr
+    );
+}
+
 #[test]
 fn caches_go_through_a_registry_and_through_images() {
     let Some(one) = sandbox() else { return };
@@ -461,6 +716,15 @@ fn caches_go_through_a_registry_and_through_images() {
     );
     for (option, value) in [
         ("--cache-to", "type=gha"),
+        ("--cache-to", "type=s3,region=x,bucket=y"),
+        ("--cache-from", "type=azblob,name=x"),
+        ("--cache-to", "type=registry,ref=x,compression=gzip"),
+        ("--cache-to", "type=local,dest=x,src=y"),
+        ("--cache-to", "type=registry,dest=x"),
+        ("--cache-to", "type=inline,ref=x"),
+        ("--cache-from", "type=local,src=x,mode=max"),
+        ("--output", "type=local,dest=x,platform-split=false"),
+        ("--output", "type=image,nmae=x"),
         ("--cache-to", "type=local"),
         ("--cache-to", "type=inline,mode=max"),
         ("--cache-from", "type=inline"),
@@ -470,6 +734,9 @@ fn caches_go_through_a_registry_and_through_images() {
         assert_eq!(run.code, 125, "{option} {value}");
         assert!(run.stderr.contains(option), "{}", run.stderr);
     }
+    let run = build(&two, context, &["--cache-to", "type=gha"]);
+    let why = "caches of type `gha` are not supported: there are local, registry and inline";
+    assert!(run.stderr.contains(why), "{}", run.stderr);
 }
 
 #[test]

@@ -2,15 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "test code")]
 
-use testkit::{BUSYBOX, Need, Run, Sandbox};
+use testkit::{Need, Run, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 
 /// A sandbox with a container `c1` that prints a line every few milliseconds.
 fn with_container(options: &[&str]) -> Option<Sandbox> {
     let cx = Sandbox::new(KETCH, &[Need::Root, Need::Busybox, Need::MemoryCgroup])?;
-    let busybox = std::fs::read(BUSYBOX).unwrap();
-    cx.image("box", &[("bin/sh", &busybox, 0o755)], &[]);
+    cx.shell(&[]);
     let mut args = vec!["run", "-d", "--name", "c1"];
     args.extend_from_slice(options);
     args.extend([
@@ -29,21 +28,13 @@ fn remove(cx: &Sandbox) {
     assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
 }
 
-fn field(cx: &Sandbox, field: &str) -> String {
-    let format = format!("{{{{{field}}}}}");
-    cx.ketch(["inspect", "-f", &format, "c1"])
-        .stdout
-        .trim()
-        .to_owned()
-}
-
 fn printed(cx: &Sandbox) -> usize {
     cx.ketch(["logs", "c1"]).stdout.len()
 }
 
 /// What the file of the container's group holds, v1 or v2.
 fn limit(cx: &Sandbox, v1: &str, v2: &str) -> String {
-    let pid = field(cx, ".State.Pid");
+    let pid = cx.field("c1", ".State.Pid");
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let controller = v1.split('/').next().unwrap();
     let path = groups.lines().find_map(|line| {
@@ -80,8 +71,8 @@ fn paused_container_stands_still_and_goes_on() {
     };
     cx.until(["logs", "c1"], |run| !run.stdout.is_empty());
     assert_eq!(cx.ketch(["pause", "c1"]).stdout, "c1\n");
-    assert_eq!(field(&cx, ".State.Status"), "paused");
-    assert_eq!(field(&cx, ".State.Running"), "true");
+    assert_eq!(cx.field("c1", ".State.Status"), "paused");
+    assert_eq!(cx.field("c1", ".State.Running"), "true");
     assert!(cx.ketch(["ps"]).stdout.contains("(Paused)"));
     let before = printed(&cx);
     let later = cx.ketch(["run", "--rm", "box", "/bin/sh", "-c", "sleep 0.3"]);
@@ -159,7 +150,7 @@ fn limits_hold_for_what_the_policy_starts_again() {
         return;
     };
     assert_eq!(cx.ketch(["update", "--memory", "32m", "c1"]).code, 0);
-    let pid = field(&cx, ".State.Pid");
+    let pid = cx.field("c1", ".State.Pid");
     let killed = std::process::Command::new("kill")
         .args(["-9", &pid])
         .status();
@@ -181,8 +172,8 @@ fn restart_policy_changes_while_the_container_runs() {
         return;
     };
     assert_eq!(cx.ketch(["update", "--restart", "no", "c1"]).code, 0);
-    assert_eq!(field(&cx, ".HostConfig.RestartPolicy.Name"), "no");
-    let pid = field(&cx, ".State.Pid");
+    assert_eq!(cx.field("c1", ".HostConfig.RestartPolicy.Name"), "no");
+    let pid = cx.field("c1", ".State.Pid");
     let killed = std::process::Command::new("kill")
         .args(["-9", &pid])
         .status();
@@ -190,7 +181,7 @@ fn restart_policy_changes_while_the_container_runs() {
     cx.until(["inspect", "-f", "{{.State.Status}}", "c1"], |run| {
         run.stdout == "exited\n"
     });
-    assert_eq!(field(&cx, ".RestartCount"), "0");
+    assert_eq!(cx.field("c1", ".RestartCount"), "0");
     remove(&cx);
 }
 

@@ -173,10 +173,10 @@ fn versions_errors_and_swarm_are_answered_in_dockers_words() {
             400,
             "invalid filter 'x'",
         ),
-        ("POST", "/build?version=2", 501, "message"),
+        ("POST", "/build?version=3", 400, "invalid version 3"),
         ("POST", "/build?squash=1", 400, "squash"),
-        ("POST", "/grpc", 501, "message"),
-        ("POST", "/session", 501, "message"),
+        ("POST", "/grpc", 400, "no upgrade proto in request"),
+        ("POST", "/session", 400, "identifier"),
     ];
     for (method, path, wanted, text) in table {
         let (status, answer) = daemon.ask(method, path, "");
@@ -387,4 +387,70 @@ fn exec_with_a_terminal_has_its_output_and_its_own_start_only_once() {
     assert_eq!(daemon.ask("POST", &path, r#"{"Tty":true}"#).0, 409);
     let (_, answer) = daemon.ask("GET", &format!("/exec/{id}/json"), "");
     assert!(answer.contains(r#""ExitCode":3"#), "{answer}");
+}
+
+#[test]
+fn container_that_is_about_to_be_started_again_counts_as_running() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    daemon.create(
+        "again",
+        r#"{"Image":"box","Cmd":["/bin/sh","-c","exit 1"],"HostConfig":{"NetworkMode":"none","RestartPolicy":{"Name":"always"}}}"#,
+    );
+    assert_eq!(daemon.ask("POST", "/containers/again/start", "").0, 204);
+    let begun = Instant::now();
+    loop {
+        let (_, answer) = daemon.ask("GET", "/containers/again/json", "");
+        if answer.contains(r#""Restarting":true"#) {
+            assert!(answer.contains(r#""Running":true"#), "{answer}");
+            break;
+        }
+        assert!(begun.elapsed() < TIMEOUT, "{answer}");
+    }
+    let path = "/containers/again?force=1";
+    assert_eq!(daemon.ask("DELETE", path, "").0, 204);
+}
+
+#[test]
+fn container_of_a_killed_monitor_gets_another_one_that_nobody_has_to_ask_for() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    daemon.create("one", SLEEPER);
+    assert_eq!(daemon.ask("POST", "/containers/one/start", "").0, 204);
+    let (_, answer) = daemon.ask("GET", "/containers/one/json", "");
+    let id = answer.split(r#""Id":""#).nth(1).unwrap().get(..64).unwrap();
+    let dir = daemon.cx.path().join("run/containers").join(id);
+    let monitor = || {
+        let socket = sys::socket::connect(&dir.join("ctl.sock")).ok()?;
+        Some(rustix::net::sockopt::socket_peercred(&socket).unwrap().pid)
+    };
+    let first = monitor().unwrap();
+    rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
+    let begun = Instant::now();
+    while monitor().is_none_or(|now| now == first) {
+        assert!(begun.elapsed() < TIMEOUT);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(daemon.ask("DELETE", "/containers/one?force=1", "").0, 204);
+}
+
+#[test]
+fn container_that_goes_with_its_end_is_restarted_like_others() {
+    let Some(daemon) = Daemon::start() else {
+        return;
+    };
+    daemon.create(
+        "gone",
+        r#"{"Image":"box","Cmd":["/bin/sleep","1000"],"HostConfig":{"NetworkMode":"none","AutoRemove":true}}"#,
+    );
+    assert_eq!(daemon.ask("POST", "/containers/gone/start", "").0, 204);
+    assert_eq!(
+        daemon.ask("POST", "/containers/gone/restart?t=0", "").0,
+        204
+    );
+    let (_, answer) = daemon.ask("GET", "/containers/gone/json", "");
+    assert!(answer.contains(r#""Running":true"#), "{answer}");
+    assert_eq!(daemon.ask("DELETE", "/containers/gone?force=1", "").0, 204);
 }

@@ -10,19 +10,9 @@ use testkit::{Need, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 
-macro_rules! guest {
-    ($name:literal) => {
-        include_bytes!(concat!("../../fixtures/guests/built/", $name)).as_slice()
-    };
-}
-
 fn sandbox() -> Option<Sandbox> {
     let cx = Sandbox::new(KETCH, &[Need::Root])?;
-    let files = [
-        ("args", guest!("args.x86_64"), 0o755),
-        ("sleep", guest!("sleep.x86_64"), 0o755),
-    ];
-    cx.image("guests", &files, &[]);
+    cx.guests(&["args", "sleep"]);
     Some(cx)
 }
 
@@ -303,4 +293,21 @@ fn further_programs_copies_and_new_names_are_written_down() {
     assert_eq!(of("exec_die")["Actor"]["Attributes"]["exitCode"], "7");
     assert_eq!(of("rename")["Actor"]["Attributes"]["oldName"], "c1");
     assert_eq!(of("stop")["Actor"]["Attributes"]["name"], "c2");
+}
+
+#[test]
+fn end_of_a_further_program_that_nobody_waits_for_is_written_down() {
+    let Some(cx) = sandbox() else { return };
+    let args = ["run", "-d", "--name", "c1", "guests", "/sleep", "1000"];
+    assert_eq!(cx.ketch(args).code, 0);
+    assert_eq!(cx.ketch(["exec", "-d", "c1", "/args", "4"]).code, 0);
+    let ended = until_last(&cx, &["type=container", "container=c1"], "exec_die");
+    assert_eq!(
+        ended.last().unwrap()["Actor"]["Attributes"]["exitCode"],
+        "4"
+    );
+    // One that runs when the container ends has no end of its own.
+    assert_eq!(cx.ketch(["exec", "-d", "c1", "/sleep", "1000"]).code, 0);
+    assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
+    until_last(&cx, &["type=container", "container=c1"], "destroy");
 }

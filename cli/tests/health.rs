@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test code")]
 
 use serde_json::Value;
-use testkit::{BUSYBOX, Need, Sandbox};
+use testkit::{Need, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 
@@ -15,8 +15,7 @@ macro_rules! guest {
 
 fn sandbox(changes: &[&str]) -> Option<Sandbox> {
     let cx = Sandbox::new(KETCH, &[Need::Root, Need::Busybox])?;
-    let busybox = std::fs::read(BUSYBOX).unwrap();
-    cx.image("box", &[("bin/sh", &busybox, 0o755)], changes);
+    cx.shell(changes);
     Some(cx)
 }
 
@@ -40,9 +39,7 @@ fn health(cx: &Sandbox) -> Value {
 }
 
 fn until_status(cx: &Sandbox, status: &str) {
-    cx.until(["inspect", "-f", "{{.State.Health.Status}}", "c1"], |run| {
-        run.stdout.trim() == status
-    });
+    cx.until_field("c1", ".State.Health.Status", status);
 }
 
 fn remove(cx: &Sandbox) {

@@ -59,15 +59,17 @@ fn restart_stops_and_starts_again() {
         assert!(started().ends_with("true\n"));
         ok(&cx.ketch(["rm", "-f", "box1"]));
     }
+    // One that goes with its end stays for this one, with what it has written.
     ok(&cx.ketch(["run", "-d", "--rm", "--name", "gone", "guests"]));
+    let id = || cx.ketch(["ps", "-q", "--no-trunc"]).stdout;
+    let before = id();
     let run = cx.ketch(["restart", "-t", "0", "gone", "missing"]);
     assert_eq!(run.code, 1);
-    assert!(
-        run.stderr.contains("it is removed when it ends")
-            && run.stderr.contains("no such container")
-    );
-    assert!(cx.ketch(["ps"]).stdout.contains("gone"));
-    ok(&cx.ketch(["rm", "-f", "gone"]));
+    assert_eq!(run.stdout, "gone\n");
+    assert!(run.stderr.contains("no such container"), "{}", run.stderr);
+    assert_eq!(id(), before);
+    ok(&cx.ketch(["stop", "-t", "0", "gone"]));
+    cx.until(["ps", "-aq"], |run| run.stdout.is_empty());
 }
 
 #[test]
@@ -251,6 +253,20 @@ fn ordinary_user_sees_processes_and_what_they_use() {
         "{}",
         run.stdout
     );
+    // Only its monitor can look into it.
+    ok(&cx.ketch(["run", "-d", "--name", "wasm", "app"]));
+    let run = cx.ketch([
+        "stats",
+        "--no-stream",
+        "--format",
+        "{{.WasmMemory}}",
+        "wasm",
+    ]);
+    assert!(
+        run.stdout.ends_with("iB\n") && !run.stdout.starts_with('0'),
+        "{run:?}"
+    );
+    ok(&cx.ketch(["rm", "-f", "wasm"]));
     ok(&cx.ketch(["rename", "busy", "busier"]));
     ok(&cx.ketch(["restart", "-t", "0", "busier"]));
     ok(&cx.ketch(["rm", "-f", "busier"]));

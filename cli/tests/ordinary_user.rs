@@ -130,3 +130,45 @@ fn directory_of_another_user_is_refused() {
         run.stderr
     );
 }
+
+#[test]
+fn users_container_goes_on_when_its_monitor_is_killed() {
+    for cx in both() {
+        let sleep = include_bytes!("../../fixtures/guests/built/sleep.x86_64").as_slice();
+        cx.image("guests", &[("sleep", sleep, 0o755)], &[]);
+        let args = ["run", "-d", "--name", "nap", "--restart", "always"];
+        assert_ok(&cx.ketch([&args[..], &["guests", "/sleep", "600"]].concat()));
+        let field = |field: &str| {
+            let run = cx.ketch(["inspect", "-f", field, "nap"]);
+            assert_ok(&run);
+            run.stdout.trim().to_owned()
+        };
+        let pid = field("{{.State.Pid}}");
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+        let status = status.expect("a container that runs");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        let parent = parent.expect("a line of proc(5)").trim().to_owned();
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &parent])
+            .status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        assert_eq!(
+            field("{{.State.Status}} {{.State.Pid}}"),
+            format!("running {pid}")
+        );
+        // Its policy is the next monitor's to follow, in the same user namespace.
+        assert_ok(&cx.ketch(["exec", "nap", "/sleep", "0"]));
+        let killed = std::process::Command::new("kill")
+            .args(["-9", &pid])
+            .status();
+        assert!(killed.is_ok_and(|status| status.success()));
+        let args = [
+            "inspect",
+            "-f",
+            "{{.State.Status}} {{.RestartCount}}",
+            "nap",
+        ];
+        cx.until(args, |run| run.stdout.trim() == "running 1");
+        assert_ok(&cx.ketch(["rm", "-f", "nap"]));
+    }
+}

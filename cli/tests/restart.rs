@@ -4,20 +4,9 @@ use testkit::{Need, Sandbox};
 
 const KETCH: &str = env!("CARGO_BIN_EXE_ketch");
 
-macro_rules! guest {
-    ($name:literal) => {
-        include_bytes!(concat!("../../fixtures/guests/built/", $name)).as_slice()
-    };
-}
-
 fn sandbox() -> Option<Sandbox> {
     let cx = Sandbox::new(KETCH, &[Need::Root])?;
-    let files = [
-        ("args", guest!("args.x86_64"), 0o755),
-        ("sleep", guest!("sleep.x86_64"), 0o755),
-        ("spin", guest!("spin.x86_64"), 0o755),
-    ];
-    cx.image("guests", &files, &[]);
+    cx.guests(&["args", "sleep", "spin"]);
     Some(cx)
 }
 
@@ -29,29 +18,17 @@ fn start(cx: &Sandbox, args: &[&str]) {
     assert_eq!(run.code, 0, "{}", run.stderr);
 }
 
-/// Waits until a field of `inspect` is `wanted`.
-fn until(cx: &Sandbox, field: &str, wanted: &str) {
-    let format = format!("{{{{{field}}}}}");
-    cx.until(["inspect", "-f", &format, "c1"], |run| {
-        run.stdout.trim() == wanted
-    });
-}
-
-fn field(cx: &Sandbox, field: &str) -> String {
-    let format = format!("{{{{{field}}}}}");
-    let run = cx.ketch(["inspect", "-f", &format, "c1"]);
-    assert_eq!(run.code, 0, "{}", run.stderr);
-    run.stdout.trim().to_owned()
-}
-
 #[test]
 fn on_failure_starts_again_so_many_times_and_keeps_the_exit_code() {
     let Some(cx) = sandbox() else { return };
     start(&cx, &["--restart", "on-failure:2", "guests", "/args", "3"]);
-    until(&cx, ".State.Status", "exited");
-    assert_eq!(field(&cx, ".RestartCount"), "2");
-    assert_eq!(field(&cx, ".State.ExitCode"), "3");
-    assert_eq!(field(&cx, ".HostConfig.RestartPolicy.Name"), "on-failure");
+    cx.until_field("c1", ".State.Status", "exited");
+    assert_eq!(cx.field("c1", ".RestartCount"), "2");
+    assert_eq!(cx.field("c1", ".State.ExitCode"), "3");
+    assert_eq!(
+        cx.field("c1", ".HostConfig.RestartPolicy.Name"),
+        "on-failure"
+    );
     let logs = cx.ketch(["logs", "c1"]).stdout;
     assert_eq!(logs.matches("arg 0:").count(), 3, "{logs}");
 }
@@ -60,22 +37,22 @@ fn on_failure_starts_again_so_many_times_and_keeps_the_exit_code() {
 fn on_failure_leaves_success_alone() {
     let Some(cx) = sandbox() else { return };
     start(&cx, &["--restart", "on-failure", "guests", "/args", "0"]);
-    until(&cx, ".State.Status", "exited");
-    assert_eq!(field(&cx, ".RestartCount"), "0");
+    cx.until_field("c1", ".State.Status", "exited");
+    assert_eq!(cx.field("c1", ".RestartCount"), "0");
 }
 
 #[test]
 fn always_starts_again_until_it_is_stopped_also_between_two_runs() {
     let Some(cx) = sandbox() else { return };
     start(&cx, &["--restart", "always", "guests", "/args", "0"]);
-    until(&cx, ".RestartCount", "3");
+    cx.until_field("c1", ".RestartCount", "3");
     cx.until(["ps"], |run| run.stdout.contains("Restarting (0)"));
     assert_eq!(cx.ketch(["stop", "c1"]).code, 0);
-    assert_eq!(field(&cx, ".State.Status"), "exited");
-    let count = field(&cx, ".RestartCount");
+    assert_eq!(cx.field("c1", ".State.Status"), "exited");
+    let count = cx.field("c1", ".RestartCount");
     // A start by hand counts from the beginning.
     assert_eq!(cx.ketch(["start", "c1"]).code, 0);
-    until(&cx, ".RestartCount", "1");
+    cx.until_field("c1", ".RestartCount", "1");
     assert_ne!(count, "0");
     assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
     assert_eq!(cx.ketch(["ps", "-aq"]).stdout, "");
@@ -87,9 +64,9 @@ fn stop_and_kill_end_what_would_always_be_started_again() {
     for end in [&["stop", "-t", "0", "c1"][..], &["kill", "c1"]] {
         start(&cx, &["--restart", "unless-stopped", "guests", "/spin"]);
         assert_eq!(cx.ketch(end).code, 0);
-        until(&cx, ".State.Status", "exited");
-        assert_eq!(field(&cx, ".State.ExitCode"), "137");
-        assert_eq!(field(&cx, ".RestartCount"), "0");
+        cx.until_field("c1", ".State.Status", "exited");
+        assert_eq!(cx.field("c1", ".State.ExitCode"), "137");
+        assert_eq!(cx.field("c1", ".RestartCount"), "0");
         assert_eq!(cx.ketch(["rm", "c1"]).code, 0);
     }
 }
@@ -98,15 +75,15 @@ fn stop_and_kill_end_what_would_always_be_started_again() {
 fn program_that_dies_of_a_signal_that_nobody_sent_for_its_end_is_started_again() {
     let Some(cx) = sandbox() else { return };
     start(&cx, &["--restart", "always", "guests", "/sleep", "1000"]);
-    let before = field(&cx, ".State.Pid");
+    let before = cx.field("c1", ".State.Pid");
     // SIGKILL from outside, as the kernel's out-of-memory killer sends it.
     let killed = std::process::Command::new("kill")
         .args(["-9", &before])
         .status();
     assert!(killed.is_ok_and(|status| status.success()));
-    until(&cx, ".RestartCount", "1");
-    until(&cx, ".State.Status", "running");
-    assert_ne!(field(&cx, ".State.Pid"), before);
+    cx.until_field("c1", ".RestartCount", "1");
+    cx.until_field("c1", ".State.Status", "running");
+    assert_ne!(cx.field("c1", ".State.Pid"), before);
     assert_eq!(cx.ketch(["rm", "-f", "c1"]).code, 0);
 }
 
@@ -116,8 +93,8 @@ fn foreground_ends_with_the_first_run_and_the_container_goes_on() {
     let args = ["run", "--name", "c1", "--restart", "on-failure:1"];
     let run = cx.ketch(args.iter().chain(&["guests", "/args", "4"]));
     assert_eq!(run.code, 4, "{}", run.stderr);
-    until(&cx, ".State.Status", "exited");
-    assert_eq!(field(&cx, ".RestartCount"), "1");
+    cx.until_field("c1", ".State.Status", "exited");
+    assert_eq!(cx.field("c1", ".RestartCount"), "1");
 }
 
 #[test]
@@ -125,12 +102,16 @@ fn wasm_container_is_started_again() {
     let Some(cx) = Sandbox::new(KETCH, &[Need::Root]) else {
         return;
     };
-    let files = [("app.wasm", guest!("args.wasm"), 0o644)];
+    let files = [(
+        "app.wasm",
+        include_bytes!("../../fixtures/guests/built/args.wasm").as_slice(),
+        0o644,
+    )];
     cx.image("app", &files, &["ENTRYPOINT [\"/app.wasm\"]"]);
     start(&cx, &["--restart", "on-failure:2", "app", "5"]);
-    until(&cx, ".State.Status", "exited");
-    assert_eq!(field(&cx, ".RestartCount"), "2");
-    assert_eq!(field(&cx, ".State.ExitCode"), "5");
+    cx.until_field("c1", ".State.Status", "exited");
+    assert_eq!(cx.field("c1", ".RestartCount"), "2");
+    assert_eq!(cx.field("c1", ".State.ExitCode"), "5");
 }
 
 #[test]
@@ -154,5 +135,5 @@ fn program_that_cannot_start_at_all_is_not_started_again() {
     let args = ["run", "-d", "--name", "c1", "--restart", "always"];
     let run = cx.ketch(args.iter().chain(&["guests", "/nothing"]));
     assert_eq!(run.code, 127, "{}", run.stderr);
-    assert_eq!(field(&cx, ".State.Status"), "created");
+    assert_eq!(cx.field("c1", ".State.Status"), "created");
 }

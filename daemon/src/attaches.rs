@@ -2,10 +2,12 @@
 //! a program prints first.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{Session, Streams, Wanted};
+use engine::{Rejoined, Session, Streams, Wanted};
 use tokio::sync::oneshot;
+
+use crate::daemon::Daemon;
 
 /// No container has more of them.
 const MAX_WAITING: usize = 64;
@@ -15,6 +17,43 @@ const MAX_WAITING: usize = 64;
 pub(crate) struct Attached {
     pub(crate) session: Session,
     pub(crate) streams: Streams,
+    /// Where they come from when the monitor is killed; a further program's end with their parent.
+    pub(crate) again: Option<Again>,
+}
+
+/// What a client is attached to.
+#[derive(Debug)]
+pub(crate) struct Again {
+    pub(crate) daemon: Arc<Daemon>,
+    pub(crate) container: String,
+    pub(crate) wanted: Wanted,
+}
+
+impl Again {
+    /// Joins the container under its next monitor; `None` when it has ended. Standard input stays as it
+    /// is: its pipe leads to the program.
+    pub(crate) async fn join(&self) -> Option<Attached> {
+        let (id, wanted) = (self.container.clone(), self.wanted);
+        let wanted = Wanted {
+            stdin: false,
+            ..wanted
+        };
+        let joined = self
+            .daemon
+            .run(move |engine| Ok(engine.rejoin(&id, wanted)?));
+        match joined.await {
+            Ok(Rejoined::Running(session, streams)) => Some(Attached {
+                session,
+                streams,
+                again: None,
+            }),
+            Ok(Rejoined::Ended(_)) => None,
+            Err(error) => {
+                tracing::warn!(error = error.message, "a container's streams are lost");
+                None
+            }
+        }
+    }
 }
 
 /// An attach that waits.

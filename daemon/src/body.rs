@@ -3,7 +3,8 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake};
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame};
@@ -91,9 +92,31 @@ impl Write for BodyWriter {
             return Ok(());
         }
         let piece = Bytes::from(std::mem::take(&mut self.buffer));
-        self.sender
-            .blocking_send(piece)
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+        wait(self.sender.send(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+/// Wakes a thread.
+struct Thread(std::thread::Thread);
+
+impl Wake for Thread {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for something of the daemon's runtime in a thread that may block. What pushes an image tells of
+/// its progress from within a runtime of its own, where that runtime's way to wait is a panic.
+fn wait<F: Future>(future: F) -> F::Output {
+    let waker = Arc::new(Thread(std::thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    // A budget of the other runtime's would never be refilled here.
+    let mut future = std::pin::pin!(tokio::task::unconstrained(future));
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
     }
 }
 
@@ -129,7 +152,7 @@ impl BodyReader {
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
-            match self.receiver.blocking_recv() {
+            match wait(self.receiver.recv()) {
                 Some(piece) => self.current = piece?,
                 None => return Ok(0),
             }
@@ -166,5 +189,36 @@ pub(crate) fn drop_nulls(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn body_is_written_from_within_another_runtime() {
+        let runtime = || {
+            tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap()
+        };
+        let (sender, mut receiver) = mpsc::channel(1);
+        let writing = std::thread::spawn(move || {
+            runtime().block_on(async {
+                let mut writer = BodyWriter::new(sender);
+                // More than the channel takes at once, and more than a task's budget.
+                for _ in 0..500 {
+                    writer.write_all(b"x").unwrap();
+                    writer.flush().unwrap();
+                }
+            });
+        });
+        let mut count = 0;
+        while runtime().block_on(receiver.recv()).is_some() {
+            count += 1;
+        }
+        writing.join().unwrap();
+        assert_eq!(count, 500);
     }
 }

@@ -10,10 +10,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::access::Access;
 use crate::body::{self, ResponseBody};
 use crate::daemon::Daemon;
 use crate::error::ApiError;
 use crate::query::{Plus, Query, decode};
+use crate::routes::table::{self, Route};
+use crate::scope::Scope;
 use crate::version::{ApiVersion, NEWEST};
 use crate::wire::messages;
 
@@ -25,8 +28,10 @@ pub(crate) struct Call {
     pub(crate) daemon: Arc<Daemon>,
     pub(crate) version: ApiVersion,
     pub(crate) method: Method,
-    /// The parts of the path behind the version.
-    pub(crate) path: Vec<String>,
+    /// What the path leads to, with the name in it; `None` when nothing is there.
+    pub(crate) route: Option<(&'static Route, String)>,
+    /// What its socket allows; `None` for everything.
+    pub(crate) scope: Option<Arc<Scope>>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
@@ -38,6 +43,7 @@ impl Call {
     /// Takes a request apart.
     pub(crate) fn new(
         daemon: Arc<Daemon>,
+        access: &Access,
         mut request: Request<Incoming>,
     ) -> Result<Self, ApiError> {
         let wants = request.headers().contains_key(UPGRADE);
@@ -52,11 +58,13 @@ impl Call {
             parts.next();
             version.check().map_err(ApiError::bad)?;
         }
+        let parts: Vec<String> = parts.map(|part| decode(part, Plus::Itself)).collect();
         Ok(Self {
             daemon,
             version: version.unwrap_or(NEWEST),
+            route: table::find(head.method.as_str(), &parts),
+            scope: access.scope.clone(),
             method: head.method,
-            path: parts.map(|part| decode(part, Plus::Itself)).collect(),
             query: Query::parse(head.uri.query().unwrap_or_default()),
             headers: head.headers,
             body,

@@ -1,6 +1,7 @@
 //! What all requests share.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::Engine;
 use image::RegistryOptions;
@@ -8,8 +9,10 @@ use network::Publish;
 
 use crate::attaches::Attaches;
 use crate::blocking::Limits;
+use crate::buildkit::BuildKit;
 use crate::execs::Execs;
 use crate::hub::Hub;
+use crate::metrics::Metrics;
 
 /// What the daemon is started with.
 #[derive(Debug, Clone)]
@@ -24,6 +27,9 @@ pub struct Options {
     pub cdi_dirs: Vec<std::path::PathBuf>,
     /// The version that clients are told.
     pub version: &'static str,
+    /// How long a client may take for the head of a request, and between two requests of one
+    /// connection.
+    pub head_timeout: Duration,
 }
 
 /// The daemon.
@@ -35,6 +41,8 @@ pub(crate) struct Daemon {
     pub(crate) hub: Hub,
     pub(crate) attaches: Attaches,
     pub(crate) execs: Arc<Execs>,
+    pub(crate) buildkit: BuildKit,
+    pub(crate) metrics: Metrics,
 }
 
 impl Daemon {
@@ -46,6 +54,8 @@ impl Daemon {
             hub: Hub::default(),
             attaches: Attaches::default(),
             execs: Arc::default(),
+            buildkit: BuildKit::default(),
+            metrics: Metrics::default(),
         }
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Exec {
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
     pub(crate) tty: bool,
+    /// The keys that leave its terminal; Docker's when empty.
+    pub(crate) keys: String,
     pub(crate) phase: Phase,
     /// Sizes for its terminal.
     pub(crate) resize: Option<tokio::sync::mpsc::Sender<(u16, u16)>>,
@@ -69,7 +71,7 @@ impl Exec {
             "OpenStdout": self.stdout,
             "CanRemove": matches!(self.phase, Phase::Ended { .. }),
             "ContainerID": self.container,
-            "DetachKeys": "",
+            "DetachKeys": self.keys,
             "Pid": match self.phase {
                 Phase::Running { pid } => pid,
                 _ => 0,

@@ -14,14 +14,27 @@ pub(crate) struct Filters(BTreeMap<String, Vec<String>>);
 impl Filters {
     /// Reads the parameter `filters`; keys other than `known` are refused.
     pub(crate) fn read(query: &Query, known: &[&str]) -> Result<Self, ApiError> {
-        let Some(text) = query.get("filters") else {
-            return Ok(Self::default());
-        };
-        let filters = Self::parse(text)?;
+        let filters = Self::of(query)?;
         match filters.0.keys().find(|key| !known.contains(&key.as_str())) {
             Some(key) => Err(ApiError::bad(format!("invalid filter '{key}'"))),
             None => Ok(filters),
         }
+    }
+
+    /// Reads the parameter `filters`, whatever its keys are.
+    pub(crate) fn of(query: &Query) -> Result<Self, ApiError> {
+        match query.get("filters") {
+            Some(text) => Self::parse(text),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// The same filters as a parameter, with labels that everything must have.
+    pub(crate) fn narrowed(&self, labels: &BTreeMap<String, String>) -> String {
+        let mut all = self.0.clone();
+        let pairs = labels.iter().map(|(key, value)| format!("{key}={value}"));
+        all.entry("label".to_owned()).or_default().extend(pairs);
+        Value::from_iter(all).to_string()
     }
 
     fn parse(text: &str) -> Result<Self, ApiError> {
@@ -105,6 +118,20 @@ mod tests {
         assert_eq!(new.as_ref().unwrap().flag("dangling").unwrap(), Some(true));
         let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
         assert!(!new.unwrap().labels(&labels));
+    }
+
+    #[test]
+    fn narrowed_filters_want_the_labels_too() {
+        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        for (text, wanted) in [
+            ("{}", r#"{"label":["a=b"]}"#),
+            (
+                r#"{"label":["c"],"id":["1"]}"#,
+                r#"{"id":["1"],"label":["c","a=b"]}"#,
+            ),
+        ] {
+            assert_eq!(Filters::parse(text).unwrap().narrowed(&labels), wanted);
+        }
     }
 
     #[test]

@@ -25,6 +25,12 @@ impl Query {
         values.find(|value| !value.is_empty())
     }
 
+    /// Gives a parameter one value.
+    pub(crate) fn set(&mut self, name: &str, value: String) {
+        self.pairs.retain(|(key, _)| key != name);
+        self.pairs.push((name.to_owned(), value));
+    }
+
     /// All values of a parameter.
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let named = self.pairs.iter().filter(move |(key, _)| key == name);

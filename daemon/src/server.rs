@@ -1,43 +1,48 @@
-//! Connections: taken, served, ended. A panic in one request ends that request only.
+//! The daemon's start and end.
 
-use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use engine::Engine;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::blocking::THREADS;
-use crate::body::{self, ResponseBody};
-use crate::call::{self, Call};
+use crate::connections::{Door, accept_all};
 use crate::daemon::{Daemon, Options};
-use crate::error::{ApiError, chain};
-use crate::listen::{Host, ListenError, Listener};
+use crate::listen::{Host, Inherited, ListenError, Listener, PlainTcp};
 use crate::ready::watched;
-use crate::routes;
-use crate::wire;
-
-/// How long a client may take for the head of a request; between two requests of one connection too.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(300);
+use crate::rescue;
+use crate::scope::{PolicyError, Sockets};
+use crate::scrape;
+use crate::tls::{TlsError, TlsFiles};
 
 /// How long requests may go on when the daemon ends.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long to wait when there are no descriptors for a further connection.
-const NO_DESCRIPTORS: Duration = Duration::from_millis(100);
-
 /// SIGINT and SIGTERM.
 const END_SIGNALS: [i32; 2] = [2, 15];
+
+/// Where the daemon listens.
+#[derive(Debug)]
+pub struct Listening {
+    /// The addresses of the whole API.
+    pub hosts: Vec<Host>,
+    /// What this program was started with.
+    pub inherited: Vec<Inherited>,
+    /// The certificates of TCP addresses.
+    pub tls: Option<TlsFiles>,
+    /// Which addresses are served without.
+    pub plain_tcp: PlainTcp,
+    /// Where Prometheus finds its numbers.
+    pub metrics: Option<SocketAddr>,
+}
 
 /// Why the daemon has ended.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,23 @@ pub enum ServeError {
     /// It cannot listen.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Its certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The policies of its sockets cannot be used.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Nobody can ask for its numbers.
+    #[error("cannot serve metrics at {address}")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The engine refuses something.
+    #[error(transparent)]
+    Engine(#[from] engine::EngineError),
     /// The system refuses something.
     #[error("cannot {what}")]
     Io {
@@ -56,22 +78,107 @@ pub enum ServeError {
     },
 }
 
-/// Serves the API at all of `hosts` until SIGINT or SIGTERM. Containers go on after that. `ready` is
-/// called when clients can connect.
+/// Sockets that listen, and what is between them and the API.
+struct Bound {
+    listeners: Vec<Listener>,
+    /// As they turned out.
+    addresses: Vec<String>,
+    tls: Option<TlsAcceptor>,
+    metrics: Option<std::net::TcpListener>,
+    sockets: Sockets,
+}
+
+impl Bound {
+    fn new(mut listening: Listening, engine: &Engine) -> Result<Self, ServeError> {
+        let tls = listening.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+        let mut listeners = Vec::new();
+        for host in &listening.hosts {
+            if let Host::Tcp(address) = host {
+                refuse_open(*address, tls.as_ref(), listening.plain_tcp)?;
+            }
+            listeners.extend(host.listen(&mut listening.inherited)?);
+        }
+        let (mut full, mut addresses) = (Vec::new(), Vec::new());
+        for listener in &listeners {
+            match listener {
+                Listener::Unix(listener, path) => {
+                    let own = listener.local_addr().ok();
+                    let bound = own.as_ref().and_then(|own| own.as_pathname());
+                    full.extend(path.clone().or(bound.map(Path::to_path_buf)));
+                    let shown = full.last().map(|path| path.display().to_string());
+                    addresses.push(format!("unix://{}", shown.unwrap_or_default()));
+                }
+                // An inherited one says only now what it is.
+                Listener::Tcp(listener) => {
+                    let address = local_address(listener)?;
+                    refuse_open(address, tls.as_ref(), listening.plain_tcp)?;
+                    addresses.push(format!("tcp://{address}"));
+                }
+            }
+        }
+        let metrics = listening.metrics.map(listen_for_metrics).transpose()?;
+        if let Some(listener) = &metrics {
+            addresses.push(format!("http://{}/metrics", local_address(listener)?));
+        }
+        Ok(Self {
+            listeners,
+            addresses,
+            tls,
+            metrics,
+            sockets: Sockets::open(engine, &full)?,
+        })
+    }
+}
+
+fn local_address(listener: &std::net::TcpListener) -> Result<SocketAddr, ServeError> {
+    listener.local_addr().map_err(|source| ServeError::Io {
+        what: "ask for the address of a socket",
+        source,
+    })
+}
+
+fn listen_for_metrics(address: SocketAddr) -> Result<std::net::TcpListener, ServeError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| ServeError::Metrics { address, source })
+}
+
+/// Whoever reaches a port without TLS has all of the host.
+fn refuse_open(
+    address: SocketAddr,
+    tls: Option<&TlsAcceptor>,
+    plain_tcp: PlainTcp,
+) -> Result<(), ListenError> {
+    if tls.is_some() {
+        return Ok(());
+    }
+    if !address.ip().is_loopback() && plain_tcp == PlainTcp::Loopback {
+        return Err(ListenError::Insecure(format!("tcp://{address}")));
+    }
+    let reach = match address.ip().is_loopback() {
+        true => "every user and every program of this host",
+        false => "everyone who reaches it",
+    };
+    tracing::warn!(%address, "no TLS: {reach} has all of this host through this port");
+    Ok(())
+}
+
+/// Serves the API until SIGINT or SIGTERM. Containers go on after that. `ready` is called with
+/// the addresses when clients can connect.
 ///
 /// # Errors
 /// When it cannot listen somewhere.
 pub fn serve(
     engine: Engine,
-    hosts: &[Host],
+    listening: Listening,
     options: Options,
-    ready: impl FnOnce(),
+    ready: impl FnOnce(&[String]),
 ) -> Result<(), ServeError> {
     let failed = |what| move |source| ServeError::Io { what, source };
-    let listeners = hosts
-        .iter()
-        .map(Host::listen)
-        .collect::<Result<Vec<_>, _>>()?;
+    let bound = Bound::new(listening, &engine)?;
     let signals = sys::signals::signal_fd(&END_SIGNALS).map_err(failed("take signals"))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -84,7 +191,7 @@ pub fn serve(
         .name("events".to_owned())
         .spawn(move || events.hub.read(&events.engine))
         .map_err(failed("start a thread"))?;
-    let served = runtime.block_on(run(&daemon, listeners, &signals, ready));
+    let served = runtime.block_on(run(&daemon, bound, &signals, ready));
     daemon.hub.end();
     // What blocks still is a follower of a client that is gone; it ends by itself.
     runtime.shutdown_timeout(Duration::from_secs(2));
@@ -95,29 +202,40 @@ pub fn serve(
 
 async fn run(
     daemon: &Arc<Daemon>,
-    listeners: Vec<Listener>,
+    bound: Bound,
     signals: &impl AsFd,
-    ready: impl FnOnce(),
+    ready: impl FnOnce(&[String]),
 ) -> io::Result<()> {
     let signals = watched(signals.as_fd().try_clone_to_owned()?)?;
     let (end, ended) = watch::channel(());
     let mut accepting = JoinSet::new();
-    let mut paths = Vec::new();
-    for listener in listeners {
-        let (daemon, ended) = (Arc::clone(daemon), ended.clone());
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let door = |tls| Door {
+        daemon: Arc::clone(daemon),
+        scope: None,
+        tls,
+    };
+    for listener in bound.listeners {
         match listener {
             Listener::Unix(listener, path) => {
-                paths.push(path);
+                paths.extend(path);
                 let listener = UnixListener::from_std(listener)?;
-                accepting.spawn(accept_all(daemon, listener, ended));
+                accepting.spawn(accept_all(door(None), listener, ended.clone()));
             }
             Listener::Tcp(listener) => {
                 let listener = TcpListener::from_std(listener)?;
-                accepting.spawn(accept_all(daemon, listener, ended));
+                accepting.spawn(accept_all(door(bound.tls.clone()), listener, ended.clone()));
             }
         }
     }
-    ready();
+    accepting.spawn(rescue::watch(Arc::clone(daemon), ended.clone()));
+    if let Some(listener) = bound.metrics {
+        let listener = TcpListener::from_std(listener)?;
+        accepting.spawn(scrape::serve(Arc::clone(daemon), listener, ended.clone()));
+    }
+    let serving = bound.sockets.serve(Arc::clone(daemon), ended.clone())?;
+    accepting.spawn(serving);
+    ready(&bound.addresses);
     signals.readable().await?.retain_ready();
     tracing::info!("the daemon ends; containers go on");
     drop(end);
@@ -133,122 +251,11 @@ async fn run(
     Ok(())
 }
 
-/// A socket that gives connections.
-trait Accept: Send + Sync + 'static {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// The next one.
-    fn accept_one(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
-}
-
-impl Accept for UnixListener {
-    type Stream = UnixStream;
-
-    async fn accept_one(&self) -> io::Result<UnixStream> {
-        Ok(self.accept().await?.0)
-    }
-}
-
-impl Accept for TcpListener {
-    type Stream = TcpStream;
-
-    async fn accept_one(&self) -> io::Result<TcpStream> {
-        Ok(self.accept().await?.0)
-    }
-}
-
-/// Takes connections until the daemon ends, then waits for their requests.
-async fn accept_all<A: Accept>(daemon: Arc<Daemon>, listener: A, mut ended: watch::Receiver<()>) {
-    let mut connections = JoinSet::new();
-    loop {
-        // Both can be dropped: a connection that is not taken yet waits in the socket's queue.
-        let accepted = tokio::select! {
-            accepted = listener.accept_one() => accepted,
-            _ = ended.changed() => break,
-        };
-        while connections.try_join_next().is_some() {}
-        match accepted {
-            Ok(stream) => {
-                connections.spawn(connection(Arc::clone(&daemon), stream, ended.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot take a connection");
-                tokio::time::sleep(NO_DESCRIPTORS).await;
-            }
-        }
-    }
-    while connections.join_next().await.is_some() {}
-}
-
-async fn connection<S>(daemon: Arc<Daemon>, stream: S, mut ended: watch::Receiver<()>)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = service_fn(move |request| answer(Arc::clone(&daemon), request));
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
-        .with_upgrades();
-    let mut serving = std::pin::pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        _ = ended.changed() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(error = chain(&error), "a connection has ended");
-    }
-}
-
-/// Answers a request. It runs in a task of its own: a client that hangs up stops nothing half-way,
-/// and a panic reaches nobody else.
-async fn answer(
-    daemon: Arc<Daemon>,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let begun = Instant::now();
-    let (method, uri) = (request.method().clone(), request.uri().clone());
-    let options = daemon.options.version;
-    let reply = tokio::spawn(async move { routes::route(Call::new(daemon, request)?).await }).await;
-    let reply = reply.unwrap_or_else(|error| {
-        tracing::error!(%error, %method, path = uri.path(), "a request has failed");
-        Err(ApiError::internal("the daemon has failed in this request"))
-    });
-    let mut response = match reply {
-        Ok(response) => response,
-        Err(error) => refusal(&error),
-    };
-    wire::system::head(response.headers_mut(), options);
-    tracing::info!(
-        %method,
-        path = uri.path(),
-        status = response.status().as_u16(),
-        milliseconds = begun.elapsed().as_millis(),
-        "request"
-    );
-    Ok(response)
-}
-
-/// An error as clients read it.
-fn refusal(error: &ApiError) -> Response<ResponseBody> {
-    let message = wire::system::Message {
-        message: &error.message,
-    };
-    call::json(error.status, &message).unwrap_or_else(|_| {
-        let mut response = Response::new(body::full(""));
-        *response.status_mut() = error.status;
-        response
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::version::NEWEST;
+    use crate::wire;
 
     #[test]
     fn newest_version_is_announced() {
@@ -256,5 +263,16 @@ mod tests {
         wire::system::head(&mut headers, "9.9");
         assert_eq!(headers["api-version"], NEWEST.to_string().as_str());
         assert_eq!(headers["server"], "Docker/9.9 (linux)");
+    }
+
+    #[test]
+    fn open_port_without_tls_is_refused_unless_it_is_wanted() {
+        let address = |text: &str| text.parse().unwrap();
+        for open in ["0.0.0.0:2375", "[::]:2375", "192.0.2.1:1"] {
+            let refused = refuse_open(address(open), None, PlainTcp::Loopback);
+            assert!(matches!(refused, Err(ListenError::Insecure(_))), "{open}");
+            assert!(refuse_open(address(open), None, PlainTcp::Anywhere).is_ok());
+        }
+        assert!(refuse_open(address("127.0.0.1:2375"), None, PlainTcp::Loopback).is_ok());
     }
 }

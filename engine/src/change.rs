@@ -186,7 +186,7 @@ impl Engine {
             let text = "cannot use --restart: the container is removed when it ends (--rm)";
             return Err(EngineError::Unsupported(text.to_owned()));
         }
-        let (mut spec, mut launch) = self.stored(&config.id)?;
+        let (mut spec, mut launch) = (self.spec_of(&config.id)?, self.launch_of(&config.id)?);
         let mut linux = spec.linux().clone().unwrap_or_default();
         let mut all = linux.resources().clone().unwrap_or_default();
         let changed = changes.resources(&all)?;

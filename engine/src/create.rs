@@ -25,7 +25,7 @@ use crate::options::ContainerOptions;
 use crate::runtime_choice::WasmModule;
 use crate::settle_mounts::Settled;
 use crate::subject::Subject;
-use crate::{Engine, EngineError, memory, plug, spec, user};
+use crate::{Engine, EngineError, full_socket, memory, plug, spec, user};
 
 /// Ids are given out in milliseconds; a caller that was stopped meanwhile is not waited for.
 const IDS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -215,6 +215,7 @@ impl Engine {
         }
         let is_wasm = wasm.is_some();
         warnings.extend(options.health.warning(run, is_wasm));
+        warnings.extend(full_socket::warning(&self.layout, &settled.mounts));
         let health = options.health.check(run, is_wasm)?;
         let restarts = health.as_ref().is_some_and(|h| h.restart_on_unhealthy);
         if options.auto_remove && restarts {

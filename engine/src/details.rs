@@ -27,13 +27,25 @@ impl Engine {
     /// # Errors
     /// When its records cannot be read.
     pub fn details(&self, container: &Container) -> Result<ContainerDetails, EngineError> {
-        let (spec, launch) = self.stored(&container.config.id)?;
+        let id = &container.config.id;
+        let launch = self.launch_of(id)?;
         Ok(ContainerDetails {
-            spec,
+            spec: self.spec_of(id)?,
             layers: launch.layers,
             terminal: launch.terminal,
             interactive: launch.interactive,
-            dir: self.layout().container(&container.config.id),
+            dir: self.layout().container(id),
         })
+    }
+
+    /// The same for whoever looks into its image's layers.
+    pub(crate) fn details_with_layers(
+        &self,
+        container: &Container,
+    ) -> Result<ContainerDetails, EngineError> {
+        let details = self.details(container)?;
+        // It may have been created before the last boot.
+        self.store.attach_layers(&details.layers)?;
+        Ok(details)
     }
 }

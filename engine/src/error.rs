@@ -89,14 +89,6 @@ pub enum EngineError {
         /// What is wrong with it.
         why: String,
     },
-    /// The container goes when it ends.
-    #[error("cannot {what} container `{name}`: it is removed when it ends (--rm)")]
-    Vanishes {
-        /// The operation.
-        what: &'static str,
-        /// The container.
-        name: String,
-    },
     /// Nothing can be written where something was to be copied to.
     #[error("cannot copy into container `{name}`: `{path}` is on a read-only file system")]
     ReadOnly {
@@ -233,7 +225,6 @@ impl EngineError {
             Self::NoSuchContainer(_) | Self::NoSuchVolume(_) => ErrorKind::NotFound,
             Self::NameInUse { .. }
             | Self::Running { .. }
-            | Self::Vanishes { .. }
             | Self::NotRunning(_)
             | Self::Paused { .. }
             | Self::NotPaused(_) => ErrorKind::Conflict,

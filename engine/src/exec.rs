@@ -78,7 +78,7 @@ impl Engine {
         if !self.container(&config.id)?.is_running() {
             return Err(stopped());
         }
-        let (spec, launch) = self.stored(&config.id)?;
+        let (spec, launch) = (self.spec_of(&config.id)?, self.launch_of(&config.id)?);
         let root = LayeredRoot::new(vec![format!("/proc/{pid}/root/.").into()]);
         let capabilities = match options.privilege {
             Privilege::AsContainer => bounding(&spec),
@@ -126,6 +126,15 @@ impl Engine {
     pub fn record_exec_end(&self, container: &Container, exit_code: u8) {
         let code = exit_code.to_string();
         self.record_container_event(&container.config, "exec_die", &[("exitCode", &code)]);
+    }
+
+    /// Leaves a program that [`Engine::exec`] has started to itself: the container's monitor hears of its
+    /// end and writes it down.
+    ///
+    /// # Errors
+    /// When the monitor does not take it. The program goes on all the same.
+    pub fn leave_exec(&self, container: &Container, session: &Session) -> Result<(), EngineError> {
+        self.connect(container)?.keep_exec(session)
     }
 
     /// The container's specification with the program in place of its own.

@@ -253,8 +253,7 @@ impl Engine {
     /// # Errors
     /// When its records cannot be read.
     pub fn health_check(&self, container: &Container) -> Result<Option<HealthCheck>, EngineError> {
-        let (_, launch) = self.stored(&container.config.id)?;
-        Ok(launch.health)
+        Ok(self.launch_of(&container.config.id)?.health)
     }
 
     /// What the probes of a container have said; `None` before its first start, and without a check.

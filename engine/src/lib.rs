@@ -6,6 +6,7 @@
 mod change;
 mod check;
 mod create;
+mod detach;
 mod details;
 pub mod docker;
 mod error;
@@ -14,6 +15,7 @@ mod exec;
 mod executables;
 mod files;
 mod filter;
+mod full_socket;
 mod health;
 mod image_use;
 mod isolation;
@@ -50,6 +52,7 @@ mod wasm_only;
 pub use change::Changes;
 pub use check::Finding;
 pub use create::Created;
+pub use detach::{BadDetachKeys, DEFAULT_DETACH_KEYS, DetachKeys};
 pub use details::ContainerDetails;
 pub use error::{EngineError, ErrorKind};
 pub use events::EventReader;
@@ -57,13 +60,14 @@ pub use exec::{ExecOptions, Privilege};
 pub use executables::Executables;
 pub use files::{
     CommitRequest, ContainerRoot, Copied, CopyOptions, FileChange, FileChangeKind, FollowLink,
-    Local, Owner,
+    Local, OutgoingCopy, Owner, receive_copy,
 };
 pub use filter::Filters;
+pub use full_socket::{DEFAULT_SOCKET, FullSockets};
 pub use health::{HealthCheck, HealthOptions};
 pub use isolation::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,
-    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode,
+    SeccompProfile, SecurityOptions, Share, ThrottledDevice, Ulimit, UserMode, is_cdi_device,
 };
 pub use list::{ListOptions, status_word};
 pub use log::{LogOptions, LogReader, compress_log};
@@ -72,8 +76,8 @@ pub use network::{ContainerNetwork, NetworkMode};
 pub use options::{ContainerOptions, Join, Network, NetworkOptions, WasmOptions};
 pub use plug::WasmPlug;
 pub use processes::{Sample, Usage};
-pub use query::{Container, StreamKinds};
-pub use rescue::BroughtBack;
+pub use query::{Container, Rejoined, StreamKinds};
+pub use rescue::{BroughtBack, Orphan, Rescued, orphans};
 pub use session::{Session, Streams, Wanted};
 pub use size::ContainerSize;
 pub use start::Force;

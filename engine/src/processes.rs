@@ -59,7 +59,7 @@ impl Sample {
 impl Engine {
     /// The control group of a container, whether it is there or not.
     pub(crate) fn group(&self, container: &Container) -> Result<Group, EngineError> {
-        let (spec, _) = self.stored(&container.config.id)?;
+        let spec = self.spec_of(&container.config.id)?;
         let path = spec
             .linux()
             .as_ref()
@@ -129,12 +129,32 @@ impl Engine {
             usage: Usage {
                 network,
                 linear_memory: match config.runtime.as_str() {
-                    "wasm" => pids.iter().find_map(|pid| linear_memory(*pid)),
+                    "wasm" => pids
+                        .iter()
+                        .find_map(|pid| linear_memory(*pid))
+                        .or_else(|| self.linear_memory_by_monitor(container)),
                     _ => None,
                 },
                 ..usage(&stats, &pids)
             },
         })
+    }
+}
+
+impl Engine {
+    /// An ordinary user's container stands in a user namespace beside this process's, where only its
+    /// monitor can look into it.
+    fn linear_memory_by_monitor(&self, container: &Container) -> Option<u64> {
+        let asked = self
+            .connect(container)
+            .and_then(|session| session.linear_memory());
+        match asked {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::debug!(%error, "the monitor does not say how much linear memory there is");
+                None
+            }
+        }
     }
 }
 
@@ -179,15 +199,10 @@ fn usage(stats: &Stats, pids: &[i32]) -> Usage {
 
 /// What a wasm host shows of its guests' memory, in a file among its descriptors.
 fn linear_memory(pid: i32) -> Option<u64> {
-    let name = format!("/memfd:{}", runtime::LINEAR_MEMORY);
-    for entry in fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten() {
-        let link = fs::read_link(entry.path());
-        if link.is_ok_and(|link| link.to_string_lossy().starts_with(&name)) {
-            let bytes = fs::read(entry.path()).ok()?;
-            return bytes.try_into().ok().map(u64::from_le_bytes);
-        }
-    }
-    None
+    let file = sys::sealed::find(pid, runtime::LINEAR_MEMORY).ok()?;
+    let mut bytes = [0; 8];
+    sys::file::read_exact_at(&file, &mut bytes, 0).ok()?;
+    Some(u64::from_le_bytes(bytes))
 }
 
 /// Page cache that nothing uses (`memory.stat`): Docker does not count it.

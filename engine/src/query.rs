@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::time::{Duration, Instant};
 
-use runtime::{Request, RestartPolicy};
-use state::{ContainerConfig, ContainerState, ExitRecord};
+use runtime::{ExitStatus, Request, RestartPolicy};
+use state::{ContainerConfig, ContainerState, ExitRecord, Status};
 use sys::lock;
 
-use crate::{Engine, EngineError, Session};
+use crate::{Engine, EngineError, Session, Streams, Wanted};
 
 /// A container's two records, as they are now.
 #[derive(Debug, Clone)]
@@ -19,7 +20,41 @@ pub struct Container {
 }
 
 /// How long a monitor that answers no more may take to end.
-const MONITOR_ENDS: std::time::Duration = std::time::Duration::from_secs(10);
+const MONITOR_ENDS: Duration = Duration::from_secs(10);
+
+/// Somebody who waits gives up when so many monitors of one container were killed meanwhile.
+const MONITORS: usize = 100;
+
+/// What has become of a container whose monitor was killed.
+#[derive(Debug)]
+pub enum Rejoined {
+    /// It goes on.
+    Running(Session, Streams),
+    /// It has ended.
+    Ended(ExitStatus),
+}
+
+fn ended(code: u8) -> Rejoined {
+    Rejoined::Ended(ExitStatus {
+        code,
+        signal: None,
+        oom_killed: false,
+        error: None,
+    })
+}
+
+/// Whether it does no harm to ask for something that may be done already.
+fn is_same_twice(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Stop { .. }
+            | Request::StopToRestart { .. }
+            | Request::Remove
+            | Request::Pause
+            | Request::Unpause
+            | Request::Update { .. }
+    )
+}
 
 impl Container {
     /// Whether a monitor owns it: its program runs, stands still, or is about to be started again.
@@ -44,7 +79,7 @@ impl Engine {
     /// # Errors
     /// When its records cannot be read.
     pub fn streams_of(&self, container: &Container) -> Result<StreamKinds, EngineError> {
-        let (_, launch) = self.stored(&container.config.id)?;
+        let launch = self.launch_of(&container.config.id)?;
         Ok(StreamKinds {
             terminal: launch.terminal,
             interactive: launch.interactive,
@@ -56,8 +91,7 @@ impl Engine {
     /// # Errors
     /// When its records cannot be read.
     pub fn restart_policy(&self, container: &Container) -> Result<RestartPolicy, EngineError> {
-        let (_, launch) = self.stored(&container.config.id)?;
-        Ok(launch.restart)
+        Ok(self.launch_of(&container.config.id)?.restart)
     }
 
     /// All containers, the newest first. One that is being removed is left out.
@@ -142,56 +176,119 @@ impl Engine {
     /// # Errors
     /// When the container is unknown or its monitor says nothing.
     pub fn wait(&self, container: &Container) -> Result<u8, EngineError> {
-        let told = self.connect(container).and_then(|session| {
-            session.watch()?;
-            session.wait_exited()
-        });
-        match told {
-            Ok(status) => Ok(status.code),
-            // Its monitor is ending or has ended: what it wrote down holds once it lets go of its lock.
-            Err(error) => {
-                self.wait_for_monitor(container);
-                let now = match self.container(&container.config.id) {
-                    Err(EngineError::NoSuchContainer(id)) => return self.removed_exit_code(&id),
-                    other => other?,
-                };
-                match now.is_running() {
-                    true => Err(error),
-                    false => Ok(now.state.exit_code.unwrap_or(0)),
-                }
+        let mut lost = 0;
+        loop {
+            let told = self.connect(container).and_then(|session| {
+                session.watch()?;
+                session.wait_exited()
+            });
+            let error = match told {
+                Ok(status) => return Ok(status.code),
+                Err(error) => error,
+            };
+            if let Some(code) = self.look_again(&container.config.id)? {
+                return Ok(code);
+            }
+            lost += 1;
+            if lost == MONITORS {
+                return Err(error);
             }
         }
     }
 
-    /// Waits until a monitor that answers no more has let go of its lock, or is given up on.
-    fn wait_for_monitor(&self, container: &Container) {
-        let lock = self.layout.container_run(&container.config.id).join("lock");
-        if lock.exists() {
-            drop(lock::FileLock::acquire(
-                &lock,
-                lock::Mode::Shared,
-                MONITOR_ENDS,
-            ));
+    /// What has become of a container whose monitor answers no more: how it has ended, or nothing when
+    /// another monitor has it now.
+    fn look_again(&self, id: &str) -> Result<Option<u8>, EngineError> {
+        // A monitor that is ending has written down what holds once it lets go of its lock.
+        self.wait_for_monitor(id);
+        let now = match self.container(id) {
+            Err(EngineError::NoSuchContainer(_)) => return self.removed_exit_code(id).map(Some),
+            other => other?,
+        };
+        Ok((!now.is_running()).then_some(now.state.exit_code.unwrap_or(0)))
+    }
+
+    /// Joins a container again whose monitor answers no more.
+    ///
+    /// # Errors
+    /// When its records cannot be read, or the next monitor refuses.
+    pub fn rejoin(&self, id: &str, wanted: Wanted) -> Result<Rejoined, EngineError> {
+        let mut lost = 0;
+        loop {
+            if let Some(code) = self.look_again(id)? {
+                return Ok(ended(code));
+            }
+            match self.join(id, wanted) {
+                // It was the killed one, which was still there when it was looked for.
+                Err(EngineError::Io { .. } | EngineError::NotRunning(_)) if lost < MONITORS => {
+                    lost += 1;
+                }
+                result => return result,
+            }
         }
     }
 
-    /// Asks a container's monitor for something and waits until it is done.
+    /// Joins the streams of a container that runs.
+    fn join(&self, id: &str, wanted: Wanted) -> Result<Rejoined, EngineError> {
+        let session = self.connect(&self.container(id)?)?;
+        session.watch()?;
+        session.ask_streams(wanted)?;
+        session.wait_started()?;
+        let streams = session.attached(wanted)?;
+        Ok(Rejoined::Running(session, streams))
+    }
+
+    /// Waits until a monitor that answers no more has let go of its lock or another one has it, or the
+    /// monitor is given up on. The lock is not taken for that: it is the next monitor's.
+    fn wait_for_monitor(&self, id: &str) {
+        let lock = self.layout.container_run(id).join("lock");
+        let deadline = Instant::now() + MONITOR_ENDS;
+        let mut pause = Duration::from_micros(200);
+        while Instant::now() < deadline && lock::is_held(&lock).unwrap_or(false) {
+            let state = ContainerState::read(&self.layout.container(id));
+            if state.is_ok_and(|state| state.status.is_owned()) && self.has_monitor(id) {
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Asks a container's monitor for something and waits until it is done. When the monitor is killed
+    /// before it answers, the next one is asked what may be asked twice.
     ///
     /// # Errors
-    /// [`EngineError::NotRunning`] also when the container ends, or its monitor is killed, before the
-    /// answer; why the monitor refuses otherwise.
+    /// [`EngineError::NotRunning`] also when the container ends before the answer; why the monitor
+    /// refuses otherwise.
     pub fn ask(&self, container: &Container, request: &Request) -> Result<(), EngineError> {
-        let asked = self
-            .connect(container)
-            .and_then(|session| session.ask(request));
-        let Err(error @ EngineError::Io { .. }) = asked else {
-            return asked;
-        };
-        self.wait_for_monitor(container);
-        match self.container(&container.config.id) {
-            Ok(now) if now.is_running() => Err(error),
-            _ => Err(EngineError::NotRunning(container.config.name.clone())),
+        let mut result = Err(EngineError::NotRunning(container.config.name.clone()));
+        for _ in 0..MONITORS {
+            let unheard = match self.connect(container) {
+                Err(error @ EngineError::NotRunning(_)) => Some(error),
+                Err(error) => return Err(error),
+                Ok(session) => {
+                    result = session.ask(request);
+                    None
+                }
+            };
+            if unheard.is_none() && !matches!(result, Err(EngineError::Io { .. })) {
+                return result;
+            }
+            self.wait_for_monitor(&container.config.id);
+            match self.container(&container.config.id) {
+                Ok(now) if now.is_running() => {
+                    let status = now.state.status;
+                    match request {
+                        Request::Pause if status == Status::Paused => return Ok(()),
+                        Request::Unpause if status == Status::Running => return Ok(()),
+                        _ if unheard.is_some() || is_same_twice(request) => {}
+                        _ => return result,
+                    }
+                }
+                _ => return Err(EngineError::NotRunning(container.config.name.clone())),
+            }
         }
+        result
     }
 
     /// The exit code of a container that was removed when it ended, some minutes ago at most.

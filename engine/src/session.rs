@@ -76,6 +76,21 @@ impl Session {
         }
     }
 
+    /// Waits until another monitor has taken a container over: it goes on, or has ended.
+    ///
+    /// # Errors
+    /// Why it could not be taken over.
+    pub(crate) fn wait_taken_over(&self) -> Result<(), EngineError> {
+        match self.receive()?.0 {
+            Response::Event(Event::Started { .. } | Event::Exited(_)) => Ok(()),
+            Response::Event(Event::Failed(failure)) => Err(EngineError::Start {
+                code: failure.code,
+                message: failure.message,
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Asks for streams of a container that runs.
     ///
     /// # Errors
@@ -169,8 +184,33 @@ impl Session {
             match self.receive()?.0 {
                 Response::Done => return Ok(()),
                 Response::Refused(reason) => return Err(EngineError::Unsupported(reason)),
-                Response::Event(_) | Response::Attached => {}
+                Response::Event(_) | Response::Attached | Response::LinearMemory(_) => {}
             }
+        }
+    }
+
+    /// Hands the connection to a further program's parent over, and waits until it is taken.
+    pub(crate) fn keep_exec(&self, exec: &Self) -> Result<(), EngineError> {
+        let failed = EngineError::io("talk to the container's monitor");
+        let bytes = Request::KeepExec.encode().map_err(io::Error::other);
+        let bytes = bytes.map_err(&failed)?;
+        sys::socket::send(self.socket.as_fd(), &bytes, &[exec.socket.as_fd()])
+            .map_err(|errno| failed(errno.into()))?;
+        match self.receive()?.0 {
+            Response::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// How much linear memory wasm guests have, as the monitor sees it.
+    ///
+    /// # Errors
+    /// When the monitor is gone, or of a version that does not know the question.
+    pub fn linear_memory(&self) -> Result<Option<u64>, EngineError> {
+        self.send(&Request::LinearMemory)?;
+        match self.receive()?.0 {
+            Response::LinearMemory(bytes) => Ok(bytes),
+            other => Err(unexpected(&other)),
         }
     }
 

@@ -24,7 +24,7 @@ impl Engine {
     /// When a layer cannot be read.
     pub fn size(&self, container: &Container) -> Result<ContainerSize, EngineError> {
         let failed = EngineError::io("count the bytes of the container's files");
-        let details = self.details(container)?;
+        let details = self.details_with_layers(container)?;
         let own = files(&details.dir.join("upper")).map_err(&failed)?;
         let mut all = own;
         for layer in &details.layers {

@@ -15,6 +15,7 @@ use runtime::{
 use runtime_native::capability;
 use runtime_native::plan::{Options, PlanError, detect, plan};
 use runtime_native::seccomp::{Arch, default_profile};
+use serde::de::DeserializeOwned;
 use state::ContainerConfig;
 use sys::durable;
 
@@ -26,6 +27,7 @@ use crate::mounts::{self, ContainerMount};
 use crate::network::{ContainerNetwork, NetworkMode};
 use crate::query::Container;
 use crate::runtime_choice::{WasmModule, wasm_spec};
+use crate::volume_driver::DriverMounts;
 use crate::{Engine, EngineError, Session, Wanted};
 
 /// How long a container has between the stop signal and SIGKILL, as with Docker.
@@ -57,6 +59,12 @@ pub(crate) fn c_path(path: &Path) -> Result<CString, EngineError> {
         .map_err(|error| EngineError::io("use a path with a NUL byte")(io::Error::other(error)))
 }
 
+/// The bytes that travel to the monitor.
+pub(crate) fn encoded(plan: &Plan) -> Result<Vec<u8>, EngineError> {
+    let bytes = plan.encode().map_err(io::Error::other);
+    bytes.map_err(EngineError::io("encode the plan"))
+}
+
 fn environment(spec: &Spec) -> &[String] {
     let process = spec.process().as_ref();
     let env = process.and_then(|process| process.env().as_deref());
@@ -64,11 +72,11 @@ fn environment(spec: &Spec) -> &[String] {
 }
 
 /// The records that a start needs.
-struct Parts<'a> {
-    spec: &'a Spec,
-    launch: &'a Launch,
-    network: &'a ContainerNetwork,
-    mounts: &'a [ContainerMount],
+pub(crate) struct Parts<'a> {
+    pub(crate) spec: &'a Spec,
+    pub(crate) launch: &'a Launch,
+    pub(crate) network: &'a ContainerNetwork,
+    pub(crate) mounts: &'a [ContainerMount],
 }
 
 impl Engine {
@@ -113,6 +121,12 @@ impl Engine {
         let (spec, launch) = self.stored(&config.id)?;
         let console = launch.terminal.then(|| console.unwrap_or(Console::UNKNOWN));
         let dir = self.layout.container(&config.id);
+        if launch.volatile {
+            // Without it the kernel takes the upper layer for one that a crash has left
+            // (`Documentation/filesystems/overlayfs.rst`, "Volatile mount").
+            durable::remove_tree(&dir.join("work/work/incompat"))
+                .map_err(EngineError::io("use the container's files once more"))?;
+        }
         let parts = Parts {
             spec: &spec,
             launch: &launch,
@@ -122,20 +136,28 @@ impl Engine {
         self.launch(config, &parts, console, wanted)
     }
 
-    /// What a container was created with.
+    /// What a container was created with, and its image's layers in sight.
     pub(crate) fn stored(&self, id: &str) -> Result<(Spec, Launch), EngineError> {
-        let dir = self.layout.container(id);
-        let failed = EngineError::io("read the container's specification");
-        let spec = fs::read(dir.join("spec.json")).map_err(&failed)?;
-        let launch = fs::read(dir.join("launch.json")).map_err(&failed)?;
-        let launch: Launch =
-            serde_json::from_slice(&launch).map_err(|error| failed(error.into()))?;
+        let stored = (self.spec_of(id)?, self.launch_of(id)?);
         // It may have been created before the last boot.
-        self.store.attach_layers(&launch.layers)?;
-        Ok((
-            serde_json::from_slice(&spec).map_err(|error| failed(error.into()))?,
-            launch,
-        ))
+        self.store.attach_layers(&stored.1.layers)?;
+        Ok(stored)
+    }
+
+    /// The specification of a container.
+    pub(crate) fn spec_of(&self, id: &str) -> Result<Spec, EngineError> {
+        self.record_of(id, "spec.json")
+    }
+
+    /// How a container is started, beside its specification.
+    pub(crate) fn launch_of(&self, id: &str) -> Result<Launch, EngineError> {
+        self.record_of(id, "launch.json")
+    }
+
+    fn record_of<T: DeserializeOwned>(&self, id: &str, file: &str) -> Result<T, EngineError> {
+        let failed = EngineError::io("read the container's specification");
+        let bytes = fs::read(self.layout.container(id).join(file)).map_err(&failed)?;
+        serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))
     }
 
     fn launch(
@@ -145,15 +167,8 @@ impl Engine {
         console: Option<Console>,
         wanted: Option<Wanted>,
     ) -> Result<Session, EngineError> {
-        let Parts {
-            spec,
-            launch,
-            network,
-            mounts,
-        } = *parts;
-        let (id, name, auto_remove) = (config.id.as_str(), &config.name, config.auto_remove);
-        let dir = self.layout.container(id);
-        let run_dir = self.layout.container_run(id);
+        let Parts { launch, mounts, .. } = *parts;
+        let run_dir = self.layout.container_run(&config.id);
         let mut builder = fs::DirBuilder::new();
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         match builder.create(&run_dir) {
@@ -162,12 +177,35 @@ impl Engine {
             }
             _ => {}
         }
+        let drivers = self.mount_driver_volumes(&run_dir, mounts)?;
+        let plan = self.plan_start(config, parts, console, &drivers)?;
+        launch.log.check_receiver(&plan.monitor.log)?;
+        let session = self.spawn(Role::Monitor, &encoded(&plan)?, wanted)?;
+        drivers.hand_over();
+        Ok(session)
+    }
+
+    /// Everything that a monitor needs to know to own a container.
+    pub(crate) fn plan_start(
+        &self,
+        config: &ContainerConfig,
+        parts: &Parts<'_>,
+        console: Option<Console>,
+        drivers: &DriverMounts,
+    ) -> Result<Plan, EngineError> {
+        let Parts {
+            spec,
+            launch,
+            network,
+            mounts,
+        } = *parts;
+        let (id, name, auto_remove) = (config.id.as_str(), &config.name, config.auto_remove);
+        let dir = self.layout.container(id);
         let subject = LogSubject {
             config: Some(config),
             env: environment(spec),
         };
         let log = launch.log.plan(self, subject)?;
-        launch.log.check_receiver(&log)?;
         let hierarchy = detect();
         let rootfs = self.rootfs(&dir, spec, launch)?;
         let mut init = plan(
@@ -181,8 +219,7 @@ impl Engine {
                 ..Options::new(rootfs, id, &hierarchy)
             },
         )?;
-        let drivers = self.mount_driver_volumes(&run_dir, mounts)?;
-        mounts::complete(&mut init, mounts, &drivers)?;
+        mounts::complete(&mut init, mounts, drivers)?;
         self.join_shared(&launch.shared, &mut init)?;
         init.trace = launch.trace.as_deref().map(c_path).transpose()?;
         if let NetworkMode::Container(other) = &network.mode {
@@ -199,7 +236,7 @@ impl Engine {
             own_volumes: self.own_volume_paths(id, auto_remove)?,
             id: id.to_owned(),
             state_dir: c_path(&dir)?,
-            run_dir: c_path(&run_dir)?,
+            run_dir: c_path(&self.layout.container_run(id))?,
             trash_dir: c_path(&self.layout.trash())?,
             exits_dir: c_path(&self.layout.exits())?,
             name_claim: Some(c_path(&self.layout.container_names().join(name))?),
@@ -219,16 +256,11 @@ impl Engine {
             event_attributes: event_attributes(config),
             volumes: drivers.record().map(c_path).transpose()?,
         };
-        let plan = Plan {
+        Ok(Plan {
             version: PLAN_VERSION,
             monitor,
             init,
-        };
-        let bytes = plan.encode().map_err(io::Error::other);
-        let bytes = bytes.map_err(EngineError::io("encode the plan"))?;
-        let session = self.spawn(Role::Monitor, &bytes, wanted)?;
-        drivers.hand_over();
-        Ok(session)
+        })
     }
 
     /// The volumes that go with a container that vanishes when it ends.
@@ -362,6 +394,7 @@ impl Engine {
     ) -> Result<Session, EngineError> {
         let failed = EngineError::io(match role {
             Role::Monitor => "start the container's monitor",
+            Role::Rescue => "start another monitor for the container",
             Role::Exec => "start a program in the container",
         });
         let plan = sys::sealed::seal("ketch-plan", plan).map_err(&failed)?;
@@ -375,8 +408,14 @@ impl Engine {
             .init_path(&self.layout.exe())
             .map_err(&failed)?;
         let mut command = Command::new(init);
-        if role == Role::Exec {
-            command.arg("exec");
+        match role {
+            Role::Monitor => {}
+            Role::Rescue => {
+                command.arg("rescue");
+            }
+            Role::Exec => {
+                command.arg("exec");
+            }
         }
         let child = command
             .env_clear()
@@ -436,6 +475,8 @@ impl Engine {
 pub(crate) enum Role {
     /// To own a container.
     Monitor,
+    /// To own one that runs and whose monitor was killed.
+    Rescue,
     /// To run a further program in one.
     Exec,
 }

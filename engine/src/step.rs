@@ -20,7 +20,7 @@ use crate::mounts::ContainerMount;
 use crate::network::{NetworkMode, first_files};
 use crate::options::{ContainerOptions, Network, NetworkOptions, WasmOptions};
 use crate::runtime_choice::{self, WasmModule};
-use crate::{Engine, EngineError, Session, Wanted, spec, user};
+use crate::{Engine, EngineError, IsolationOptions, Session, Wanted, isolation, spec, user};
 
 /// What a step is started with.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +43,10 @@ pub struct StepOptions {
     pub network_options: NetworkOptions,
     /// Memory limit in bytes.
     pub memory_bytes: Option<i64>,
+    /// What of its isolation is not the usual one.
+    pub isolation: IsolationOptions,
+    /// Its host name, instead of that which all steps have.
+    pub hostname: Option<String>,
 }
 
 /// Something that is mounted into a step.
@@ -71,7 +75,7 @@ pub struct Step {
     created: Created,
 }
 
-/// The host name of every step: it may be seen by what is built.
+/// The host name of steps: it may be seen by what is built.
 const HOSTNAME: &str = "build";
 
 impl Engine {
@@ -95,30 +99,43 @@ impl Engine {
             network: options.network.clone(),
             network_options: options.network_options.clone(),
             memory_bytes: options.memory_bytes,
+            isolation: options.isolation.clone(),
             ..ContainerOptions::default()
         };
         let mut warnings = Vec::new();
+        let hostname = options.hostname.as_deref().unwrap_or(HOSTNAME);
         let network = self.settle_network(
             &options.network,
             &options.network_options,
             &[],
-            HOSTNAME,
+            hostname,
             &mut warnings,
         )?;
         let wasm = self.wasm_step(&root, options, program, &network.mode)?;
         let mounts: Vec<_> = options.mounts.iter().map(StepMount::settled).collect();
         let dir = self.layout.container(&id);
-        let spec = spec::make(&spec::Parts {
+        let mut spec = spec::make(&spec::Parts {
             options: &container,
             config: &options.config,
             user: &user,
             args: options.args.clone(),
-            hostname: HOSTNAME,
+            hostname,
             mounts: &mounts,
             files: &dir,
             user_namespace: self.user_namespace,
             wasm: wasm.is_some(),
         })?;
+        let applied = isolation::apply(
+            &isolation::Context {
+                engine: self,
+                options: &container,
+                id: &id,
+                wasm: wasm
+                    .as_ref()
+                    .map(|_| "the program of the step is WebAssembly".to_owned()),
+            },
+            &mut spec,
+        )?;
         let launch = Launch {
             layers: options.layers.clone(),
             interactive: false,
@@ -128,9 +145,9 @@ impl Engine {
             wasm,
             create_cwd: true,
             volatile: true,
-            shared: Vec::new(),
+            shared: applied.shared,
             shareable_ipc: false,
-            default_filter: true,
+            default_filter: applied.default_filter,
             init: false,
             trace: None,
             restart: RestartPolicy::No,
@@ -343,7 +360,8 @@ fn step_files(dir: &Path, created: &Created, root: &LayeredRoot) -> io::Result<(
     fs::set_permissions(&upper, Permissions::from_mode(found.mode & 0o7777))?;
     let write = |name: &str, bytes: &[u8]| durable::create_file(&dir.join(name), bytes, 0o644);
     let (hosts, resolv_conf) = first_files(&created.network);
-    write("hostname", format!("{HOSTNAME}\n").as_bytes())?;
+    let hostname = created.spec.hostname().as_deref().unwrap_or(HOSTNAME);
+    write("hostname", format!("{hostname}\n").as_bytes())?;
     write("hosts", hosts.as_bytes())?;
     write("resolv.conf", resolv_conf.as_bytes())?;
     created.network.write(dir).map_err(io::Error::other)?;

@@ -37,6 +37,28 @@ impl DriverMounts {
         (!self.mounted.is_empty()).then_some(self.record.as_path())
     }
 
+    /// What was mounted for a container that runs: its monitor gives it back, or another one that takes
+    /// it over.
+    pub(crate) fn of_running(run_dir: &Path) -> Self {
+        let mut found = Self {
+            record: run_dir.to_owned(),
+            mounted: Vec::new(),
+            handed_over: true,
+        };
+        // Other records are of earlier starts, and what a driver has not taken back.
+        for record in ::volume::records(run_dir) {
+            let mounted = ::volume::mounted(&record).unwrap_or_default();
+            if mounted.len() > found.mounted.len() {
+                found = Self {
+                    record,
+                    mounted,
+                    handed_over: true,
+                };
+            }
+        }
+        found
+    }
+
     /// The monitor gives them back from now on.
     pub(crate) fn hand_over(mut self) {
         self.handed_over = true;

@@ -7,6 +7,8 @@ use std::io::{self, Read};
 use image::{Digest, Document, Entry, EntryKind, Platform, Reference, Store, TarWalk, UnpackMode};
 use state::Layout;
 
+pub mod seeds;
+
 /// How much of a file's body is read: sizes are claims.
 const MAX_BODY: u64 = 1 << 20;
 

@@ -9,7 +9,6 @@ use crate::config::ImageConfig;
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
-use crate::layers::LayerBlob;
 
 /// The largest manifest, index or config that is read: what registries accept, too.
 pub const MAX_DOCUMENT: u64 = 4 * 1024 * 1024;
@@ -223,6 +222,13 @@ pub(crate) fn wasm_layers(manifest: &ImageManifest) -> Result<Vec<Descriptor>, I
         .filter(|layer| is_wasm(layer.media_type()))
         .map(Descriptor::try_from)
         .collect()
+}
+
+/// A layer that is wanted: what it is, and the blob that holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LayerBlob {
+    pub(crate) diff_id: DiffId,
+    pub(crate) blob: Digest,
 }
 
 /// The layers of a manifest that are archives, the lowest first, each with its diff ID.

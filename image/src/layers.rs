@@ -22,6 +22,7 @@ use sys::lock::{FileLock, Mode};
 use crate::build::archive_record_path;
 use crate::content::ContentStore;
 use crate::digest::{DiffId, Digest};
+use crate::document::LayerBlob;
 use crate::error::ImageError;
 use crate::form::{LayerForm, mount_erofs};
 use crate::mounts::is_mounted;
@@ -32,7 +33,8 @@ use crate::unpack::{
     write_layer,
 };
 
-/// How many layers are unpacked at once: each has one thread that inflates and one that writes.
+/// How many layers are unpacked at once: each has one thread that inflates and one that writes, and
+/// while one waits for the disk the others compute.
 pub(crate) const PARALLEL: usize = 2;
 
 /// How long a layer waits for its name.
@@ -57,13 +59,6 @@ pub(crate) struct LayerRecord {
 }
 
 const VERSION: u32 = 1;
-
-/// A layer that is wanted: what it is, and the blob that holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct LayerBlob {
-    pub(crate) diff_id: DiffId,
-    pub(crate) blob: Digest,
-}
 
 /// The names of a layer and its record before they have their own.
 const STAGED_ROOT: &str = StagedLayer::ROOT;
@@ -249,7 +244,7 @@ impl LayerStore {
         Ok(is_ours.then_some(record))
     }
 
-    /// Unpacks what is missing of `layers`, two at a time.
+    /// Unpacks what is missing of `layers`, several at a time.
     pub(crate) fn ensure(
         &self,
         layers: &[LayerBlob],

@@ -7,9 +7,8 @@
 //! there after it entered stays.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use sys::durable;
@@ -63,12 +62,7 @@ impl Store {
     /// Begins a lease that protects nothing yet.
     pub(crate) fn lease(&self) -> Result<Lease, ImageError> {
         let dir = self.lease_dir();
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(write_failed(&dir)(error));
-            }
-            _ => {}
-        }
+        durable::make_private_dir(&dir).map_err(write_failed(&dir))?;
         // Nobody takes it away between its making and its locking.
         let _lock = self.lock()?;
         let file = tempfile::Builder::new()

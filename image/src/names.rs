@@ -51,7 +51,13 @@ impl NameTable {
         Ok(read_json::<NameRecord>(&self.path(name))?.filter(|record| record.name == *name))
     }
 
+    /// Lets a name point to something. Where it does already, nothing is written, nor waited for.
     pub(crate) fn put(&self, name: &Reference, descriptor: &Descriptor) -> Result<(), ImageError> {
+        // One that cannot be read is replaced.
+        let old = self.get(name).ok().flatten();
+        if old.is_some_and(|old| old.descriptor == *descriptor) {
+            return Ok(());
+        }
         let record = NameRecord {
             version: VERSION,
             name: name.clone(),

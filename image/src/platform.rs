@@ -52,10 +52,13 @@ impl Platform {
         }
     }
 
-    /// Where this program runs.
+    /// What this program runs: programs for Linux where the kernel is one, WebAssembly elsewhere.
     #[must_use]
     pub fn host() -> Self {
-        Self::new("linux", std::env::consts::ARCH, None)
+        if cfg!(target_os = "linux") {
+            return Self::new("linux", std::env::consts::ARCH, None);
+        }
+        Self::wasi()
     }
 
     /// WebAssembly with WASI.

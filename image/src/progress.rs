@@ -50,3 +50,22 @@ pub trait Progress: Sync {
 
 /// Watches nothing.
 impl Progress for () {}
+
+/// Says nothing of what was there: an earlier step has told how it came.
+pub(crate) struct OnlyNew<'a>(pub(crate) &'a dyn Progress);
+
+impl Progress for OnlyNew<'_> {
+    fn begin(&self, task: Task, blob: &Digest, total: Option<u64>) {
+        self.0.begin(task, blob, total);
+    }
+
+    fn advance(&self, task: Task, blob: &Digest, bytes: u64) {
+        self.0.advance(task, blob, bytes);
+    }
+
+    fn end(&self, task: Task, blob: &Digest, outcome: Outcome) {
+        if outcome != Outcome::AlreadyThere {
+            self.0.end(task, blob, outcome);
+        }
+    }
+}

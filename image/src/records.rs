@@ -1,9 +1,7 @@
 //! Image records: one directory an image, below `images/`, named by the image's identifier. It
 //! holds `image.json` and, where the image needs one, its fix-up layer.
 
-use std::fs::{self, DirBuilder};
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -71,17 +69,24 @@ impl RecordTable {
         read_json(&self.dir(id).join("image.json"))
     }
 
+    /// Makes an image known. One that is known stays as it is, also when it came: nothing is written
+    /// then, nor waited for.
     pub(crate) fn put(&self, record: &ImageRecord) -> Result<(), ImageError> {
-        let dir = self.dir(&record.id);
-        match DirBuilder::new().mode(0o700).create(&dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(ImageError::Write {
-                    path: dir,
-                    source: error,
-                });
+        // One that cannot be read is replaced.
+        if let Some(old) = self.get(&record.id).ok().flatten() {
+            let same = ImageRecord {
+                added: old.added.clone(),
+                ..record.clone()
+            };
+            if same == old {
+                return Ok(());
             }
-            _ => {}
         }
+        let dir = self.dir(&record.id);
+        durable::make_private_dir(&dir).map_err(|source| ImageError::Write {
+            path: dir.clone(),
+            source,
+        })?;
         write_json(&dir.join("image.json"), record)
     }
 

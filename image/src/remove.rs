@@ -158,10 +158,12 @@ impl Store {
         let live = self.live_without(gone)?;
         let leased = self.leased()?;
         let mut removed = Reachable::default();
-        for layer in candidates.layers.difference(&live.layers) {
-            if !leased.contains(&layer.0) {
-                self.layers.remove(layer)?;
-                removed.layers.insert(*layer);
+        if let Some(layers) = self.layer_store() {
+            for layer in candidates.layers.difference(&live.layers) {
+                if !leased.contains(&layer.0) {
+                    layers.remove(layer)?;
+                    removed.layers.insert(*layer);
+                }
             }
         }
         for blob in candidates.blobs.difference(&live.blobs) {
@@ -193,6 +195,7 @@ impl Store {
         for record in self.records.list()? {
             live.add(&self.content, &record.manifest);
         }
+        #[cfg(target_os = "linux")]
         live.layers.extend(self.pinned()?);
         Ok(live)
     }

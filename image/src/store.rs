@@ -1,10 +1,6 @@
 //! The image store: names, images and their layers, as the engine uses them.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oci_spec::image::ImageManifest;
@@ -18,14 +14,10 @@ use crate::content::ContentStore;
 use crate::digest::Digest;
 use crate::document::{Descriptor, tar_layers, wasm_layers};
 use crate::error::ImageError;
-use crate::fixup;
-use crate::form::LayerForm;
 use crate::graph::{Candidate, candidates, choose};
 use crate::layers::LayerStore;
-use crate::links;
 use crate::names::{NameRecord, NameTable};
 use crate::platform::Platform;
-use crate::progress::Progress;
 use crate::records::{ImageRecord, LayerLine, NAMES, RecordTable, VERSION};
 use crate::reference::Reference;
 use crate::unpack::UnpackMode;
@@ -38,6 +30,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Store {
     pub(crate) layout: Layout,
     pub(crate) content: ContentStore,
+    #[cfg(target_os = "linux")]
     pub(crate) layers: LayerStore,
     pub(crate) names: NameTable,
     pub(crate) records: RecordTable,
@@ -98,8 +91,11 @@ impl Store {
     /// # Errors
     /// When the directory of names cannot be made.
     pub fn open(layout: &Layout, mode: UnpackMode) -> Result<Self, ImageError> {
+        #[cfg(not(target_os = "linux"))]
+        let _nothing_is_unpacked = mode;
         Ok(Self {
             content: ContentStore::open(layout),
+            #[cfg(target_os = "linux")]
             layers: LayerStore::open(layout, mode),
             names: NameTable::open(layout.images().join(NAMES))?,
             records: RecordTable::new(layout.images(), layout.trash()),
@@ -107,20 +103,17 @@ impl Store {
         })
     }
 
-    /// The same store, with new layers in this form; layers of both forms can lie side by side. In
-    /// a user namespace there are directories only.
-    #[must_use]
-    pub fn with_layer_form(mut self, form: LayerForm) -> Self {
-        if self.layers.mode() == UnpackMode::default() {
-            self.layers.form = form;
+    /// The layer store, on systems that can stack layers. On others layers stay blobs, and
+    /// [`Self::assemble`] makes one directory of them.
+    pub(crate) fn layer_store(&self) -> Option<&LayerStore> {
+        #[cfg(target_os = "linux")]
+        {
+            Some(&self.layers)
         }
-        self
-    }
-
-    /// How layers are unpacked here.
-    #[must_use]
-    pub fn unpack_mode(&self) -> UnpackMode {
-        self.layers.mode()
+        #[cfg(not(target_os = "linux"))]
+        {
+            None
+        }
     }
 
     /// The blobs.
@@ -171,76 +164,6 @@ impl Store {
     pub fn names_of(&self, image: &Image) -> Result<Vec<Reference>, ImageError> {
         let names = self.names_by_image()?.remove(&image.id);
         Ok(names.unwrap_or_default())
-    }
-
-    /// Makes sure that all layers are unpacked. Returns the directories to stack, the uppermost
-    /// first; an image without archives gives one empty directory.
-    ///
-    /// # Errors
-    /// [`ImageError::Unpack`] with the layer that could not be unpacked. Layers that were finished
-    /// before stay.
-    pub fn ensure_unpacked(
-        &self,
-        image: &Image,
-        progress: &dyn Progress,
-    ) -> Result<Vec<PathBuf>, ImageError> {
-        let layers = tar_layers(&image.manifest_digest, &image.manifest, &image.config)?;
-        self.layers.ensure(&layers, progress)?;
-        let mut ids: Vec<_> = layers.iter().map(|layer| layer.diff_id).collect();
-        ids.reverse();
-        // overlayfs refuses a directory that stands in the stack twice (`ELOOP`); the upper one
-        // is the one that counts.
-        let mut seen = BTreeSet::new();
-        ids.retain(|id| seen.insert(*id));
-        if ids.is_empty() {
-            return Ok(vec![self.empty_root()?]);
-        }
-        let roots = ids.iter().map(|id| self.layers.root(id));
-        let mut dirs = roots.collect::<Result<Vec<_>, _>>()?;
-        if let Some(fixup) = fixup::ensure(self, &image.id, &ids)? {
-            dirs.insert(0, fixup);
-        }
-        Ok(dirs)
-    }
-
-    /// Makes directories that [`Self::ensure_unpacked`] gave usable again: layers that are file systems
-    /// are mounted until the next boot only.
-    ///
-    /// # Errors
-    /// When a layer is gone or the kernel refuses its mount.
-    pub fn attach_layers(&self, dirs: &[PathBuf]) -> Result<(), ImageError> {
-        self.layers.attach(dirs)
-    }
-
-    /// A layer to put above `dirs`, the image's unpacked layers, in which its absolute symbolic links
-    /// are relative: for guests that may not follow absolute ones. `None` when it has none.
-    ///
-    /// # Errors
-    /// When a layer cannot be read or the new one not be written.
-    pub fn relative_links(
-        &self,
-        image: &Image,
-        dirs: &[PathBuf],
-    ) -> Result<Option<PathBuf>, ImageError> {
-        links::ensure(self, &image.id, dirs)
-    }
-
-    /// The directory that stands for "no files": the root of what has none.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn empty_root(&self) -> Result<PathBuf, ImageError> {
-        let path = self.layout.layers().join("empty");
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(path),
-            result => result,
-        }
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)))
-        .map_err(|source| ImageError::Write {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(path)
     }
 
     /// All images, the newest first.

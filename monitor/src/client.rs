@@ -24,6 +24,8 @@ pub(crate) struct Client {
 /// What a caller sent.
 pub(crate) enum Message {
     Request(Request),
+    /// [`Request::KeepExec`].
+    Exec(OwnedFd),
     Nothing,
     Gone,
 }
@@ -42,14 +44,19 @@ impl Client {
 
     pub(crate) fn receive(&self) -> Message {
         let mut buffer = vec![0; MAX_MESSAGE];
-        let length = match sys::socket::receive(self.socket.as_fd(), &mut buffer) {
-            Ok(received) => received.length,
+        let mut received = match sys::socket::receive(self.socket.as_fd(), &mut buffer) {
+            Ok(received) => received,
             Err(Errno::AGAIN) => return Message::Nothing,
-            Err(_) => 0,
+            Err(_) => return Message::Gone,
         };
-        match Request::decode(buffer.get(..length).unwrap_or_default()) {
-            Ok(request) if length > 0 => Message::Request(request),
-            _ => Message::Gone,
+        match Request::decode(buffer.get(..received.length).unwrap_or_default()) {
+            Ok(_) if received.length == 0 => Message::Gone,
+            Ok(Request::KeepExec) => match received.descriptors.pop() {
+                Some(session) => Message::Exec(session),
+                None => Message::Gone,
+            },
+            Ok(request) => Message::Request(request),
+            Err(_) => Message::Gone,
         }
     }
 

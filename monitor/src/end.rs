@@ -107,7 +107,8 @@ impl Monitor {
     }
 
     /// Writes down that the program has ended.
-    fn record_death(&self, status: &ExitStatus) {
+    fn record_death(&mut self, status: &ExitStatus) {
+        self.is_death_recorded = true;
         if status.oom_killed {
             self.record_event("oom", &[]);
         }
@@ -150,7 +151,7 @@ impl Monitor {
         let trashed = finish_records(&self.plan, &self.state_dir, &state, self.auto_remove);
         // Before the report: whoever hears of the end may remove the container and write that down.
         // One that was to be started again has had its death recorded.
-        if self.running.is_some() {
+        if !self.is_death_recorded {
             self.record_death(status);
         }
         if self.is_asked {

@@ -179,7 +179,7 @@ impl Supervisor {
                 self.is_detached = true;
                 Response::Done
             }
-            Message::Request(_) => refused(Errno::OPNOTSUPP),
+            Message::Request(_) | Message::Exec(_) => refused(Errno::OPNOTSUPP),
             Message::Gone => {
                 self.front_end = None;
                 if !self.is_detached {

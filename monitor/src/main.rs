@@ -2,6 +2,7 @@
 //! loop. Standard input is the plan in a sealed memfd, standard output the socket of the front end
 //! that started it.
 //!
+//! `ketch-init rescue` is the same for a container that runs and whose monitor was killed;
 //! `ketch-init exec` is as much for a further program in a running container; `ketch-init idmap` is
 //! another, short life: it maps the ids of a user's front end; `ketch-init oci` is what `ketch oci
 //! create`, `run` and `exec` become; `ketch-init sockets` makes sockets in an ordinary user's
@@ -14,6 +15,7 @@ mod client;
 mod end;
 mod events;
 mod exec;
+mod execs;
 mod health;
 mod idmap;
 mod log;
@@ -21,9 +23,11 @@ mod monitor;
 mod network;
 mod oci;
 mod output;
+mod pipes;
 mod poll;
 mod reap;
 mod requests;
+mod rescue;
 mod restart;
 mod running;
 mod volumes;
@@ -57,18 +61,15 @@ fn main() {
     if mode.as_deref().is_some_and(|mode| mode == WRITE_LOG) {
         sys::exec::exit_now(writer::run(&plan, report).map_or(1, |()| 0));
     }
-    let result = if mode.is_some_and(|mode| mode == "exec") {
-        ExecPlan::decode(&plan)
+    let result = match mode.as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("exec") => ExecPlan::decode(&plan)
             .map_err(|error| engine_failure(error.to_string()))
-            .and_then(|plan| exec::run(&plan, &report))
-    } else {
-        Plan::decode(&plan)
-            .map_err(|error| error.to_string())
-            .and_then(|plan| {
-                let volumes = plan.monitor.volumes.clone();
-                volumes::around(volumes.as_deref(), || monitor::run(plan, &report))
-            })
-            .map_err(engine_failure)
+            .and_then(|plan| exec::run(&plan, &report)),
+        Some("rescue") => own(&plan, |plan| rescue::run(plan, &report)),
+        _ => own(&plan, |plan| {
+            let volumes = plan.monitor.volumes.clone();
+            volumes::around(volumes.as_deref(), || monitor::run(plan, &report))
+        }),
     };
     if let Err(failure) = result {
         if let Ok(bytes) = Response::Event(Event::Failed(failure)).encode() {
@@ -79,6 +80,12 @@ fn main() {
         sys::exec::exit_now(i32::from(code::ENGINE));
     }
     sys::exec::exit_now(0);
+}
+
+/// Owns a container from here to its end.
+fn own(plan: &[u8], run: impl FnOnce(Plan) -> Result<(), String>) -> Result<(), StartFailure> {
+    let plan = Plan::decode(plan).map_err(|error| engine_failure(error.to_string()))?;
+    run(plan).map_err(engine_failure)
 }
 
 fn engine_failure(message: String) -> StartFailure {

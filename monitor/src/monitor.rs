@@ -3,13 +3,14 @@
 //! ```text
 //! lock, socket ── start ── loop: output, callers, timers ── ended ── drain ── record ── report ── tear down
 //!                   └──────────────── pause ── give back ──────────────┘ when it is started again
+//!              └─ rescue ─┘ when an earlier monitor was killed
 //! ```
 
 use std::error::Error;
 use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use runtime::{Event, ExitStatus, Plan, StartFailure, code};
@@ -42,9 +43,13 @@ pub(crate) struct Monitor {
     /// When it is started again.
     pub(crate) start_at: Option<Instant>,
     pub(crate) last_start: Option<String>,
+    /// The last end of the program is in the log of events.
+    pub(crate) is_death_recorded: bool,
     pub(crate) log: Log,
     pub(crate) listener: OwnedFd,
     pub(crate) clients: Vec<Client>,
+    /// Further programs whose end is written down here, by their parents.
+    pub(crate) execs: Vec<OwnedFd>,
     pub(crate) kill_at: Option<Instant>,
     /// `stop` was asked for.
     pub(crate) is_asked: bool,
@@ -55,14 +60,17 @@ pub(crate) fn path(path: &CStr) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(path.to_bytes()))
 }
 
-/// Runs the container to its end.
-pub(crate) fn run(plan: Plan, report: &OwnedFd) -> Result<(), String> {
+/// The monitor before it has a program, the front end that has started it, and the lock that makes it
+/// the container's owner.
+pub(crate) fn open(
+    plan: Plan,
+    report: &OwnedFd,
+    role: Role,
+) -> Result<(Monitor, Client, FileLock), String> {
     // The front end's terminal and its death are nothing to the container.
     rustix::process::setsid().map_err(|error| format!("cannot start a session: {error}"))?;
     let run_dir = path(&plan.monitor.run_dir);
-    // An earlier monitor that has reported the end may still be giving back what the container had.
-    let lock = FileLock::acquire(&run_dir.join("lock"), Mode::Exclusive, LOCK_TIMEOUT);
-    let lock = lock.map_err(|error| match error.kind() {
+    let lock = lock(&run_dir, role).map_err(|error| match error.kind() {
         std::io::ErrorKind::TimedOut => "cannot start the container: it is running".to_owned(),
         _ => format!("cannot lock the container: {error}"),
     })?;
@@ -81,8 +89,40 @@ pub(crate) fn run(plan: Plan, report: &OwnedFd) -> Result<(), String> {
     front_end.watches = true;
     rustix::io::ioctl_fionbio(&front_end.socket, true)
         .map_err(|error| format!("cannot use the front end's socket: {error}"))?;
+    Ok((Monitor::new(plan, log, listener), front_end, lock))
+}
 
-    let mut monitor = Monitor::new(plan, log, listener);
+/// What a monitor is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// To start a container.
+    Start,
+    /// To go on with one whose monitor was killed.
+    Rescue,
+}
+
+/// Takes the container's lock, which others may hold for a moment: an earlier monitor that has reported
+/// the end may still be giving back what the container had.
+fn lock(run_dir: &Path, role: Role) -> std::io::Result<FileLock> {
+    let (file, deadline) = (run_dir.join("lock"), Instant::now() + LOCK_TIMEOUT);
+    loop {
+        match FileLock::acquire(&file, Mode::Exclusive, LOCK_TIMEOUT / 100) {
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                // Another rescue was faster.
+                let has_owner =
+                    role == Role::Rescue && sys::socket::connect(&run_dir.join("ctl.sock")).is_ok();
+                if has_owner || Instant::now() >= deadline {
+                    return Err(error);
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Runs the container to its end.
+pub(crate) fn run(plan: Plan, report: &OwnedFd) -> Result<(), String> {
+    let (mut monitor, mut front_end, lock) = open(plan, report, Role::Start)?;
     let pid = match monitor.start() {
         Ok(pid) => pid,
         Err(failure) => {
@@ -97,7 +137,8 @@ pub(crate) fn run(plan: Plan, report: &OwnedFd) -> Result<(), String> {
     // output is read, and so loses none of it.
     monitor.read_request(0);
     monitor.settle();
-    let status = monitor.live();
+    let status = monitor.serve();
+    let status = monitor.live(status);
     monitor.end(&status);
     drop(lock);
     Ok(())
@@ -111,9 +152,11 @@ impl Monitor {
             restart: Restart::new(plan.monitor.restart),
             start_at: None,
             last_start: None,
+            is_death_recorded: false,
             log,
             listener,
             clients: Vec::new(),
+            execs: Vec::new(),
             kill_at: None,
             is_asked: false,
             auto_remove: plan.monitor.auto_remove,
@@ -130,6 +173,7 @@ impl Monitor {
         let pid = running.pid;
         self.running = Some(running);
         self.is_asked = false;
+        self.is_death_recorded = false;
         if let Err(failure) = self.record_running() {
             // Whom nobody can find must not run.
             if let Some(mut running) = self.running.take() {
@@ -145,7 +189,7 @@ impl Monitor {
     }
 
     /// What of the network can wait until the program runs.
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         let network = self.running.as_mut().and_then(|run| run.network.as_mut());
         if let Some(network) = network {
             network.settle();
@@ -165,6 +209,7 @@ impl Monitor {
             },
             pid: Some(running.pid),
             pid_start: sys::process::start_time(running.pid).ok(),
+            pipes: running.pipes,
             started_at: Some(running.started_at.clone()),
             restart_count: self.restart.count,
             ..ContainerState::created()
@@ -178,32 +223,41 @@ impl Monitor {
         })
     }
 
-    /// Run after run, until the program is not started again; how the last one ended.
-    fn live(&mut self) -> ExitStatus {
-        let mut status = self.serve();
+    /// Run after run, until the program is not started again; how the last one ended. The first one
+    /// has ended with `status`.
+    pub(crate) fn live(&mut self, mut status: ExitStatus) -> ExitStatus {
         loop {
             let ran = self.running.as_ref().map(|run| run.since.elapsed());
             let Some(pause) = self.restart.next(status.code, ran.unwrap_or_default()) else {
                 return status;
             };
             self.end_run(&status);
-            if !self.wait_until(Instant::now() + pause) {
-                return status;
+            match self.run_again(pause) {
+                Some(next) => status = next,
+                None => return status,
             }
-            status = match self.start() {
-                Ok(_) => {
-                    self.record_start();
-                    self.settle();
-                    self.serve()
-                }
-                Err(failure) => ExitStatus {
-                    code: failure.code,
-                    signal: None,
-                    oom_killed: false,
-                    error: Some(failure.message),
-                },
-            };
         }
+    }
+
+    /// Starts the program once more after a pause; how it ended. Nothing when somebody has asked the
+    /// container to end meanwhile.
+    pub(crate) fn run_again(&mut self, pause: Duration) -> Option<ExitStatus> {
+        if !self.wait_until(Instant::now() + pause) {
+            return None;
+        }
+        Some(match self.start() {
+            Ok(_) => {
+                self.record_start();
+                self.settle();
+                self.serve()
+            }
+            Err(failure) => ExitStatus {
+                code: failure.code,
+                signal: None,
+                oom_killed: false,
+                error: Some(failure.message),
+            },
+        })
     }
 
     /// Answers callers until the program is to be started again; `false` when it is not.
@@ -217,7 +271,7 @@ impl Monitor {
     }
 
     /// The loop. Returns when the program has ended and its output is passed on.
-    fn serve(&mut self) -> ExitStatus {
+    pub(crate) fn serve(&mut self) -> ExitStatus {
         while !self.turn() {}
         let groups = &self.plan.init.cgroup;
         let status = self.running.as_ref().map(|running| running.reap(groups));
@@ -284,6 +338,9 @@ impl Monitor {
             self.accept(socket);
         }
         self.clients.retain(|client| !client.gone);
+        if ready.execs.contains(&true) {
+            self.hear_execs(&ready.execs);
+        }
         self.kill_when_due();
         ready.ended
     }

@@ -18,6 +18,7 @@ pub(crate) struct Ready {
     pub(crate) health: bool,
     pub(crate) log: bool,
     pub(crate) streams: Vec<bool>,
+    pub(crate) execs: Vec<bool>,
     pub(crate) clients: Vec<ClientReady>,
 }
 
@@ -56,6 +57,8 @@ impl Monitor {
                 .flatten()
                 .map(|fd| PollFd::new(*fd, PollFlags::IN)),
         );
+        let execs = self.execs.iter();
+        fds.extend(execs.map(|fd| PollFd::new(fd, PollFlags::IN)));
         for client in &self.clients {
             fds.push(PollFd::new(&client.socket, PollFlags::IN));
             for output in client.outputs.iter().flatten() {
@@ -86,6 +89,7 @@ impl Monitor {
             health: probe.iter().fold(false, |any, _| next(true) || any),
             log: next(log.is_some()),
             streams: streams.iter().map(|fd| next(fd.is_some())).collect(),
+            execs: self.execs.iter().map(|_| next(true)).collect(),
             clients: self
                 .clients
                 .iter()

@@ -24,6 +24,14 @@ fn refused(errno: Errno) -> Response {
     Response::Refused(runtime_native::reason(errno))
 }
 
+/// What a wasm host shows of its guests' memory.
+fn linear_memory(pid: i32) -> Option<u64> {
+    let file = sys::sealed::find(pid, runtime::LINEAR_MEMORY).ok()?;
+    let mut bytes = [0; 8];
+    sys::file::read_exact_at(&file, &mut bytes, 0).ok()?;
+    Some(u64::from_le_bytes(bytes))
+}
+
 impl Monitor {
     /// Takes a caller in, if it is the owner of this monitor or root.
     pub(crate) fn accept(&mut self, socket: OwnedFd) {
@@ -40,6 +48,10 @@ impl Monitor {
         match client.receive() {
             Message::Nothing => {}
             Message::Gone => client.gone = true,
+            Message::Exec(session) => {
+                client.send(&Response::Done, &[]);
+                self.execs.push(session);
+            }
             Message::Request(Request::Attach {
                 stdin,
                 stdout,
@@ -70,6 +82,11 @@ impl Monitor {
             }
             Request::Signal(signal) => Some(self.signal(signal)),
             Request::Stop { signal, timeout_ms } => {
+                self.clients.get_mut(index)?.waits_for_end = true;
+                self.stop(signal, timeout_ms)
+            }
+            Request::StopToRestart { signal, timeout_ms } => {
+                self.auto_remove = false;
                 self.clients.get_mut(index)?.waits_for_end = true;
                 self.stop(signal, timeout_ms)
             }
@@ -104,7 +121,11 @@ impl Monitor {
                 Some(running) => network::leave(running.network.as_mut(), &id),
                 None => Response::Refused(BETWEEN_RUNS.to_owned()),
             }),
-            Request::Attach { .. } => None,
+            Request::LinearMemory => {
+                let pid = self.running.as_ref().map(|running| running.pid);
+                Some(Response::LinearMemory(pid.and_then(linear_memory)))
+            }
+            Request::Attach { .. } | Request::KeepExec => None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use runtime::RestartPolicy;
 
 /// The first pause; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// No pause is longer.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);

@@ -6,20 +6,23 @@ use std::time::Instant;
 use ::network::Live;
 use runtime::{CgroupPlan, ExitStatus, GuestReport};
 use runtime_native::{Process, Stdio, cgroup};
-use state::clock;
+use state::{Pipes, clock};
 
 use crate::health::Health;
 use crate::log::Partial;
 use crate::output::Stream;
-use crate::reap::reap;
+use crate::reap::{reap, reap_foreign};
 
-const SIGKILL: i32 = 9;
+pub(crate) const SIGKILL: i32 = 9;
 
 /// A program that runs, with what belongs to this run of it.
 pub(crate) struct Running {
     pub(crate) pid: i32,
     pub(crate) pidfd: OwnedFd,
-    guest_report: Option<OwnedFd>,
+    pub(crate) parent: Parent,
+    pub(crate) guest_report: Option<OwnedFd>,
+    /// Of what is read, for another monitor that may have to take over.
+    pub(crate) pipes: Option<Pipes>,
     pub(crate) streams: Vec<Stream>,
     /// The write end of standard input, until a caller has taken it over.
     pub(crate) stdin: Option<OwnedFd>,
@@ -31,6 +34,18 @@ pub(crate) struct Running {
     pub(crate) namespaces: [Option<OwnedFd>; 2],
     pub(crate) started_at: String,
     pub(crate) since: Instant,
+}
+
+/// Whose child the program is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Parent {
+    /// This process's.
+    Us,
+    /// The child of whoever takes orphans in: the monitor that has started it was killed.
+    Reaper {
+        /// When it was started (see [`sys::process::start_time`]).
+        start_time: u64,
+    },
 }
 
 impl Running {
@@ -62,8 +77,14 @@ impl Running {
                 let _blocking = rustix::io::ioctl_fionbio(fd, true);
             }
         }
+        let pipes = match &streams[..] {
+            [stdout, stderr] => pipes([&stdout.fd, &stderr.fd, &process.guest_report]),
+            _ => None,
+        };
         Self {
             pid: process.pid,
+            parent: Parent::Us,
+            pipes,
             namespaces: sys::process::namespaces(process.pidfd.as_fd()),
             pidfd: process.pidfd,
             guest_report: process.guest_report,
@@ -94,15 +115,29 @@ impl Running {
 
     /// How the program has ended.
     pub(crate) fn reap(&self, groups: &CgroupPlan) -> ExitStatus {
-        let status = reap(self.pidfd.as_fd());
+        let status = match self.parent {
+            Parent::Us => reap(self.pidfd.as_fd()),
+            Parent::Reaper { start_time } => reap_foreign(self.pidfd.as_fd(), self.pid, start_time),
+        };
         let guest = self.guest_report.as_ref().and_then(read_report);
         ExitStatus {
             oom_killed: cgroup::oom_kills(groups) > 0
                 || guest.as_ref().is_some_and(|guest| guest.out_of_memory),
-            error: guest.map(|guest| guest.error),
-            ..status
+            error: guest.map(|guest| guest.error).or(status.error),
+            code: status.code,
+            signal: status.signal,
         }
     }
+}
+
+/// The inodes of the pipes of a program that has no terminal.
+fn pipes([stdout, stderr, guest_report]: [&Option<OwnedFd>; 3]) -> Option<Pipes> {
+    let inode = |fd: &Option<OwnedFd>| Some(rustix::fs::fstat(fd.as_ref()?).ok()?.st_ino);
+    Some(Pipes {
+        stdout: inode(stdout)?,
+        stderr: inode(stderr)?,
+        guest_report: inode(guest_report),
+    })
 }
 
 /// What a wasm host that has ended left in the pipe.

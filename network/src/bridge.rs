@@ -3,11 +3,15 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use state::Layout;
+use sys::clone::{Side, clone_process};
+use sys::exec::{close_all_but, exit_now};
 use sys::netlink::link::{self, Mac, Peer, Veth};
 use sys::netlink::{Batch, Netlink, Protocol, address};
 
@@ -296,12 +300,59 @@ pub(crate) fn delete_link(netlink: &Netlink, name: &str) -> Result<(), NetworkEr
     }
 }
 
-/// Removes the bridge and the network's rules.
+/// Removes the bridge and the network's rules, and returns when both are gone for everybody.
+///
+/// The kernel lets whoever deletes them wait some fifty milliseconds more, for those who may still look
+/// at them (`netdev_run_todo`, and `nft_rcv_nl_event` when the socket is closed). A process of one thread
+/// lets a copy of itself wait.
 pub(crate) fn down(config: &NetworkConfig) -> Result<(), NetworkError> {
-    delete_link(&open()?, &config.bridge()?.link)?;
+    let link = config.bridge()?.link;
+    let netlink = open()?;
+    if netlink.link_index(&link).is_ok()
+        && let Ok((done, copy)) = pipe_with(PipeFlags::CLOEXEC)
+    {
+        match clone_process(0, None) {
+            Ok(Side::Child) => {
+                // A pipe that somebody reads to its end would stay open.
+                let removed = close_all_but(0, &[Some(copy.as_fd())]).is_ok()
+                    && remove_rules(config).is_ok_and(|_open: Firewall| {
+                        rustix::io::write(&copy, b"1").is_ok()
+                            && open().is_ok_and(|netlink| delete_link(&netlink, &link).is_ok())
+                    });
+                exit_now(i32::from(!removed));
+            }
+            Ok(Side::Parent { pidfd, .. }) => {
+                drop(copy);
+                let are_rules_gone = rustix::io::read(&done, &mut [0]) == Ok(1);
+                while netlink.link_index(&link).is_ok() && !has_ended(pidfd.as_fd()) {}
+                if are_rules_gone && netlink.link_index(&link).is_err() {
+                    return Ok(());
+                }
+                // Then what follows says why.
+            }
+            // Of several threads only this one waits.
+            Err(_) => {}
+        }
+    }
+    remove_rules(config)?;
+    delete_link(&netlink, &link)
+}
+
+/// Whether a process has ended, asked for a moment.
+fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let moment = Timespec {
+        tv_sec: 0,
+        tv_nsec: 200_000,
+    };
+    poll(&mut fds, Some(&moment)).is_ok_and(|ready| ready > 0)
+}
+
+/// Gives the socket back: closing it waits.
+fn remove_rules(config: &NetworkConfig) -> Result<Firewall, NetworkError> {
     let firewall = Firewall::open()?;
     if firewall.is_up()? {
         firewall.remove_network(config)?;
     }
-    Ok(())
+    Ok(firewall)
 }

@@ -103,6 +103,12 @@ pub enum NetworkError {
         /// Who has it.
         owner: String,
     },
+    /// Who took a running container over found its address given to somebody else.
+    #[error("cannot go on on network `{network}`: the address is not the container's any more")]
+    LeaseLost {
+        /// The network.
+        network: String,
+    },
     /// The address does not belong to the network.
     #[error("cannot use address {address} on network `{network}`: {why}")]
     BadAddress {

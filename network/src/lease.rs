@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use state::{Layout, read_record};
+use state::{ContainerState, Layout, read_record};
 use sys::durable::Durability;
 use sys::lock::{FileLock, Mode};
 
@@ -76,9 +76,31 @@ pub(crate) fn directory(layout: &Layout, network: &str) -> PathBuf {
     layout.networks_run().join(network).join("endpoints")
 }
 
-/// Whether a container's monitor lives.
+/// The file of an endpoint.
+pub(crate) fn path(layout: &Layout, endpoint: &Endpoint) -> PathBuf {
+    let text = |address: Option<(IpAddr, u8)>| {
+        address.map_or_else(|| "-".to_owned(), |(address, _)| address.to_string())
+    };
+    let name = format!(
+        "{}_{}_{}",
+        text(endpoint.ipv4),
+        text(endpoint.ipv6),
+        endpoint.container
+    );
+    directory(layout, &endpoint.network).join(name)
+}
+
+/// Whether a container's monitor lives, or its program without it: another monitor takes that over as
+/// soon as somebody looks at the container.
 pub(crate) fn is_alive(layout: &Layout, container: &str) -> bool {
-    sys::lock::is_held(&layout.container_run(container).join("lock")).unwrap_or(true)
+    if sys::lock::is_held(&layout.container_run(container).join("lock")).unwrap_or(true) {
+        return true;
+    }
+    let state = ContainerState::read(&layout.container(container));
+    let program = state.ok().filter(|state| state.status.is_owned());
+    program
+        .and_then(|state| state.pid.zip(state.pid_start))
+        .is_some_and(|(pid, start_time)| sys::process::is_alive(pid, start_time))
 }
 
 /// What is on a network, as the names of the files say.
@@ -183,16 +205,7 @@ impl<'a> Leases<'a> {
 
     /// Writes the endpoint down: from then on its addresses are leased.
     pub(crate) fn record(&self, endpoint: &Endpoint) -> Result<PathBuf, NetworkError> {
-        let text = |address: Option<(IpAddr, u8)>| {
-            address.map_or_else(|| "-".to_owned(), |(address, _)| address.to_string())
-        };
-        let name = format!(
-            "{}_{}_{}",
-            text(endpoint.ipv4),
-            text(endpoint.ipv6),
-            endpoint.container
-        );
-        let path = self.dir.join(name);
+        let path = path(self.layout, endpoint);
         state::write_record(&path, endpoint, Durability::Atomic)?;
         Ok(path)
     }

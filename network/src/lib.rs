@@ -25,7 +25,7 @@ mod user_mode;
 pub use error::NetworkError;
 pub use files::{RESOLVER, Resolv, Resolver, hosts_text, resolv_conf};
 pub use lease::{Endpoint, release};
-pub use live::{Live, NetworkState};
+pub use live::{Live, NetworkState, clear_left};
 pub use plan::{DnsOptions, EndpointPlan, HostTarget, NetworkPlan, UserWay};
 pub use ports::{PortRange, PortRequest, Publish, Published, Transport};
 pub use record::{Driver, NetworkConfig, Pool, VERSION};

@@ -94,7 +94,9 @@ fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     text.len() < 128
         && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+        // As with Docker, there may be spaces within.
+        && !text.ends_with(' ')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.- ".contains(&b))
 }
 
 impl Networks {

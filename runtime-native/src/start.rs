@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use runtime::{Console, InitPlan, Program, StartFailure, StdinMode, code};
 use rustix::fs::{Mode, OFlags};
@@ -350,7 +350,7 @@ fn wasm_ends(plan: &InitPlan) -> Result<Option<(OwnedFd, [OwnedFd; 2])>, StartEr
     let failed =
         |error: io::Error| StartError::engine("hand the wasm host its specification", &error);
     let spec = sys::sealed::seal("ketch-wasm-spec", &wasm.spec).map_err(failed)?;
-    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(errno.into()))?;
+    let (read, write) = lasting_pipe().map_err(|errno| failed(errno.into()))?;
     Ok(Some((read, [spec, write])))
 }
 
@@ -446,6 +446,16 @@ impl Ours {
     }
 }
 
+/// A pipe for what the container writes. Its own end can be read as well, so the pipe always has a
+/// reader: when the monitor is killed, who writes waits for another one to read on (`ketch-init
+/// rescue`) instead of being killed by SIGPIPE. The end of the stream comes as with any other pipe.
+fn lasting_pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    let path = format!("/proc/self/fd/{}", write.as_raw_fd());
+    let both = rustix::fs::open(path, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((read, both))
+}
+
 fn streams(wanted: Streams) -> Result<(Ours, ChildEnds), Errno> {
     let none = ChildEnds {
         stdio: None,
@@ -470,8 +480,8 @@ fn streams(wanted: Streams) -> Result<(Ours, ChildEnds), Errno> {
             (read, Some(write))
         }
     };
-    let (stdout, out_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, err_theirs) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (stdout, out_theirs) = lasting_pipe()?;
+    let (stderr, err_theirs) = lasting_pipe()?;
     let ours = Ours::Ready(Stdio::Pipes {
         stdin: in_ours,
         stdout,

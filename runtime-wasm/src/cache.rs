@@ -3,14 +3,12 @@
 //! Compiled code is machine code: the directory is reachable for its owner alone, files are
 //! written by the compile worker alone, and nothing here ever looks into an image.
 
-use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use state::Layout;
-use sys::durable::{Durability, discard, remove_tree, replace_file};
+use sys::durable::{Durability, discard, make_private_dir, remove_tree, replace_file};
 
 use crate::engine::{PROFILE_REVISION, Profile};
 use crate::info::WasmInfo;
@@ -123,11 +121,7 @@ impl ModuleCache {
             let path = path.to_path_buf();
             |source| CacheError::Write { path, source }
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .map_err(failed(&self.dir))?;
+        make_private_dir(&self.dir).map_err(failed(&self.dir))?;
         let json = serde_json::to_vec(record).map_err(CacheError::Encode)?;
         let sidecar = self.sidecar(digest);
         replace_file(&sidecar, &json, Durability::Atomic).map_err(failed(&sidecar))?;

@@ -36,5 +36,5 @@ pub mod worker;
 pub use info::{EntryError, UngrantedImports, WasmInfo, World};
 pub use spec::{
     ARTIFACT_FD, Entry, GuestRoot, HttpOptions, Interfaces, KeyValue, Metering, NetworkGrant,
-    REPORT_FD, ROOT_FD, ResourceLimits, RootAccess, SPEC_FD, SpecError, VERSION, WasmSpec,
+    REPORT_FD, ROOT_FD, ResourceLimits, RootAccess, SPEC_FD, SpecError, Stdin, VERSION, WasmSpec,
 };

@@ -2,7 +2,6 @@
 //! outside, in a memory file that is found by its name among the host's descriptors.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The count.
@@ -16,11 +15,13 @@ impl MemoryUse {
     /// A count that is shown where the kernel gives a memory file for it.
     #[cfg(any(feature = "host", test))]
     pub(crate) fn shown() -> Self {
+        #[cfg(target_os = "linux")]
+        let shown = sys::sealed::open(runtime::LINEAR_MEMORY).ok();
+        #[cfg(not(target_os = "linux"))]
+        let shown: Option<File> = None;
         Self {
             bytes: AtomicU64::default(),
-            shown: sys::sealed::open(runtime::LINEAR_MEMORY)
-                .ok()
-                .map(File::from),
+            shown: shown.map(File::from),
         }
     }
 
@@ -48,7 +49,8 @@ impl MemoryUse {
         loop {
             let bytes = self.get();
             // What is shown is for people; a guest goes on without.
-            if file.write_all_at(&bytes.to_le_bytes(), 0).is_err() || self.get() == bytes {
+            let written = sys::file::write_all_at(file, &bytes.to_le_bytes(), 0);
+            if written.is_err() || self.get() == bytes {
                 return;
             }
         }
@@ -66,7 +68,7 @@ mod tests {
         used.sub(2);
         let mut bytes = [0; 8];
         let file = used.shown.as_ref().unwrap();
-        file.read_exact_at(&mut bytes, 0).unwrap();
+        sys::file::read_exact_at(file, &mut bytes, 0).unwrap();
         assert_eq!((u64::from_le_bytes(bytes), used.get()), (5, 5));
     }
 }

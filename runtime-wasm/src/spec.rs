@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// The version of this format. Front end and wasm host are built together; a mismatch means that
 /// an old wasm host is still in the run directory.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// The wasm host's descriptor with the encoded [`WasmSpec`].
 pub const SPEC_FD: i32 = 3;
@@ -50,6 +50,8 @@ pub struct WasmSpec {
     pub args: Vec<String>,
     /// The environment. Of two variables with one name the later one counts.
     pub env: Vec<(String, String)>,
+    /// What the guest reads as its standard input.
+    pub stdin: Stdin,
     /// The initial working directory. Preview 1 has no such notion: there it is `$PWD` only.
     pub cwd: String,
     /// What is run.
@@ -80,6 +82,7 @@ impl WasmSpec {
             kind,
             args,
             env: Vec::new(),
+            stdin: Stdin::default(),
             cwd: "/".to_owned(),
             entry: Entry::Command,
             metering: Metering::default(),
@@ -111,6 +114,16 @@ impl WasmSpec {
         }
         postcard::from_bytes(bytes).map_err(SpecError::Decode)
     }
+}
+
+/// What a command reads as its standard input. HTTP worlds read none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stdin {
+    /// That of the process.
+    #[default]
+    Inherit,
+    /// Nothing: it is at its end.
+    Empty,
 }
 
 /// What is run.

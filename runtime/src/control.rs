@@ -77,6 +77,20 @@ pub enum Request {
     JoinNetwork(Vec<u8>),
     /// Take the container off the network with this id.
     LeaveNetwork(String),
+    /// As [`Request::Stop`]; the container stays even when it is removed at its end, for the caller
+    /// starts it again.
+    StopToRestart {
+        /// As there.
+        signal: Option<i32>,
+        /// As there.
+        timeout_ms: Option<u64>,
+    },
+    /// The connection to a further program's parent comes with this message: the caller leaves, and the
+    /// program's end is the monitor's to write down.
+    KeepExec,
+    /// How much linear memory the container's wasm guests have. Answered by
+    /// [`Response::LinearMemory`]; asked of a monitor whose container the caller cannot look into.
+    LinearMemory,
 }
 
 /// A monitor's answer to one request.
@@ -90,6 +104,8 @@ pub enum Response {
     Refused(String),
     /// Something happened, on a connection that asked by [`Request::Watch`].
     Event(Event),
+    /// Bytes of linear memory; absent where no wasm host shows any.
+    LinearMemory(Option<u64>),
 }
 
 /// What a monitor reports by itself.

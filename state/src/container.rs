@@ -118,6 +118,9 @@ pub struct ContainerState {
     /// When that was started, in clock ticks since boot: the number alone may be given to another.
     #[serde(default)]
     pub pid_start: Option<u64>,
+    /// The pipes that its program writes to, for whoever takes the container over.
+    #[serde(default)]
+    pub pipes: Option<Pipes>,
     /// The last exit code.
     pub exit_code: Option<u8>,
     /// The kernel killed it for want of memory.
@@ -134,6 +137,17 @@ pub struct ContainerState {
     /// Somebody asked it to end.
     #[serde(default)]
     pub stopped_by_user: bool,
+}
+
+/// The pipes that a running program has instead of a terminal, by their inodes (`stat(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pipes {
+    /// Standard output.
+    pub stdout: u64,
+    /// Standard error.
+    pub stderr: u64,
+    /// Where a wasm host says how its guest ended.
+    pub guest_report: Option<u64>,
 }
 
 impl Status {
@@ -153,6 +167,7 @@ impl ContainerState {
             status: Status::Created,
             pid: None,
             pid_start: None,
+            pipes: None,
             exit_code: None,
             oom_killed: false,
             error: None,

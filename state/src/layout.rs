@@ -1,9 +1,11 @@
 //! Where everything is.
 
-use std::fs::{self, DirBuilder};
+#[cfg(unix)]
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use sys::durable::{make_private_dir, set_mode};
 
 /// Why the directories of ketch cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +74,14 @@ impl Layout {
     }
 
     fn make(&self, base: &Path, dirs: &[&str]) -> Result<(), LayoutError> {
+        #[cfg(unix)]
         if let Ok(metadata) = fs::symlink_metadata(base)
-            && metadata.uid() != rustix::process::geteuid().as_raw()
+            && let owner = std::os::unix::fs::MetadataExt::uid(&metadata)
+            && owner != rustix::process::geteuid().as_raw()
         {
             return Err(LayoutError::Foreign {
                 path: base.to_path_buf(),
-                owner: metadata.uid(),
+                owner,
             });
         }
         // The last one is made last: when it is there, all are.
@@ -86,18 +90,12 @@ impl Layout {
             return Ok(());
         }
         let make = |path: PathBuf| {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&path)
-                .map_err(|source| LayoutError::Make { path, source })
+            make_private_dir(&path).map_err(|source| LayoutError::Make { path, source })
         };
         make(base.to_path_buf())?;
-        fs::set_permissions(base, fs::Permissions::from_mode(0o700)).map_err(|source| {
-            LayoutError::Make {
-                path: base.to_path_buf(),
-                source,
-            }
+        set_mode(base, 0o700).map_err(|source| LayoutError::Make {
+            path: base.to_path_buf(),
+            source,
         })?;
         for dir in dirs {
             make(base.join(dir))?;
@@ -237,9 +235,8 @@ mod tests {
         Layout::open(root.clone(), run.clone()).unwrap();
         let layout = Layout::open(root.clone(), run).unwrap();
         assert!(layout.content().is_dir());
-        assert_eq!(
-            fs::metadata(root).unwrap().permissions().mode() & 0o777,
-            0o700
-        );
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(root).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

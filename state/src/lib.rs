@@ -13,7 +13,7 @@ mod record;
 mod segments;
 
 pub use container::{
-    ContainerConfig, ContainerSettings, ContainerState, RecordError, Status, VERSION,
+    ContainerConfig, ContainerSettings, ContainerState, Pipes, RecordError, Status, VERSION,
 };
 pub use events::{Actor, EventLog, EventRecord};
 pub use exit_record::ExitRecord;

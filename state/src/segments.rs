@@ -12,7 +12,6 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use sys::durable;
@@ -119,10 +118,12 @@ impl Segments {
     /// # Errors
     /// When it exists or cannot be made.
     pub fn create(&self, number: u64) -> io::Result<File> {
-        let file = OpenOptions::new()
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
+        let file = options
             .append(true)
             .create_new(true)
-            .mode(0o640)
             .open(self.file(number))?;
         self.point_to(number)?;
         Ok(file)
@@ -158,11 +159,10 @@ impl Segments {
 
 /// A writer that was killed may have left half a line, which the next one must not go on with.
 fn end_last_line(file: &mut File) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
     let length = file.seek(SeekFrom::End(0))?;
     let mut last = [b'\n'];
     if length > 0 {
-        file.read_exact_at(&mut last, length - 1)?;
+        sys::file::read_exact_at(file, &mut last, length - 1)?;
     }
     if last == [b'\n'] {
         return Ok(());

@@ -3,12 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 
 /// Whether a change must survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,8 +20,31 @@ pub enum Durability {
 /// As `mkdir(2)`.
 pub fn make_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
+    // Elsewhere a directory has the rights of the one it is in: that of a user's own data.
+    #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(path)
+}
+
+/// Sets the permission bits of a file or directory; where there are none, nothing.
+///
+/// # Errors
+/// As `chmod(2)`.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        fs::set_permissions(path, permissions(mode))
+    }
+    #[cfg(not(unix))]
+    {
+        let _not_here = mode;
+        fs::metadata(path).map(|_| ())
+    }
+}
+
+#[cfg(unix)]
+fn permissions(mode: u32) -> fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(mode)
 }
 
 /// Replaces `path`, so that a reader, also after a crash, finds the old file or the new one.
@@ -52,12 +70,13 @@ pub fn replace_file(path: &Path, bytes: &[u8], durability: Durability) -> io::Re
 ///
 /// # Errors
 /// `AlreadyExists`, or when it cannot be written.
+#[cfg(unix)]
 pub fn create_file(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut options = File::options();
     let mut file = options.write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;
     // Whatever the caller's mask is.
-    file.set_permissions(fs::Permissions::from_mode(mode))
+    file.set_permissions(permissions(mode))
 }
 
 /// Creates `path` with `bytes`, and fails with [`io::ErrorKind::AlreadyExists`] when it is there:
@@ -108,11 +127,7 @@ pub fn publish(from: &Path, to: &Path, durability: Durability) -> io::Result<()>
     if durability == Durability::Synced {
         sync_filesystem(from)?;
     }
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        Err(Errno::INVAL) if !to.exists() => fs_rename(from, to)?,
-        Err(error) => return Err(error.into()),
-    }
+    rename_new(from, to)?;
     if durability == Durability::Synced {
         sync_dir(to.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
     }
@@ -130,11 +145,13 @@ pub fn discard(path: &Path, trash: &Path) -> io::Result<Option<PathBuf>> {
         let mut target = name.to_os_string();
         target.push(format!(".{}.{attempt}", std::process::id()));
         let target = trash.join(target);
-        match renameat_with(CWD, path, CWD, &target, RenameFlags::NOREPLACE) {
+        match rename_new(path, &target) {
             Ok(()) => return Ok(Some(target)),
-            Err(Errno::NOENT) if !path.exists() => return Ok(None),
-            Err(Errno::EXIST) if attempt < 1000 => {}
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !path.exists() => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(None)
@@ -181,6 +198,10 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
 /// # Errors
 /// When it cannot be opened or synced.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    // NTFS writes its directories through a journal of their own, and opens none as a file.
+    if cfg!(windows) {
+        return Ok(());
+    }
     File::open(dir)?.sync_all()
 }
 
@@ -188,9 +209,51 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// When `path` cannot be opened or the device reports an error.
+#[cfg(target_os = "linux")]
 pub fn sync_filesystem(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
-    rustix::fs::syncfs(file.as_fd()).map_err(io::Error::from)
+    rustix::fs::syncfs(std::os::fd::AsFd::as_fd(&file)).map_err(io::Error::from)
+}
+
+/// Syncs every file below `path`, where the system has no barrier for all of them.
+///
+/// # Errors
+/// When a file cannot be opened or the device reports an error.
+#[cfg(not(target_os = "linux"))]
+pub fn sync_filesystem(path: &Path) -> io::Result<()> {
+    let kind = fs::symlink_metadata(path)?.file_type();
+    if kind.is_file() {
+        return File::options().write(true).open(path)?.sync_all();
+    }
+    if !kind.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(path)? {
+        sync_filesystem(&entry?.path())?;
+    }
+    sync_dir(path)
+}
+
+/// Renames to a name that must be free, in one step.
+#[cfg(target_os = "linux")]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Ok(()) => Ok(()),
+        // A file system that does not know the flag.
+        Err(rustix::io::Errno::INVAL) if !to.exists() => fs_rename(from, to),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Renames to a name that must be free. Callers hold a lock, or have a name of their own: between
+/// the look and the rename nobody takes it.
+#[cfg(not(target_os = "linux"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(to).is_ok() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    fs_rename(from, to)
 }
 
 #[expect(

@@ -1,13 +1,21 @@
-//! Locks as open-file-description locks (`fcntl(2)`, `F_OFD_SETLK`, Linux 3.15) on files that are
-//! never deleted: the lock goes with the last descriptor of its holder, however that ends.
+//! Locks on files that are never deleted: the lock goes with the last descriptor of its holder,
+//! however that ends. On Linux they are open-file-description locks.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
+
+#[cfg(target_os = "linux")]
+#[path = "lock/ofd.rs"]
+mod kernel;
+#[cfg(all(unix, not(target_os = "linux")))]
+#[path = "lock/flock.rs"]
+mod kernel;
+#[cfg(windows)]
+#[path = "lock/windows.rs"]
+mod kernel;
 
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +39,7 @@ impl FileLock {
     /// When the lock file cannot be opened.
     pub fn try_acquire(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
         let file = open(path)?;
-        Ok(set(&file, mode)?.then_some(Self { file }))
+        Ok(kernel::set(&file, mode)?.then_some(Self { file }))
     }
 
     /// Waits for the lock, at most `timeout`.
@@ -43,7 +51,7 @@ impl FileLock {
         let deadline = Instant::now() + timeout;
         let mut pause = Duration::from_micros(200);
         loop {
-            if set(&file, mode)? {
+            if kernel::set(&file, mode)? {
                 return Ok(Self { file });
             }
             if Instant::now() >= deadline {
@@ -71,56 +79,19 @@ pub fn is_held(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),
     };
-    let mut lock = description(Mode::Exclusive);
-    // SAFETY: F_OFD_GETLK reads and writes one `struct flock` (fcntl(2)); `lock` is one, lives over
-    // the call, and the descriptor is open.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) };
-    if result == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(i32::from(lock.l_type) != libc::F_UNLCK)
+    kernel::is_taken(&file)
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let mut options = OpenOptions::new();
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .mode(0o600)
         .open(path)
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "constants of fcntl.h that fit a short"
-)]
-fn description(mode: Mode) -> libc::flock {
-    libc::flock {
-        l_type: match mode {
-            Mode::Shared => libc::F_RDLCK as libc::c_short,
-            Mode::Exclusive => libc::F_WRLCK as libc::c_short,
-        },
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
-fn set(file: &File, mode: Mode) -> io::Result<bool> {
-    let lock = description(mode);
-    // SAFETY: F_OFD_SETLK reads one `struct flock` with `l_pid` 0 (fcntl(2)); `lock` is one, lives
-    // over the call, and the descriptor is open.
-    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
-    if result == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    match error.raw_os_error() {
-        Some(libc::EAGAIN | libc::EACCES) => Ok(false),
-        _ => Err(error),
-    }
 }
 
 #[cfg(test)]

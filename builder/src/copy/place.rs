@@ -1,7 +1,7 @@
 //! Where files go: a destination is resolved in the layers below and in what was placed before, links are
 //! followed inside the root, and what is missing on the way is made.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read};
 
 use image::{BuildSession, BuiltLayer, Entry, EntryKind, LayerDraft, LayeredRoot, Xattrs};
@@ -43,6 +43,15 @@ enum There {
     Other,
 }
 
+/// What a file is like that comes from no tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) size: u64,
+    /// When it was changed, in seconds; with the epoch when absent.
+    pub(crate) modified: Option<i64>,
+}
+
 /// A layer that is filled.
 pub(crate) struct Placer<'a> {
     session: &'a BuildSession,
@@ -50,6 +59,8 @@ pub(crate) struct Placer<'a> {
     /// What it lies upon; nothing for `--link`.
     below: Option<Tree>,
     placed: HashMap<Vec<u8>, There>,
+    /// Directories that the layers below do not have: nothing is in them but what was placed.
+    fresh: HashSet<Vec<u8>>,
     /// Destinations of directories, with the links on the way resolved.
     resolved: HashMap<Vec<u8>, Vec<u8>>,
     /// Whose everything is that is placed; who has it in its source when absent.
@@ -69,6 +80,7 @@ impl<'a> Placer<'a> {
             session,
             below: below.map(Tree::Layers),
             placed: HashMap::new(),
+            fresh: HashSet::new(),
             resolved: HashMap::new(),
             owner: None,
             chmod: None,
@@ -175,29 +187,34 @@ impl<'a> Placer<'a> {
 
     /// Places a file with this content.
     pub(crate) fn bytes(&mut self, path: &str, mode: u32, bytes: &[u8]) -> Result<(), Refusal> {
-        self.content(path, mode, bytes.len() as u64, &mut &*bytes)
+        let attributes = Attributes {
+            mode,
+            size: bytes.len() as u64,
+            modified: None,
+        };
+        self.content(path, &attributes, &mut &*bytes)
     }
 
     /// Places a file of so many bytes.
     pub(crate) fn content(
         &mut self,
         path: &str,
-        mode: u32,
-        size: u64,
+        attributes: &Attributes,
         body: &mut impl Read,
     ) -> Result<(), Refusal> {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
-        let mode = self
-            .chmod
-            .as_ref()
-            .map_or(mode, |chmod| chmod.apply(mode, false));
+        let chmod = self.chmod.as_ref();
+        let mode = chmod.map_or(attributes.mode, |chmod| chmod.apply(attributes.mode, false));
         let entry = Entry {
             path: path.as_bytes().to_vec(),
-            kind: EntryKind::File { size, sparse: None },
+            kind: EntryKind::File {
+                size: attributes.size,
+                sparse: None,
+            },
             mode,
             uid,
             gid,
-            mtime: (self.epoch, 0),
+            mtime: (attributes.modified.unwrap_or(self.epoch), 0),
             xattrs: Xattrs::new(),
         };
         self.entry(entry, body)
@@ -240,8 +257,27 @@ impl<'a> Placer<'a> {
             EntryKind::Symlink(target) => There::Link(target.clone()),
             _ => There::Other,
         };
+        if let EntryKind::Hardlink(target) = &entry.kind {
+            let target: Vec<Vec<u8>> = names_of(target).collect();
+            if let Some((name, parents)) = target.split_last() {
+                // The way to the other name may go through links too.
+                let parent = self.directory(&parents.join(&b'/'))?;
+                let real = join(&parent, name);
+                if !self.placed.contains_key(&real) {
+                    return Err(Refusal::Rule(format!(
+                        "`{}` is a hard link to `{}`, which is not among the files that are added",
+                        show(&entry.path),
+                        show(&real)
+                    )));
+                }
+                entry.kind = EntryKind::Hardlink(real);
+            }
+        }
         entry.path.clone_from(&real);
         self.draft.put(&entry, body)?;
+        if is_dir && there.is_none() {
+            self.fresh.insert(real.clone());
+        }
         if there.is_some_and(|there| there != now) {
             self.resolved.clear();
         }
@@ -260,6 +296,9 @@ impl<'a> Placer<'a> {
         let Some(below) = &self.below else {
             return Ok(None);
         };
+        if self.fresh.contains(split(path).0) {
+            return Ok(None);
+        }
         Ok(below.node(path)?.map(|node| match node.kind {
             NodeKind::Directory => There::Directory,
             NodeKind::Symlink(target) => There::Link(target),
@@ -324,7 +363,14 @@ impl<'a> Placer<'a> {
     fn make(&mut self, path: &[u8]) -> Result<(), Refusal> {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         let mtime = (self.epoch, 0);
-        self.put_directory(path, 0o755, (uid, gid), mtime)
+        // As with other builders, a number holds for directories on the way too; letters change a mode,
+        // and these had none.
+        let mode = match self.chmod {
+            Some(Chmod::Octal(mode)) => mode,
+            Some(Chmod::Letters(_)) | None => 0o755,
+        };
+        self.fresh.insert(path.to_vec());
+        self.put_directory(path, mode, (uid, gid), mtime)
     }
 
     /// A directory of a layer below looks as it does there.

@@ -204,7 +204,8 @@ fn walk(
         let text = String::from_utf8_lossy(dir);
         return Err(io::Error::other(format!("`{text}` is too deep for a layer")).into());
     }
-    for name in tree.names(dir)? {
+    let opened = tree.open_dir(dir)?;
+    for name in opened.names()? {
         let source = join(dir, &name);
         let relative = join(relative, &name);
         let text = String::from_utf8_lossy(&relative);
@@ -214,7 +215,7 @@ fn walk(
             continue;
         }
         // It may have gone since the directory was read.
-        let Some(node) = tree.node(&source)? else {
+        let Some(node) = opened.node(&name)? else {
             continue;
         };
         let is_dir = node.kind == NodeKind::Directory;

@@ -108,29 +108,33 @@ impl<'a> Expander<'a> {
                 '"' if self.mode != Mode::Heredoc => self.double_quoted()?,
                 '$' => {
                     let value = self.dollar()?;
-                    self.push(&value);
+                    match self.mode {
+                        Mode::Words => value.chars().for_each(|c| self.plain(c)),
+                        Mode::Word | Mode::Heredoc => self.push(&value),
+                    }
                 }
                 c if c == self.escape => self.escaped(),
-                c if self.mode == Mode::Words && c.is_whitespace() => {
-                    self.out.words.extend(self.word.take());
-                }
-                c => self.push_char(c),
+                c => self.plain(c),
             }
         }
         self.out.words.extend(self.word.take());
         Ok(self.out)
     }
 
+    /// A character that is in no quotes: a blank ends a word, where there are several.
+    fn plain(&mut self, c: char) {
+        if self.mode == Mode::Words && c.is_whitespace() {
+            self.out.words.extend(self.word.take());
+        } else {
+            self.push_char(c);
+        }
+    }
+
     /// The character after the escape character stands for itself.
     fn escaped(&mut self) {
-        match (self.next(), self.mode) {
-            (None, _) => {}
-            // In a heredoc only what would mean something else can be escaped.
-            (Some(c), Mode::Heredoc) if c != '$' && c != self.escape => {
-                self.push_char(self.escape);
-                self.push_char(c);
-            }
-            (Some(c), _) => self.push_char(c),
+        // Also in heredocs, where a shell would keep most of them: other builders do the same.
+        if let Some(c) = self.next() {
+            self.push_char(c);
         }
     }
 
@@ -535,16 +539,28 @@ mod tests {
     }
 
     #[test]
-    fn words_are_split_at_blanks_outside_of_quotes_and_values() {
-        let expanded = words(r#"a "b c"  $SPACED \ d"#, '\\', &env).unwrap();
-        assert_eq!(expanded.words, ["a", "b c", "x y", " d"]);
+    fn words_are_split_at_blanks_outside_of_quotes() {
+        let text = r#"a "b c"  $SPACED \ d "$SPACED"$SPACED$EMPTY $NONE "#;
+        let expanded = words(text, '\\', &env).unwrap();
+        assert_eq!(expanded.words, ["a", "b c", "x", "y", " d", "x yx", "y"]);
         assert!(words("", '\\', &env).unwrap().words.is_empty());
     }
 
     #[test]
-    fn heredoc_keeps_quotes_and_unknown_escapes() {
-        let expanded = heredoc("'$A' \"x\" \\$A \\n\n", '\\', &env).unwrap();
-        assert_eq!(expanded.joined(), "'one' \"x\" $A \\n\n");
+    fn heredoc_keeps_quotes_and_drops_escapes() {
+        let table = [
+            ("'$A' \"x\" \\$A\n", "'one' \"x\" $A\n"),
+            ("\\\n", "\n"),
+            ("a\\\\b \\.c\n", "a\\b .c\n"),
+            ("it's ${NONE:-'q'}\n", "it's 'q'\n"),
+        ];
+        for (text, expected) in table {
+            assert_eq!(
+                heredoc(text, '\\', &env).unwrap().joined(),
+                expected,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -17,6 +17,13 @@ pub struct Heredoc {
     pub content: String,
 }
 
+/// A heredoc that a line announces.
+pub(super) struct Announced {
+    pub(super) heredoc: Heredoc,
+    /// A blank stands before its name: in `$((1 << 2))` it is none, which its missing end tells.
+    pub(super) is_loose: bool,
+}
+
 /// Reads a word as the announcement of a heredoc.
 pub(super) fn parse(word: &str) -> Option<Heredoc> {
     let (descriptor, rest) = word.split_once("<<")?;
@@ -44,7 +51,7 @@ pub(super) fn parse(word: &str) -> Option<Heredoc> {
 }
 
 /// The heredocs that an instruction announces: only some can have any.
-pub(super) fn announced(text: &str, escape: char) -> Vec<Heredoc> {
+pub(super) fn announced(text: &str, escape: char) -> Vec<Announced> {
     let mut rest = text.trim_start();
     let mut name = next_word(&mut rest);
     if name.eq_ignore_ascii_case("ONBUILD") {
@@ -59,8 +66,44 @@ pub(super) fn announced(text: &str, escape: char) -> Vec<Heredoc> {
     if !rest.contains("<<") {
         return Vec::new();
     }
-    let words = raw_words(rest, escape);
-    words.iter().filter_map(|word| parse(word)).collect()
+    let mut words = raw_words(rest, escape).into_iter().peekable();
+    let mut found = Vec::new();
+    while let Some(word) = words.next() {
+        if is_bare(&word)
+            && let Some(name) = words.peek()
+            && let Some(heredoc) = parse(&format!("{word}{name}"))
+        {
+            words.next();
+            found.push(Announced {
+                heredoc,
+                is_loose: true,
+            });
+        } else if let Some(heredoc) = parse(&word) {
+            found.push(Announced {
+                heredoc,
+                is_loose: false,
+            });
+        }
+    }
+    found
+}
+
+/// Whether a line is the announcement of one heredoc and nothing else.
+pub(crate) fn is_announcement(line: &str) -> bool {
+    let mut words = line.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(word), None, None) => parse(word).is_some(),
+        (Some(word), Some(name), None) => {
+            is_bare(word) && parse(&format!("{word}{name}")).is_some()
+        }
+        _ => false,
+    }
+}
+
+/// `<<` or `<<-` without a name.
+fn is_bare(word: &str) -> bool {
+    let word = word.trim_start_matches(|c: char| c.is_ascii_digit());
+    matches!(word, "<<" | "<<-")
 }
 
 fn next_word<'a>(rest: &mut &'a str) -> &'a str {

@@ -83,6 +83,29 @@ pub struct Run {
     pub mounts: Vec<RunMount>,
     /// `default`, `none` or `host`.
     pub network: Option<String>,
+    /// The walls of the step.
+    pub security: Security,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+}
+
+/// `RUN --security`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Security {
+    /// Those of every container.
+    #[default]
+    Sandbox,
+    /// None: every capability and device, nothing hidden, no filter.
+    Insecure,
+}
+
+/// `RUN --device`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name in CDI specifications, `vendor.com/class=name`.
+    pub name: String,
+    /// The build fails without it.
+    pub required: bool,
 }
 
 /// A command in one of its two forms.

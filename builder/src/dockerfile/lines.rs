@@ -68,8 +68,13 @@ pub(super) fn read(file: &mut Dockerfile) -> Result<Vec<Logical>, BuildError> {
             piece = next;
         }
         let mut heredocs = Vec::new();
-        for mut heredoc in heredoc::announced(&text, file.escape) {
-            let (content, after) = body(file, &heredoc, at).ok_or_else(|| {
+        for announced in heredoc::announced(&text, file.escape) {
+            let mut heredoc = announced.heredoc;
+            let found = body(file, &heredoc, at);
+            if found.is_none() && announced.is_loose {
+                continue;
+            }
+            let (content, after) = found.ok_or_else(|| {
                 let place = file.place_of(line, end, "<<");
                 let what = format!("the heredoc `{}` is not ended", heredoc.name);
                 BuildError::at(place, what).with_hint(format!(

@@ -4,8 +4,10 @@
 //! stay as they are written: what they stand for is known only when the instruction is carried out
 //! ([`expand`]).
 
+mod device;
 pub(crate) mod expand;
 mod flags;
+mod health;
 mod heredoc;
 mod instruction;
 mod lines;
@@ -15,11 +17,13 @@ mod words;
 
 pub use heredoc::Heredoc;
 pub use instruction::{
-    Arg, CommandLine, Copy, From, Health, Instruction, Kind, OnBuild, Run, Source,
+    Arg, CommandLine, Copy, Device, From, Health, Instruction, Kind, OnBuild, Run, Security, Source,
 };
 pub use lines::CheckDirective;
+pub(crate) use lines::check as check_directive;
 pub use mount::{MountKind, RunMount, Sharing};
 
+pub(crate) use heredoc::is_announcement;
 pub(crate) use parse::{instruction_of, is_identifier};
 
 use crate::error::{BuildError, Place};

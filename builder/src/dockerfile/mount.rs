@@ -5,8 +5,10 @@
 pub struct RunMount {
     /// Where it appears.
     pub target: Option<String>,
-    /// What it is.
+    /// What it is, as far as it does not hang on variables.
     pub kind: MountKind,
+    /// Its options, when variables stand in them: what it is turns out when they are replaced.
+    pub unresolved: Option<String>,
 }
 
 /// How several builds share a cache.
@@ -91,6 +93,8 @@ pub enum MountKind {
 #[derive(Default)]
 struct Options {
     kind: Option<String>,
+    /// A variable says what it is.
+    open_type: bool,
     target: Option<String>,
     source: Option<String>,
     from: Option<String>,
@@ -105,8 +109,25 @@ struct Options {
     gid: Option<u32>,
 }
 
+/// Replaces variables in the value of an option.
+type Replace<'a> = &'a dyn Fn(&str) -> Result<String, String>;
+
+impl RunMount {
+    /// The mount with its variables replaced.
+    pub(crate) fn resolved(&self, replace: Replace<'_>) -> Result<Self, String> {
+        match &self.unresolved {
+            Some(text) => parse_with(text, Some(replace)),
+            None => Ok(self.clone()),
+        }
+    }
+}
+
 /// Parses the value of `--mount`.
 pub(super) fn parse(text: &str) -> Result<RunMount, String> {
+    parse_with(text, None)
+}
+
+fn parse_with(text: &str, replace: Option<Replace<'_>>) -> Result<RunMount, String> {
     let mut options = Options::default();
     let mut given: Vec<&str> = Vec::new();
     for field in text.split(',') {
@@ -114,6 +135,14 @@ pub(super) fn parse(text: &str) -> Result<RunMount, String> {
             Some((key, value)) => (key.trim(), Some(value)),
             None => (field.trim(), None),
         };
+        let replaced = match (value, replace) {
+            // Where files come from is known before anything is carried out.
+            (Some(value), Some(replace)) if !key.eq_ignore_ascii_case("from") => {
+                Some(replace(value)?)
+            }
+            _ => None,
+        };
+        let value = replaced.as_deref().or(value);
         let key = match key.to_ascii_lowercase().as_str() {
             "type" => "type",
             "target" | "dst" | "destination" => "target",
@@ -131,10 +160,29 @@ pub(super) fn parse(text: &str) -> Result<RunMount, String> {
             "gid" => "gid",
             _ => return Err(format!("`{field}` is no option of a mount")),
         };
-        options.set(key, value)?;
         given.push(key);
+        let is_open = replace.is_none() && value.is_some_and(|value| value.contains('$'));
+        match (is_open, key) {
+            // What it is, it may be a file or a number, only its value tells.
+            (true, "type") => options.open_type = true,
+            (true, "rw" | "ro" | "required" | "uid" | "gid" | "mode" | "size" | "sharing") => {}
+            _ => options.set(key, value)?,
+        }
     }
-    let (mount, allowed) = options.build()?;
+    let is_open = replace.is_none() && text.contains('$');
+    let unresolved = is_open.then(|| text.to_owned());
+    if options.open_type {
+        return Ok(RunMount {
+            target: options.target,
+            kind: MountKind::Bind {
+                source: options.source.unwrap_or_default(),
+                from: options.from,
+                writable: false,
+            },
+            unresolved,
+        });
+    }
+    let (mount, allowed) = options.build(unresolved)?;
     if let Some(other) = given
         .iter()
         .find(|key| **key != "type" && !allowed.contains(*key))
@@ -202,19 +250,22 @@ impl Options {
         Ok(())
     }
 
-    fn build(self) -> Result<(RunMount, &'static [&'static str]), String> {
+    fn build(
+        self,
+        unresolved: Option<String>,
+    ) -> Result<(RunMount, &'static [&'static str]), String> {
         let kind = self.kind.as_deref().unwrap_or("bind");
         let need_target = || match &self.target {
             Some(_) => Ok(()),
             None => Err(format!("a {kind} mount needs a target")),
         };
-        let source = || self.source.clone().unwrap_or_else(|| "/".to_owned());
+        let source = self.source.clone().unwrap_or_else(|| "/".to_owned());
         let (uid, gid) = (self.uid.unwrap_or(0), self.gid.unwrap_or(0));
         let (mount, allowed): (_, &[&str]) = match kind {
             "bind" => {
                 need_target()?;
                 let mount = MountKind::Bind {
-                    source: source(),
+                    source,
                     from: self.from,
                     writable: self.writable.unwrap_or(false),
                 };
@@ -223,7 +274,7 @@ impl Options {
             "cache" => {
                 need_target()?;
                 let mount = MountKind::Cache {
-                    source: source(),
+                    source,
                     id: self.id,
                     from: self.from,
                     readonly: self.writable == Some(false),
@@ -242,11 +293,15 @@ impl Options {
                 (MountKind::Tmpfs { size: self.size }, &["target", "size"])
             }
             "secret" => {
-                if self.id.is_none() && self.target.is_none() && self.env.is_none() {
+                if self.id.is_some() && self.source.is_some() {
+                    return Err("a secret mount has either an id or a source".to_owned());
+                }
+                let id = self.id.or(self.source);
+                if id.is_none() && self.target.is_none() && self.env.is_none() {
                     return Err("a secret mount needs an id, a target or a variable".to_owned());
                 }
                 let mount = MountKind::Secret {
-                    id: self.id,
+                    id,
                     env: self.env,
                     required: self.required.unwrap_or(false),
                     mode: self.mode.unwrap_or(0o400),
@@ -255,7 +310,9 @@ impl Options {
                 };
                 (
                     mount,
-                    &["target", "id", "env", "required", "mode", "uid", "gid"],
+                    &[
+                        "target", "id", "source", "env", "required", "mode", "uid", "gid",
+                    ],
                 )
             }
             "ssh" => {
@@ -279,6 +336,7 @@ impl Options {
             RunMount {
                 target,
                 kind: mount,
+                unresolved,
             },
             allowed,
         ))
@@ -311,4 +369,39 @@ fn bytes(text: &str) -> Option<u64> {
         _ => (text, 0),
     };
     number.parse::<u64>().ok()?.checked_shl(shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_replaced_before_an_option_means_something() {
+        let replace = |text: &str| {
+            let text = text.replace("$KIND", "cache").replace("$MODE", "750");
+            let text = text.replace("$HOW", "locked").replace("$BAD", "often");
+            Ok(text.replace("$DIR", "/d"))
+        };
+        let mount = parse("type=$KIND,id=x,target=$DIR/a,mode=$MODE,sharing=$HOW").unwrap();
+        let mount = mount.resolved(&replace).unwrap();
+        assert_eq!(mount.target.as_deref(), Some("/d/a"));
+        assert!(
+            matches!(
+                &mount.kind,
+                MountKind::Cache { id: Some(id), mode: 0o750, sharing: Sharing::Locked, .. } if id == "x"
+            ),
+            "{mount:?}"
+        );
+        let open = parse("type=cache,target=/a,sharing=$BAD").unwrap();
+        assert!(open.resolved(&replace).unwrap_err().contains("often"));
+        // What is wrong with it whatever the variables are is told at once, and the rest later.
+        assert!(parse("type=tmpfs,target=$DIR,mode=$MODE").is_err());
+        let open = parse("type=$KIND,target=/a,env=X").unwrap();
+        assert!(
+            open.resolved(&replace)
+                .unwrap_err()
+                .contains("no option `env`")
+        );
+        assert_eq!(parse("target=/a").unwrap().unresolved, None);
+    }
 }

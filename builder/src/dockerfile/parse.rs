@@ -2,11 +2,11 @@
 
 use super::flags::{self, Flag};
 use super::instruction::{
-    Arg, CommandLine, Copy, From, Health, Instruction, Kind, OnBuild, Run, Source,
+    Arg, CommandLine, Copy, From, Instruction, Kind, OnBuild, Run, Security, Source,
 };
 use super::lines::Logical;
 use super::words::{pairs, split_words};
-use super::{Dockerfile, Heredoc, heredoc, mount};
+use super::{Dockerfile, Heredoc, device, health, heredoc, mount};
 use crate::error::BuildError;
 
 /// Every instruction, for the hint about one that is none.
@@ -32,9 +32,9 @@ const NAMES: [&str; 18] = [
 ];
 
 /// What is wrong with an instruction: the text that it is about, and why.
-struct Wrong {
-    at: String,
-    what: String,
+pub(super) struct Wrong {
+    pub(super) at: String,
+    pub(super) what: String,
 }
 
 impl std::convert::From<String> for Wrong {
@@ -83,7 +83,7 @@ pub(crate) fn instruction_of(text: &str, name: &str) -> Result<Instruction, Buil
     }
 }
 
-fn split_name(text: &str) -> (&str, &str) {
+pub(super) fn split_name(text: &str) -> (&str, &str) {
     let end = text.find(char::is_whitespace).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     (name, rest.trim())
@@ -174,20 +174,20 @@ fn kind(name: &str, rest: &str, heredocs: &[Heredoc], escape: char) -> Result<Ki
             [one] => Kind::StopSignal(one.clone()),
             _ => return Err("STOPSIGNAL needs one signal".into()),
         },
-        "HEALTHCHECK" => Kind::Healthcheck(health(&flags, args)?),
+        "HEALTHCHECK" => Kind::Healthcheck(health::parse(&flags, args)?),
         "ONBUILD" => Kind::OnBuild(on_build(args, heredocs, escape)?),
         _ => Kind::Maintainer(args.to_owned()),
     })
 }
 
-fn unknown_flag(instruction: &str, flag: &Flag) -> Wrong {
+pub(super) fn unknown_flag(instruction: &str, flag: &Flag) -> Wrong {
     Wrong {
         at: format!("--{}", flag.name),
         what: format!("{instruction} has no flag `--{}`", flag.name),
     }
 }
 
-fn value(flag: &Flag) -> Result<String, Wrong> {
+pub(super) fn value(flag: &Flag) -> Result<String, Wrong> {
     match &flag.value {
         Some(value) if !value.is_empty() => Ok(value.clone()),
         _ => Err(Wrong {
@@ -266,10 +266,12 @@ fn run(flags: &[Flag], args: &str, heredocs: &[Heredoc]) -> Result<Run, Wrong> {
         heredocs: heredocs.to_vec(),
         mounts: Vec::new(),
         network: None,
+        security: Security::Sandbox,
+        devices: Vec::new(),
     };
     let mut seen = Vec::new();
     for flag in flags {
-        if flag.name != "mount" {
+        if flag.name != "mount" && flag.name != "device" {
             once(&mut seen, flag)?;
         }
         match flag.name.as_str() {
@@ -290,15 +292,25 @@ fn run(flags: &[Flag], args: &str, heredocs: &[Heredoc]) -> Result<Run, Wrong> {
                 }
                 run.network = Some(network);
             }
-            "security" => match value(flag)?.as_str() {
-                "sandbox" => {}
-                _ => {
-                    return Err(Wrong {
-                        at: "--security".to_owned(),
-                        what: "only `--security=sandbox` can be had: no build step runs without its walls".to_owned(),
-                    });
-                }
-            },
+            "security" => {
+                run.security = match value(flag)?.as_str() {
+                    "sandbox" => Security::Sandbox,
+                    "insecure" => Security::Insecure,
+                    other => {
+                        return Err(Wrong {
+                            at: "--security".to_owned(),
+                            what: format!("`--security={other}` is neither sandbox nor insecure"),
+                        });
+                    }
+                };
+            }
+            "device" => {
+                let device = device::parse(&value(flag)?).map_err(|what| Wrong {
+                    at: "--device".to_owned(),
+                    what,
+                })?;
+                run.devices.push(device);
+            }
             _ => return Err(unknown_flag("RUN", flag)),
         }
     }
@@ -306,7 +318,7 @@ fn run(flags: &[Flag], args: &str, heredocs: &[Heredoc]) -> Result<Run, Wrong> {
 }
 
 /// A JSON list is the exec form; everything else, also a broken list, is for the shell.
-fn command(args: &str) -> CommandLine {
+pub(super) fn command(args: &str) -> CommandLine {
     match json(args) {
         Some(list) => CommandLine::Exec(list),
         None => CommandLine::Shell(args.to_owned()),
@@ -389,89 +401,6 @@ pub(crate) fn is_identifier(name: &str) -> bool {
         && name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-}
-
-fn health(flags: &[Flag], args: &str) -> Result<Health, Wrong> {
-    let (kind, rest) = split_name(args);
-    let mut health = Health::default();
-    if kind.eq_ignore_ascii_case("NONE") {
-        if !rest.is_empty() {
-            return Err("HEALTHCHECK NONE takes no arguments".into());
-        }
-        return Ok(health);
-    }
-    if !kind.eq_ignore_ascii_case("CMD") {
-        return Err(Wrong {
-            at: kind.to_owned(),
-            what: format!("`{kind}` is no kind of check: there are CMD and NONE"),
-        });
-    }
-    if rest.is_empty() {
-        return Err("HEALTHCHECK CMD needs a command".into());
-    }
-    for flag in flags {
-        let text = value(flag)?;
-        let wrong = || Wrong {
-            at: format!("--{}", flag.name),
-            what: format!(
-                "`--{}={text}` is no duration of at least 1ms, such as 30s or 1m30s",
-                flag.name
-            ),
-        };
-        let duration = || {
-            duration(&text)
-                .filter(|ns| *ns == 0 || *ns >= 1_000_000)
-                .ok_or_else(wrong)
-        };
-        match flag.name.as_str() {
-            "interval" => health.interval = duration()?,
-            "timeout" => health.timeout = duration()?,
-            "start-period" => health.start_period = duration()?,
-            "start-interval" => health.start_interval = duration()?,
-            "retries" => {
-                let retries = text.parse::<i64>().ok().filter(|count| *count >= 1);
-                health.retries = retries.ok_or_else(|| Wrong {
-                    at: "--retries".to_owned(),
-                    what: format!("`--retries={text}` is no number from 1 on"),
-                })?;
-            }
-            _ => return Err(unknown_flag("HEALTHCHECK", flag)),
-        }
-    }
-    health.command = Some(command(rest));
-    Ok(health)
-}
-
-/// A duration in Go's spelling, in nanoseconds.
-fn duration(text: &str) -> Option<i64> {
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1.0),
-        ("us", 1e3),
-        ("µs", 1e3),
-        ("ms", 1e6),
-        ("s", 1e9),
-        ("m", 60e9),
-        ("h", 3600e9),
-    ];
-    if text == "0" {
-        return Some(0);
-    }
-    let mut rest = text;
-    let mut sum = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(end);
-        let end = after
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let factor = UNITS.iter().find(|(name, _)| *name == unit)?.1;
-        sum += number.parse::<f64>().ok()? * factor;
-        rest = after;
-    }
-    #[expect(clippy::cast_possible_truncation, reason = "bounded by the comparison")]
-    let whole = (sum <= 9e18).then_some(sum as i64);
-    whole
 }
 
 fn on_build(args: &str, heredocs: &[Heredoc], escape: char) -> Result<OnBuild, Wrong> {

@@ -75,13 +75,23 @@ fn heredocs_take_the_lines_up_to_their_names() {
         error.starts_with("Dockerfile:2:5: the heredoc `EOF` is not ended"),
         "{error}"
     );
-    // No heredoc for us: a shift, a here-string.
-    assert_eq!(
-        parse("FROM a\nRUN echo $((1<<2)) <<<x\n")
-            .instructions
-            .len(),
-        2
-    );
+    // No heredoc for us: shifts, a here-string.
+    for text in [
+        "FROM a\nRUN echo $((1<<2)) <<<x\n",
+        "FROM a\nRUN echo $(( 1 << 2 ))\n",
+    ] {
+        assert_eq!(parse(text).instructions.len(), 2, "{text}");
+    }
+    let file = parse("FROM a\nRUN << EOF\nx\nEOF\nRUN cat <<- 'B' >f\n\ty\n\tB\n");
+    let contents: Vec<_> = file
+        .instructions
+        .iter()
+        .filter_map(|instruction| match &instruction.kind {
+            Kind::Run(run) => Some((run.heredocs[0].content.as_str(), run.heredocs[0].expand)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(contents, [("x\n", true), ("y\n", false)]);
 }
 
 #[test]
@@ -153,8 +163,12 @@ fn what_is_wrong_is_told_with_its_place() {
             "a tmpfs mount has no option `id`",
         ),
         (
-            "FROM a\nRUN --security=insecure z\n",
-            "only `--security=sandbox`",
+            "FROM a\nRUN --security=none z\n",
+            "`--security=none` is neither sandbox nor insecure",
+        ),
+        (
+            "FROM a\nRUN --network=default \\\n --device=/dev/fuse z\n",
+            "Dockerfile:3:2: `/dev/fuse` is no name of a device",
         ),
         ("FROM a\nONBUILD FROM b\n", "ONBUILD cannot hold `FROM`"),
         ("FROM a\nENV X\n", "`X` has no value"),

@@ -2,20 +2,20 @@
 
 use std::fs::File;
 use std::io::Seek;
-use std::path::PathBuf;
 
-use image::{Digest, RemoteFile, fetch_url};
+use image::{Asked, Digest, RemoteFile, fetch_changed, fetch_url, name_of_url};
 
 use super::Execution;
 use super::copying::Order;
 use super::stage::At;
 use crate::cache::KeyBuilder;
-use crate::copy::{Placer, Refusal, Selection, select};
+use crate::copy::{Attributes, Placer, Refusal, Selection, select};
 use crate::error::BuildError;
 use crate::git::{CheckOutError, Repository};
 use crate::ignore::{Ignore, clean};
 use crate::stamps::hash;
 use crate::tree::{HostTree, Tree};
+use crate::urls::KnownFile;
 
 /// The largest file of a URL.
 const MAX_REMOTE: u64 = 16 << 30;
@@ -34,6 +34,17 @@ pub(super) enum Remote {
 pub(super) enum Fetched {
     File(RemoteFile),
     Checkout(tempfile::TempDir),
+    /// It is known what the file is, and nobody has needed its bytes yet.
+    Known,
+}
+
+/// Whether what a file of a URL was before may stand for what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// When its checksum is given, or its server says that it is the same.
+    Known,
+    /// Never: its bytes are needed.
+    Nothing,
 }
 
 impl Remote {
@@ -52,31 +63,33 @@ impl Remote {
 }
 
 impl Execution<'_> {
-    /// Fetches what an ADD names, and adds what it is to the key.
+    /// Fetches what an ADD names, as far as it must be, and adds what it is to the key.
     pub(super) fn fetch_remotes(
         &self,
         at: At<'_>,
         order: &Order<'_>,
+        trust: Trust,
         key: &mut KeyBuilder,
     ) -> Result<Vec<Fetched>, BuildError> {
         let mut all = Vec::new();
         for remote in &order.remotes {
             match remote {
                 Remote::Url(url) => {
-                    let mut file = self.fetch_file(at, order, url)?;
-                    let digest = file
-                        .file
-                        .rewind()
-                        .and_then(|()| hash(&file.file))
-                        .map_err(|error| self.refused(at, error.into()))?;
+                    let (digest, modified, fetched) = self.find_file(at, order, trust, url)?;
                     key.add("url", &digest.to_string());
-                    key.add("name", &file.name);
-                    all.push(Fetched::File(file));
+                    key.add("name", &name_of_url(url));
+                    // Who says what the file is has said enough.
+                    if order.checksum.is_none() {
+                        let modified = modified.map(|modified| modified.min(self.shared.epoch));
+                        key.add("modified", &format!("{modified:?}"));
+                    }
+                    all.push(fetched);
                 }
                 Remote::Git(repository) => {
                     let (dir, commit) = self.clone_repository(at, order, repository)?;
                     key.add("commit", &commit);
                     key.add("dir", repository.dir.as_deref().unwrap_or("-"));
+                    key.add("submodules", &(!repository.no_submodules).to_string());
                     all.push(Fetched::Checkout(dir));
                 }
             }
@@ -84,40 +97,59 @@ impl Execution<'_> {
         Ok(all)
     }
 
-    fn fetch_file(
+    /// What the file of a URL is, and when it was changed.
+    fn find_file(
         &self,
         at: At<'_>,
         order: &Order<'_>,
+        trust: Trust,
         url: &str,
-    ) -> Result<RemoteFile, BuildError> {
+    ) -> Result<(Digest, Option<i64>, Fetched), BuildError> {
+        let expected = order.checksum.as_deref().map(|text| {
+            Digest::parse(text).map_err(|_| {
+                let what = format!("`{text}` is no checksum: write `sha256:` and 64 digits");
+                at.fail("--checksum", what)
+            })
+        });
+        let expected = expected.transpose()?;
+        if let (Some(expected), Trust::Known) = (expected, trust) {
+            return Ok((expected, None, Fetched::Known));
+        }
+        let (engine, http) = (self.shared.engine, &self.shared.options.http);
+        let tmp = engine.layout().tmp();
         let what = format!("cannot fetch `{url}`");
-        let mut file = fetch_url(
-            url,
-            &self.shared.engine.layout().tmp(),
-            MAX_REMOTE,
-            &self.shared.options.http,
-        )
-        .map_err(|error| BuildError::from(error).or_at(&at.place(url), &what))?;
-        if let Some(expected) = &order.checksum {
-            let expected = Digest::parse(expected).map_err(|_| {
-                at.fail(
-                    "--checksum",
-                    format!("`{expected}` is no checksum: write `sha256:` and 64 digits"),
-                )
-            })?;
-            let actual = file
-                .file
-                .rewind()
-                .and_then(|()| hash(&file.file))
-                .map_err(|error| self.refused(at, error.into()))?;
-            if actual != expected {
-                return Err(at.fail(
-                    "--checksum",
-                    format!("the file of `{url}` has the checksum {actual}"),
-                ));
+        let failed =
+            |error: image::ImageError| BuildError::from(error).or_at(&at.place(url), &what);
+        let known = match trust {
+            Trust::Known => KnownFile::read(engine, url),
+            Trust::Nothing => None,
+        };
+        let mut file = match known {
+            Some(known) => {
+                let asked = fetch_changed(url, &known.validator, &tmp, MAX_REMOTE, http);
+                match asked.map_err(failed)? {
+                    Asked::Same => return Ok((known.digest, known.modified, Fetched::Known)),
+                    Asked::Fetched(file) => file,
+                }
+            }
+            None => fetch_url(url, &tmp, MAX_REMOTE, http).map_err(failed)?,
+        };
+        let digest = file
+            .file
+            .rewind()
+            .and_then(|()| hash(&file.file))
+            .map_err(|error| self.refused(at, error.into()))?;
+        if expected.is_some_and(|expected| expected != digest) {
+            let what = format!("the file of `{url}` has the checksum {digest}");
+            return Err(at.fail("--checksum", what));
+        }
+        if let Some(validator) = file.validator.take() {
+            let known = KnownFile::new(validator, digest, file.modified);
+            if let Err(error) = known.write(engine, url) {
+                tracing::debug!(%error, "what a file of a URL is was not written down");
             }
         }
-        Ok(file)
+        Ok((digest, file.modified, Fetched::File(file)))
     }
 
     fn clone_repository(
@@ -127,11 +159,9 @@ impl Execution<'_> {
         repository: &Repository,
     ) -> Result<(tempfile::TempDir, String), BuildError> {
         let dir = self.shared.session.temporary("git-")?;
-        let agent = self.shared.options.ssh.get("default");
+        let agent = self.agent(at, "default")?;
         let commit = repository
-            .check_out(dir.path(), agent.map(PathBuf::as_path), &|| {
-                self.is_stopped()
-            })
+            .check_out(dir.path(), agent.as_deref(), &|| self.is_stopped())
             .map_err(|failure| match failure {
                 CheckOutError::Stopped => BuildError::Stopped,
                 failure => at.fail(&repository.url, failure.to_string()),
@@ -166,7 +196,7 @@ impl Execution<'_> {
                 (Fetched::Checkout(dir), Some(repository)) => {
                     let root = dir.path().join("checkout");
                     let mut patterns = vec![".git", "**/.git"];
-                    if order.copy.keep_git_dir {
+                    if repository.keep_git_dir.unwrap_or(order.copy.keep_git_dir) {
                         patterns.clear();
                     }
                     let exclude =
@@ -197,7 +227,7 @@ impl Execution<'_> {
                         )
                         .map_err(refused)?;
                 }
-                (Fetched::Checkout(_), None) => {}
+                (Fetched::Checkout(_), None) | (Fetched::Known, _) => {}
             }
         }
         Ok(())
@@ -220,16 +250,16 @@ fn place_file(
         );
     }
     let path = match order.destination.strip_suffix('/') {
-        Some(_) if remote.name.is_empty() => {
-            return Err(Refusal::Rule(
-                "the URL names no file, so the destination must".to_owned(),
-            ));
-        }
         Some(dir) => format!("{dir}/{}", remote.name),
         None => order.destination.clone(),
     };
-    // Nobody but its owner may read it, as everywhere.
-    placer.content(&path, 0o600, file.metadata()?.len(), &mut file)
+    let attributes = Attributes {
+        // Nobody but its owner may read it, as everywhere.
+        mode: 0o600,
+        size: file.metadata()?.len(),
+        modified: remote.modified,
+    };
+    placer.content(&path, &attributes, &mut file)
 }
 
 #[cfg(test)]

@@ -39,6 +39,8 @@ pub(super) fn unpack(
     owner: Option<(u32, u32)>,
 ) -> Result<(), Refusal> {
     let mut walk = TarWalk::new(image::decompressed(file)?);
+    // Modes are the archive's own.
+    let chmod = placer.chmod.take();
     let base = placer.directory(destination.as_bytes())?;
     while let Some(mut entry) = walk.next_entry()? {
         let rule = |what| {
@@ -77,5 +79,6 @@ pub(super) fn unpack(
         }
         placer.entry(entry, &mut walk)?;
     }
+    placer.chmod = chmod;
     Ok(())
 }

@@ -123,7 +123,7 @@ impl Execution<'_> {
         let path = format!("/{}", clean(&state.absolute(&path)));
         state.config.config.working_dir.clone_from(&path);
         let engine = self.shared.engine;
-        let created = created(self.shared.options.epoch);
+        let created = created(self.shared.epoch);
         let root = state.root(engine)?;
         let wasm_only =
             state.platform.os() == "wasi" && state.base.is_none() && state.own.is_empty();
@@ -138,7 +138,7 @@ impl Execution<'_> {
         key.add("chain", &state.chain());
         key.add("path", &path);
         key.add("user", &state.config.config.user);
-        key.add("epoch", &self.shared.options.epoch.to_string());
+        key.add("epoch", &self.shared.epoch.to_string());
         let key = [key.finish()];
         let layer = self.step(&at.title(), |_| {
             if let Some(layer) = self.cached(&key, self.uses_cache(at.stage.index)) {
@@ -147,12 +147,9 @@ impl Execution<'_> {
             let begin = Instant::now();
             let made = || -> Result<_, BuildError> {
                 let refused = |refusal: crate::copy::Refusal| self.refused(at, refusal);
-                let mut placer = Placer::new(
-                    self.shared.session,
-                    Some(root.clone()),
-                    self.shared.options.epoch,
-                )
-                .map_err(refused)?;
+                let mut placer =
+                    Placer::new(self.shared.session, Some(root.clone()), self.shared.epoch)
+                        .map_err(refused)?;
                 let user = &state.config.config.user;
                 if !user.is_empty() {
                     placer.owner = Some(engine.owner_of(user, &root)?);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use image::LayeredRoot;
 
 use super::Execution;
-use super::add::Remote;
+use super::add::{Fetched, Remote, Trust};
 use super::stage::{At, created};
 use super::state::{Base, State};
 use crate::cache::KeyBuilder;
@@ -66,16 +66,23 @@ impl Execution<'_> {
             let digest = content_digest(&tree.tree, &picked, stamps)
                 .map_err(|error| self.refused(at, error.into()))?;
             key.add("content", &digest.to_string());
-            let fetched = self.fetch_remotes(at, &order, &mut key)?;
-            keys.push(key.finish());
+            let mut whole = key.clone();
+            let mut fetched = self.fetch_remotes(at, &order, Trust::Known, &mut whole)?;
+            keys.push(whole.finish());
             if let Some(layer) = self.cached(&keys, uses_cache) {
                 return Ok((layer, StepEnd::Cached));
+            }
+            if fetched.iter().any(|one| matches!(one, Fetched::Known)) {
+                // Now their bytes are needed, and they are what counts.
+                fetched = self.fetch_remotes(at, &order, Trust::Nothing, &mut key)?;
+                keys.pop();
+                keys.push(key.finish());
             }
             let below = match copy.link {
                 true => None,
                 false => Some(state.root(self.shared.engine)?),
             };
-            let mut placer = Placer::new(self.shared.session, below, self.shared.options.epoch)
+            let mut placer = Placer::new(self.shared.session, below, self.shared.epoch)
                 .map_err(|refusal| self.refused(at, refusal))?;
             placer.owner = self.owner(state, at, &order, copy.from.is_none())?;
             placer.chmod.clone_from(&order.chmod);
@@ -91,7 +98,7 @@ impl Execution<'_> {
             ))
         })?;
         state.own.push(layer);
-        state.record(at.instruction, &created(self.shared.options.epoch), true);
+        state.record(at.instruction, &created(self.shared.epoch), true);
         Ok(())
     }
 
@@ -223,7 +230,7 @@ impl Execution<'_> {
                 "context"
             },
         );
-        key.add("epoch", &self.shared.options.epoch.to_string());
+        key.add("epoch", &self.shared.epoch.to_string());
         key
     }
 
@@ -386,8 +393,16 @@ impl Execution<'_> {
                 format!("the stage `{from}` cannot be copied from here"),
             )),
             Origin::Context(name) => match contexts.get(&name) {
+                Some(NamedContext::Image(image)) if image == "scratch" => {
+                    Err(at.fail(from, "scratch holds no files"))
+                }
                 Some(NamedContext::Image(image)) => {
                     of_state(&State::of_image(self.source_image(at, image)?))
+                }
+                Some(NamedContext::Layout(dir, reference)) => {
+                    let place = at.place(from);
+                    let base = self.layout_image(dir, reference, &self.platform, &place)?;
+                    of_state(&State::of_image(base))
                 }
                 _ => match self.contexts.get(&name) {
                     Some(tree) => Ok(SourceTree {

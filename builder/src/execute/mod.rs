@@ -6,6 +6,7 @@ mod cache_mount;
 mod config;
 mod copying;
 mod exports;
+mod images;
 mod mounts;
 mod output;
 mod running;
@@ -14,16 +15,17 @@ mod state;
 mod stubs;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use engine::Engine;
-use image::{BuildSession, BuiltLayer, Digest, Image, ImageError, Platform};
+use image::{BuildSession, BuiltLayer, Digest, Platform};
 
 use crate::cache::{Cache, CacheRecord};
-use crate::dockerfile::{Dockerfile, Instruction};
-use crate::error::{BuildError, Place};
+use crate::dockerfile::{Dockerfile, Instruction, Kind};
+use crate::error::BuildError;
 use crate::exchange::Foreign;
 use crate::ignore::Ignore;
 use crate::lint::{Finding, is_skipped};
@@ -32,11 +34,13 @@ use crate::progress::{Event, Progress, StepEnd, StepId};
 use crate::scope;
 use crate::stages::{Graph, Inputs};
 use crate::stamps::Stamps;
+use crate::switches::{Switches, is_switch};
 use crate::tree::{HostTree, Tree};
 pub(crate) use cache_mount::all as cache_mounts;
 pub(crate) use config::secret_arguments;
 pub(crate) use exports::Exports;
 pub use output::BuiltImage;
+use stage::At;
 pub(crate) use stage::created;
 pub(crate) use state::{Base, Layer, State};
 
@@ -52,6 +56,9 @@ pub(crate) struct Shared<'a> {
     pub(crate) options: &'a BuildOptions,
     pub(crate) file: &'a Dockerfile,
     pub(crate) steps: &'a AtomicUsize,
+    /// What nothing that is made is newer than.
+    pub(crate) epoch: i64,
+    pub(crate) switches: &'a Switches,
 }
 
 /// What became of a stage.
@@ -106,7 +113,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl<'a> Execution<'a> {
     pub(crate) fn new(shared: Shared<'a>, platform: Platform) -> Result<Self, BuildError> {
         let options = shared.options;
-        let automatic = scope::automatic(&platform, None);
+        let last = shared.file.instructions.iter().rev();
+        let mut last = last.filter_map(|instruction| match &instruction.kind {
+            Kind::From(from) => Some(from.stage.as_ref().map(|name| name.to_ascii_lowercase())),
+            _ => None,
+        });
+        let target = options.target.clone();
+        let target = target.or_else(|| last.next().flatten());
+        let automatic = scope::automatic(&platform, target.as_deref());
         let inputs = Inputs {
             args: &options.args,
             automatic: &automatic,
@@ -123,7 +137,7 @@ impl<'a> Execution<'a> {
                 contexts.insert(name.clone(), host_tree(path, ignore)?);
             }
         }
-        Ok(Self {
+        let execution = Self {
             slots: graph
                 .stages
                 .iter()
@@ -145,7 +159,31 @@ impl<'a> Execution<'a> {
             foreign,
             used: Mutex::default(),
             used_mounts: Mutex::default(),
-        })
+        };
+        execution.check_allowed()?;
+        Ok(execution)
+    }
+
+    /// Refuses what the file may not ask for before anything is carried out.
+    fn check_allowed(&self) -> Result<(), BuildError> {
+        let needed = self.graph.needed.iter();
+        for stage in needed.filter_map(|index| self.graph.stages.get(*index)) {
+            if self.graph.replacement(stage.index).is_some() {
+                continue;
+            }
+            for instruction in &stage.instructions {
+                if let Kind::Run(run) = &instruction.kind {
+                    let at = At {
+                        file: self.shared.file,
+                        instruction,
+                        stage,
+                        label: "",
+                    };
+                    self.require_allowed(at, run)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Builds the target. Whatever was completed is kept in the cache, also when something fails.
@@ -266,7 +304,7 @@ impl<'a> Execution<'a> {
                 || self.graph.globals.contains_key(name)
                 || scope::PROXIES.contains(&name.as_str())
                 || name == "SOURCE_DATE_EPOCH"
-                || name.starts_with("BUILDKIT_")
+                || is_switch(name)
         };
         let unused: Vec<_> = self
             .shared
@@ -364,61 +402,9 @@ impl<'a> Execution<'a> {
         }
         layer
     }
-
-    /// An image of the store, fetched when it is missing or when that is wanted.
-    fn image(
-        &self,
-        name: &str,
-        platform: &Platform,
-        place: &Place,
-    ) -> Result<Arc<Base>, BuildError> {
-        let id = (name.to_owned(), platform.to_string());
-        let slot = Arc::clone(lock(&self.images).entry(id).or_default());
-        // Whoever wants the same waits: an image is fetched and unpacked once.
-        let mut slot = lock(&slot);
-        if let Some(known) = &*slot {
-            return Ok(Arc::clone(known));
-        }
-        let what = format!("cannot use the image `{name}`");
-        let at = |error: BuildError| {
-            let error = error.or_at(place, &what);
-            // A plain word is as often a stage that is written differently.
-            if name.contains(['/', ':', '@', '.']) {
-                return error;
-            }
-            error.with_hint(format!(
-                "no stage before this line and no context has the name `{name}`, so it was taken for an image"
-            ))
-        };
-        let store = self.shared.engine.store();
-        let resolve = || store.resolve(name, Some(platform));
-        if self.shared.options.pull {
-            (self.shared.fetch)(name, platform).map_err(at)?;
-        }
-        let found: Image = match resolve() {
-            Err(ImageError::NotFound(_) | ImageError::NoPlatform { .. })
-                if !self.shared.options.pull =>
-            {
-                (self.shared.fetch)(name, platform).map_err(at)?;
-                resolve()
-            }
-            other => other,
-        }
-        .map_err(|error| at(error.into()))?;
-        self.shared
-            .session
-            .hold_image(&found)
-            .map_err(|error| at(error.into()))?;
-        let dirs = store
-            .ensure_unpacked(&found, &())
-            .map_err(|error| at(error.into()))?;
-        let base = Arc::new(Base { image: found, dirs });
-        *slot = Some(Arc::clone(&base));
-        Ok(base)
-    }
 }
 
-fn host_tree(path: &std::path::Path, ignore: Ignore) -> Result<Tree, BuildError> {
+fn host_tree(path: &Path, ignore: Ignore) -> Result<Tree, BuildError> {
     HostTree::open(path, ignore)
         .map(Tree::Host)
         .map_err(|source| BuildError::Context {
@@ -427,7 +413,7 @@ fn host_tree(path: &std::path::Path, ignore: Ignore) -> Result<Tree, BuildError>
         })
 }
 
-fn read_ignore(dir: &std::path::Path) -> Result<Ignore, BuildError> {
+fn read_ignore(dir: &Path) -> Result<Ignore, BuildError> {
     let path = dir.join(".dockerignore");
     match std::fs::read_to_string(&path) {
         Ok(text) => ignore_of(&text),

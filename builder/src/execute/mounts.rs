@@ -15,7 +15,7 @@ use super::stubs::Point;
 use super::{Execution, lock};
 use crate::cache::KeyBuilder;
 use crate::copy::{Placer, Selection, content_digest, select};
-use crate::dockerfile::{MountKind, Run};
+use crate::dockerfile::{MountKind, Run, expand};
 use crate::error::BuildError;
 use crate::ignore::{Ignore, clean};
 use crate::options::SecretSource;
@@ -74,30 +74,17 @@ impl<'a> Execution<'a> {
     ) -> Result<Vec<Planned>, BuildError> {
         let mut planned: Vec<Planned> = Vec::new();
         let mut agents = 0;
+        let lookup = |name: &str| state.scope.lookup(&state.config.config, name);
+        let replace = |text: &str| -> Result<String, String> {
+            let expanded = expand::word(text, at.file.escape, &lookup)?;
+            self.note_unset(state, at, &expanded);
+            Ok(expanded.joined())
+        };
         for mount in &run.mounts {
-            let mut kind = mount.kind.clone();
-            let replace = |text: &mut String| -> Result<(), BuildError> {
-                *text = self.expand(state, at, text)?;
-                Ok(())
-            };
-            match &mut kind {
-                MountKind::Bind { source, .. } => replace(source)?,
-                MountKind::Cache { id, source, .. } => {
-                    replace(source)?;
-                    if let Some(id) = id {
-                        replace(id)?;
-                    }
-                }
-                MountKind::Secret { id: Some(id), .. } | MountKind::Ssh { id: Some(id), .. } => {
-                    replace(id)?;
-                }
-                _ => {}
-            }
-            let given = mount
-                .target
-                .as_deref()
-                .map(|text| self.expand(state, at, text))
-                .transpose()?;
+            let mount = mount
+                .resolved(&replace)
+                .map_err(|what| at.fail("--mount", what))?;
+            let (given, kind) = (mount.target, mount.kind);
             let is_given = given.is_some();
             let target = match (given, &kind) {
                 (Some(target), _) => state.absolute(&target),
@@ -156,7 +143,8 @@ impl<'a> Execution<'a> {
                     }
                 }
                 MountKind::Cache { id, readonly, .. } => {
-                    key.add("cache", id.as_deref().unwrap_or(&mount.target));
+                    let id = id.as_deref().unwrap_or(&mount.target);
+                    key.add("cache", &self.shared.switches.cache_id(id));
                     key.add("readonly", &readonly.to_string());
                 }
                 MountKind::Tmpfs { size } => key.add("tmpfs", &format!("{size:?}")),
@@ -237,11 +225,11 @@ impl<'a> Execution<'a> {
                 MountKind::Secret { .. } => self.secret(&mut mounted, at, mount)?,
                 MountKind::Ssh { id, required, .. } => {
                     let id = id.as_deref().unwrap_or("default");
-                    match self.shared.options.ssh.get(id) {
+                    match self.agent(at, id)? {
                         Some(socket) => {
                             mounted.add(
                                 &mount.target,
-                                StepSource::Path(socket.clone()),
+                                StepSource::Path(socket),
                                 false,
                                 Point::File,
                             );
@@ -278,8 +266,8 @@ impl<'a> Execution<'a> {
                 let picked = self.pick_one(at, &tree.tree, source)?;
                 let is_dir = picked.iter().any(|one| one.is_dir);
                 let refused = |refusal| self.refused(at, refusal);
-                let mut placer = Placer::new(self.shared.session, None, self.shared.options.epoch)
-                    .map_err(refused)?;
+                let mut placer =
+                    Placer::new(self.shared.session, None, self.shared.epoch).map_err(refused)?;
                 placer.place(&tree.tree, &picked, "/").map_err(refused)?;
                 let copy = placer.finish().map_err(refused)?;
                 let name = picked
@@ -367,9 +355,10 @@ impl<'a> Execution<'a> {
             return Ok(());
         };
         let id = id.as_deref().unwrap_or(&mount.target);
+        let id = self.shared.switches.cache_id(id);
         // What is mounted of a source is a cache of its own.
         let name = match (from, source.as_str()) {
-            (None, "/") => id.to_owned(),
+            (None, "/") => id,
             (from, source) => format!(
                 "{id}\n{}\n{}",
                 from.as_deref().unwrap_or_default(),
@@ -391,8 +380,8 @@ impl<'a> Execution<'a> {
             let tree = self.tree(at, Some(from))?;
             let picked = self.pick_one(at, &tree.tree, source)?;
             let refused = |refusal| self.refused(at, refusal);
-            let mut placer = Placer::new(self.shared.session, None, self.shared.options.epoch)
-                .map_err(refused)?;
+            let mut placer =
+                Placer::new(self.shared.session, None, self.shared.epoch).map_err(refused)?;
             placer.place(&tree.tree, &picked, "/").map_err(refused)?;
             let copy = placer.finish().map_err(refused)?;
             sys::durable::publish(&copy.root(), root, sys::durable::Durability::Atomic)
@@ -410,6 +399,38 @@ impl<'a> Execution<'a> {
         lock(&self.used_mounts).insert(name, cache.dir.clone());
         mounted.caches.push(cache);
         Ok(())
+    }
+
+    /// An SSH agent: of the options, or of who is asked.
+    pub(super) fn agent(&self, at: At<'_>, id: &str) -> Result<Option<PathBuf>, BuildError> {
+        let options = self.shared.options;
+        match (options.ssh.get(id), &options.ask) {
+            (Some(socket), _) => Ok(Some(socket.clone())),
+            (None, Some(ask)) => (ask.agent)(id).map_err(|why| {
+                at.fail(
+                    "--mount",
+                    format!("the SSH agent `{id}` cannot be used: {why}"),
+                )
+            }),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A secret: of the options, or of who is asked.
+    fn secret_source(&self, at: At<'_>, id: &str) -> Result<Option<SecretSource>, BuildError> {
+        let options = self.shared.options;
+        match (options.secrets.get(id), &options.ask) {
+            (Some(source), _) => Ok(Some(source.clone())),
+            (None, Some(ask)) => (ask.secret)(id)
+                .map(|value| value.map(SecretSource::Value))
+                .map_err(|why| {
+                    at.fail(
+                        "--mount",
+                        format!("the secret `{id}` cannot be read: {why}"),
+                    )
+                }),
+            (None, None) => Ok(None),
+        }
     }
 
     fn secret(
@@ -431,17 +452,14 @@ impl<'a> Execution<'a> {
         };
         let name = mount.target.rsplit('/').next().unwrap_or_default();
         let id = id.as_deref().or(env.as_deref()).unwrap_or(name);
-        let value = match self.shared.options.secrets.get(id) {
+        let value = match self.secret_source(at, id)? {
             None if *required => {
                 return Err(at.fail("--mount", format!("there is no secret `{id}`")).with_hint(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")));
             }
             None => return Ok(()),
-            Some(SecretSource::Value(value)) => value.clone(),
+            Some(SecretSource::Value(value)) => value,
             Some(SecretSource::File(path)) => {
-                fs::read(path).map_err(|source| BuildError::Read {
-                    path: path.clone(),
-                    source,
-                })?
+                fs::read(&path).map_err(|source| BuildError::Read { path, source })?
             }
         };
         if let Some(env) = env {

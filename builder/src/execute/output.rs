@@ -45,7 +45,7 @@ impl Execution<'_> {
     pub(crate) fn compose(&self, state: &State) -> Result<BuiltImage, BuildError> {
         let options = self.shared.options;
         let mut config = state.config.clone();
-        config.created = Some(created(options.epoch));
+        config.created = Some(created(self.shared.epoch));
         config.build_cache = self.inline_cache(state);
         config.config.labels.extend(options.labels.clone());
         let annotations: BTreeMap<String, String> = options.annotations.clone();

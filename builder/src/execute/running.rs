@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use engine::{EngineError, Network, Session, StepOptions, Wanted};
+use engine::{DeviceRequest, EngineError, IsolationOptions, Network, Session, StepOptions, Wanted};
 use image::{BuiltLayer, LayeredRoot, Platform};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -20,10 +20,10 @@ use super::stage::{At, created};
 use super::state::State;
 use super::stubs::Stubs;
 use crate::cache::KeyBuilder;
-use crate::dockerfile::{CommandLine, Run};
+use crate::dockerfile::{CommandLine, Run, Security, is_announcement};
 use crate::error::BuildError;
 use crate::progress::{Event, StepEnd, StepId};
-use crate::scope::PROXIES;
+use crate::scope::proxies;
 
 /// How often a step that says nothing is asked whether it is to be stopped.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -55,6 +55,7 @@ impl Execution<'_> {
         at: At<'_>,
         run: &Run,
     ) -> Result<(), BuildError> {
+        self.require_allowed(at, run)?;
         let command = command(state, run);
         let planned = self.plan_mounts(state, at, run)?;
         let layer = self.step(&at.title(), |step| {
@@ -71,7 +72,7 @@ impl Execution<'_> {
             ))
         })?;
         state.own.push(layer);
-        state.record(at.instruction, &created(self.shared.options.epoch), true);
+        state.record(at.instruction, &created(self.shared.epoch), true);
         Ok(())
     }
 
@@ -96,6 +97,12 @@ impl Execution<'_> {
         key.add("cwd", &config.working_dir);
         key.add("user", &config.user);
         key.add("network", run.network.as_deref().unwrap_or("default"));
+        if run.security == Security::Insecure {
+            key.add("security", "insecure");
+        }
+        for device in &run.devices {
+            key.add("device", &device.name);
+        }
         key.add(
             "hosts",
             &format!(
@@ -109,7 +116,10 @@ impl Execution<'_> {
                     .collect::<Vec<_>>()
             ),
         );
-        key.add("epoch", &self.shared.options.epoch.to_string());
+        key.add("epoch", &self.shared.epoch.to_string());
+        if let Some(hostname) = &self.shared.switches.hostname {
+            key.add("hostname", hostname);
+        }
         self.mount_key(at, planned, &mut key)?;
         Ok(key.finish())
     }
@@ -143,11 +153,7 @@ impl Execution<'_> {
         let mut layers = lower.dirs().to_vec();
         layers.push(stubs.path());
         let mut env = state.scope.env(&state.config.config);
-        for name in PROXIES {
-            if let Some(value) = options.args.get(name) {
-                env.push(format!("{name}={value}"));
-            }
-        }
+        env.extend(proxies(&options.args));
         env.append(&mut mounted.env);
         let network = match run.network.as_deref() {
             Some("none") => Network::None,
@@ -164,6 +170,8 @@ impl Execution<'_> {
             network,
             network_options: options.network_options.clone(),
             memory_bytes: options.memory_bytes,
+            isolation: self.isolation(run),
+            hostname: self.shared.switches.hostname.clone(),
         };
         let container = engine
             .create_step(&started)
@@ -195,6 +203,35 @@ impl Execution<'_> {
         Ok(built)
     }
 
+    /// Whether whoever builds lets the file ask for this.
+    pub(super) fn require_allowed(&self, at: At<'_>, run: &Run) -> Result<(), BuildError> {
+        let Some((written, value)) = self.shared.options.allowed.refuses(run) else {
+            return Ok(());
+        };
+        let what = format!("`{written}` is not allowed: it lets the step out of its walls");
+        Err(at.fail(&written, what).with_hint(format!(
+            "if you trust the file, build with `--allow {value}`"
+        )))
+    }
+
+    /// What of the step's walls is as the instruction says.
+    fn isolation(&self, run: &Run) -> IsolationOptions {
+        let mut isolation = self.shared.options.isolation.clone();
+        isolation.privileged = run.security == Security::Insecure;
+        for device in &run.devices {
+            let name = &device.name;
+            if device.required || engine::is_cdi_device(name, &isolation.cdi_dirs) {
+                let request = DeviceRequest::Cdi(name.clone());
+                isolation.devices.push(request);
+            } else {
+                self.warn(&format!(
+                    "no CDI specification has the device `{name}`: the step goes without it"
+                ));
+            }
+        }
+        isolation
+    }
+
     fn adopt(
         &self,
         upper: &Path,
@@ -204,10 +241,7 @@ impl Execution<'_> {
         stubs
             .sweep(upper, lower)
             .map_err(BuildError::io("take away the mount points of a step"))?;
-        Ok(self
-            .shared
-            .session
-            .adopt(upper, lower, self.shared.options.epoch)?)
+        Ok(self.shared.session.adopt(upper, lower, self.shared.epoch)?)
     }
 
     fn not_started(&self, at: At<'_>, error: EngineError) -> BuildError {
@@ -347,8 +381,7 @@ fn command(state: &State, run: &Run) -> Command {
     let Some(first) = run.heredocs.first() else {
         return plain(state.command(&run.command));
     };
-    let is_alone =
-        run.heredocs.len() == 1 && line.split_whitespace().count() == 1 && line.contains("<<");
+    let is_alone = run.heredocs.len() == 1 && is_announcement(line);
     let shell = |text: String| state.command(&CommandLine::Shell(text));
     if is_alone {
         if first.content.starts_with("#!") {

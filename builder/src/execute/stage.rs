@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::state::{Base, State};
 use super::{Execution, lock};
-use crate::dockerfile::{Dockerfile, Instruction, Kind, expand};
+use crate::dockerfile::{Copy, Dockerfile, Instruction, Kind, Source, expand};
 use crate::error::{BuildError, Place};
 use crate::lint::Finding;
 use crate::options::NamedContext;
@@ -66,6 +66,9 @@ impl Execution<'_> {
         let stage = self.graph.stages.get(index).ok_or(BuildError::Stopped)?;
         let file = self.shared.file;
         let mut state = self.begin(stage)?;
+        if self.graph.replacement(index).is_some() {
+            return Ok(state);
+        }
         let triggers = state.config.config.on_build.take().unwrap_or_default();
         let counted = |instruction: &&Instruction| !matches!(instruction.kind, Kind::Arg(_));
         let total = 1 + triggers.len() + stage.instructions.iter().filter(counted).count();
@@ -113,40 +116,73 @@ impl Execution<'_> {
             None => self.platform.clone(),
         };
         let contexts = &self.shared.options.contexts;
-        let state = match self.graph.origin(&stage.image, stage.index, true, contexts) {
-            Origin::Scratch => State::scratch(&platform),
+        let origin = match self.graph.replacement(stage.index) {
+            Some(context) => Origin::Context(context.to_owned()),
+            None => self.graph.origin(&stage.image, stage.index, true, contexts),
+        };
+        let title = |name: &str| format!("[{}] FROM {name}", stage.label());
+        match origin {
+            Origin::Scratch => Ok(State::scratch(&platform)),
             Origin::Stage(other) => {
                 let mut state = (*self.stage(other)?).clone();
                 state.cmd_is_own = false;
-                state
+                Ok(state)
             }
             Origin::Context(name) => match contexts.get(&name) {
+                Some(NamedContext::Image(image)) if image == "scratch" => {
+                    Ok(State::scratch(&platform))
+                }
                 Some(NamedContext::Image(image)) => {
-                    self.begin_with(stage, image, &platform, &place)?
+                    let find = || self.image(image, &platform, &place);
+                    self.begin_with(stage, &title(image), &platform, &place, find)
                 }
-                _ => {
-                    let what = format!(
-                        "the context `{name}` is a directory and no image: FROM cannot begin with it"
-                    );
-                    return Err(BuildError::at(place, what));
+                Some(NamedContext::Layout(dir, reference)) => {
+                    let find = || self.layout_image(dir, reference, &platform, &place);
+                    self.begin_with(stage, &title(&name), &platform, &place, find)
                 }
+                _ => self.begin_with_files(stage, &name, &platform),
             },
-            Origin::Image(name) => self.begin_with(stage, &name, &platform, &place)?,
+            Origin::Image(name) => {
+                let find = || self.image(&name, &platform, &place);
+                self.begin_with(stage, &title(&name), &platform, &place, find)
+            }
+        }
+    }
+
+    /// A stage of the files of a directory, and of nothing else.
+    fn begin_with_files(
+        &self,
+        stage: &Stage,
+        context: &str,
+        platform: &Platform,
+    ) -> Result<State, BuildError> {
+        let label = format!("[{}]", stage.label());
+        let at = At {
+            file: self.shared.file,
+            instruction: &stage.from,
+            stage,
+            label: &label,
         };
+        let all = Copy {
+            sources: vec![Source::Path("/".to_owned())],
+            destination: "/".to_owned(),
+            from: Some(context.to_owned()),
+            ..Copy::default()
+        };
+        let mut state = State::scratch(platform);
+        self.copy(&mut state, at, &all)?;
         Ok(state)
     }
 
     fn begin_with(
         &self,
         stage: &Stage,
-        name: &str,
+        title: &str,
         platform: &Platform,
         place: &Place,
+        find: impl FnOnce() -> Result<Arc<Base>, BuildError>,
     ) -> Result<State, BuildError> {
-        let title = format!("[{}] FROM {name}", stage.label());
-        let base: Arc<Base> = self.step(&title, |_| {
-            Ok((self.image(name, platform, place)?, StepEnd::Cached))
-        })?;
+        let base: Arc<Base> = self.step(title, |_| Ok((find()?, StepEnd::Cached)))?;
         if !base.image.platform.serves(platform) {
             self.find(
                 self.shared.file,
@@ -178,22 +214,20 @@ impl Execution<'_> {
                         Some(text) => Some(self.expand(state, at, text)?),
                         None => None,
                     };
-                    let mut automatic = self.automatic.clone();
-                    automatic.insert("TARGETSTAGE".to_owned(), at.stage.label());
                     let sources = Sources {
                         given: &self.shared.options.args,
                         globals: &self.graph.globals,
-                        automatic: &automatic,
+                        automatic: &self.automatic,
                     };
                     state.scope.declare(&arg.name, default, &sources);
                 }
-                let created = created(self.shared.options.epoch);
+                let created = created(self.shared.epoch);
                 state.record(at.instruction, &created, false);
                 Ok(())
             }
             _ => {
                 self.configure(state, at)?;
-                let created = created(self.shared.options.epoch);
+                let created = created(self.shared.epoch);
                 state.record(at.instruction, &created, false);
                 Ok(())
             }

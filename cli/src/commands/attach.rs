@@ -6,7 +6,7 @@ use engine::{Container, Engine, EngineError};
 use super::Invocation;
 use super::foreground::ForegroundArgs;
 use super::run::exit_code;
-use crate::attach::{self, Terminal};
+use crate::attach::{self, Foreground, Terminal};
 
 /// Options of `attach`.
 #[derive(Debug, Args)]
@@ -35,7 +35,14 @@ pub(crate) fn attach(context: &Invocation, args: &AttachArgs) -> anyhow::Result<
     let session = engine.connect(&container)?;
     session.watch()?;
     session.ask_streams(wanted)?;
-    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
+    let foreground = Foreground {
+        wanted,
+        terminal,
+        signals: &signals,
+        keys: &keys,
+        container: Some((&engine, &container.config.id)),
+    };
+    let end = foreground.serve(&session)?;
     Ok(exit_code(&end, &container.config.name))
 }
 
@@ -52,6 +59,13 @@ pub(crate) fn start(
     let terminal = Terminal::given(streams.terminal);
     let wanted = terminal.wanted(interactive && streams.interactive);
     let session = engine.start(container, Some(attach::console()), Some(wanted))?;
-    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
+    let foreground = Foreground {
+        wanted,
+        terminal,
+        signals: &signals,
+        keys: &keys,
+        container: Some((engine, &container.config.id)),
+    };
+    let end = foreground.serve(&session)?;
     Ok(exit_code(&end, &container.config.name))
 }

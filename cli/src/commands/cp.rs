@@ -31,14 +31,14 @@ pub(crate) struct CpArgs {
 }
 
 /// One side of a copy.
-enum Place<'a> {
+pub(crate) enum Place<'a> {
     Container(&'a str, &'a Path),
     Host(&'a Path),
     Stream,
 }
 
 /// What begins like a path is one of the host; so is what has no colon.
-fn place(text: &str) -> Place<'_> {
+pub(crate) fn place(text: &str) -> Place<'_> {
     if text == "-" {
         return Place::Stream;
     }

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::{EngineError, ExecOptions, Privilege};
+use engine::{DEFAULT_DETACH_KEYS, EngineError, ExecOptions, Privilege};
 
 use super::Invocation;
+use super::foreground::detach_keys;
 use super::options::environment;
-use crate::attach::{self, End, SignalProxy, Terminal};
-use crate::detach::{self, DetachKeys};
+use crate::attach::{self, End, Foreground, SignalProxy, Terminal};
 use crate::render::Usage;
 
 /// Options of `exec`, spelt as Docker's.
@@ -40,7 +40,7 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     privileged: bool,
     /// Keys that leave the terminal, such as ctrl-p,ctrl-q
-    #[arg(long, default_value = detach::DEFAULT, value_name = "KEYS")]
+    #[arg(long, default_value = DEFAULT_DETACH_KEYS, value_name = "KEYS")]
     detach_keys: String,
     /// Container, by name or id, then the command and its arguments
     #[arg(
@@ -53,15 +53,18 @@ pub(crate) struct ExecArgs {
     container_and_command: Vec<String>,
 }
 
-/// Runs a further program in a running container; the exit code is its own.
-pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> {
-    let (name, command) = args
-        .container_and_command
-        .split_first()
-        .context("no container was given")?;
+/// A container's name, and the words after it.
+pub(crate) fn split_name(words: &[String]) -> anyhow::Result<(&str, &[String])> {
+    let (name, rest) = words.split_first().context("no container was given")?;
     if name.starts_with('-') {
         return Err(Usage(format!("unknown flag `{name}` (see --help)")).into());
     }
+    Ok((name, rest))
+}
+
+/// Runs a further program in a running container; the exit code is its own.
+pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> {
+    let (name, command) = split_name(&args.container_and_command)?;
     if args
         .workdir
         .as_deref()
@@ -71,7 +74,7 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
         return Err(Usage(format!("cannot use --workdir `{dir}`: it must be absolute")).into());
     }
     let terminal = Terminal::given(args.tty);
-    let keys: DetachKeys = args.detach_keys.parse()?;
+    let keys = detach_keys(&args.detach_keys)?;
     let options = ExecOptions {
         command: command.to_vec(),
         env: environment(&args.env_file, &args.env)?,
@@ -87,7 +90,12 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
     let engine = context.engine_of(name)?;
     let container = engine.container(name)?;
     if args.detach {
-        engine.exec(&container, &options, None)?.wait_started()?;
+        let session = engine.exec(&container, &options, None)?;
+        session.wait_started()?;
+        if let Err(error) = engine.leave_exec(&container, &session) {
+            // The container may have ended with it.
+            tracing::debug!(%error, "nobody hears of the program's end");
+        }
         return Ok(0);
     }
     let signals = attach::block_signals(SignalProxy::On).map_err(|source| EngineError::Io {
@@ -96,7 +104,14 @@ pub(crate) fn exec(context: &Invocation, args: &ExecArgs) -> anyhow::Result<u8> 
     })?;
     let wanted = terminal.wanted(args.interactive);
     let session = engine.exec(&container, &options, Some(wanted))?;
-    match attach::foreground(&session, wanted, terminal, &signals, &keys)? {
+    let foreground = Foreground {
+        wanted,
+        terminal,
+        signals: &signals,
+        keys: &keys,
+        container: None,
+    };
+    match foreground.serve(&session)? {
         End::Exited(status) => {
             engine.record_exec_end(&container, status.code);
             Ok(status.code)

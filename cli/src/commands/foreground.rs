@@ -3,14 +3,14 @@
 use clap::{ArgAction, Args};
 
 use crate::attach::SignalProxy;
-use crate::detach::{self, DetachKeys};
 use crate::render::Usage;
+use engine::{BadDetachKeys, DEFAULT_DETACH_KEYS, DetachKeys};
 
 /// Options of a foreground program.
 #[derive(Debug, Args)]
 pub(crate) struct ForegroundArgs {
     /// Keys that leave the container's terminal and let it go on
-    #[arg(long, default_value = detach::DEFAULT, value_name = "KEYS")]
+    #[arg(long, default_value = DEFAULT_DETACH_KEYS, value_name = "KEYS")]
     detach_keys: String,
     /// Pass signals on to the container
     #[arg(
@@ -28,7 +28,7 @@ pub(crate) struct ForegroundArgs {
 impl ForegroundArgs {
     /// `--detach-keys`.
     pub(crate) fn keys(&self) -> Result<DetachKeys, Usage> {
-        self.detach_keys.parse()
+        detach_keys(&self.detach_keys)
     }
 
     /// `--sig-proxy`.
@@ -39,4 +39,10 @@ impl ForegroundArgs {
             SignalProxy::Off
         }
     }
+}
+
+/// `--detach-keys`.
+pub(crate) fn detach_keys(text: &str) -> Result<DetachKeys, Usage> {
+    text.parse()
+        .map_err(|error: BadDetachKeys| Usage(error.to_string()))
 }

@@ -7,7 +7,7 @@ use super::{COMMANDS, GROUPED, group_help};
 const GROUPS: [&str; 4] = ["image", "container", "system", "manifest"];
 
 /// What is spelled with its group only.
-const OWN: [(&str, &str, &str); 20] = [
+const OWN: [(&str, &str, &str); 21] = [
     ("container", "prune", "Remove containers that do not run"),
     ("image", "convert", "Compress the layers in another way"),
     ("image", "diff", "Show the files that two images differ in"),
@@ -39,8 +39,13 @@ const OWN: [(&str, &str, &str); 20] = [
     ("system", "df", "Show what takes room"),
     (
         "system",
+        "dial-stdio",
+        "Pass standard input and output on to the daemon",
+    ),
+    (
+        "system",
         "install-units",
-        "Write the unit that does `system start` after a boot",
+        "Write systemd's units: `system start` after a boot, and the daemon with its socket",
     ),
     ("system", "prune", "Remove what nothing uses"),
     (

@@ -13,6 +13,7 @@ use super::Invocation;
 use super::options::platform;
 use crate::progress::{Display, ProgressStyle};
 use crate::render;
+pub(crate) use crate::values::size;
 
 /// Options of `load`.
 #[derive(Debug, Args)]
@@ -85,24 +86,6 @@ pub(crate) struct RmiArgs {
     /// Images, by name or id
     #[arg(required = true)]
     images: Vec<String>,
-}
-
-/// A size in powers of 1000, as Docker shows it.
-pub(crate) fn size(bytes: u64) -> String {
-    let mut value = bytes;
-    let mut rest = 0;
-    for unit in ["B", "kB", "MB", "GB"] {
-        if value < 1000 {
-            let fraction = if unit == "B" || value >= 100 {
-                String::new()
-            } else {
-                format!(".{}", rest / 100)
-            };
-            return format!("{value}{fraction}{unit}");
-        }
-        (value, rest) = (value / 1000, value % 1000);
-    }
-    format!("{value}TB")
 }
 
 /// Loads images from an archive or a directory.

@@ -31,7 +31,7 @@ pub(crate) fn info(context: &Invocation, args: &FormatArgs) -> anyhow::Result<u8
         } else {
             &value.text
         };
-        render::print(&format!("  {key:<22}{text:<28}({})", value.source))?;
+        render::print(&format!("  {key:<22}{text:<28}({})", value.place))?;
     }
     let groups = match detect() {
         Hierarchy::None => "none that this user may use".to_owned(),
@@ -122,7 +122,7 @@ fn record(context: &Invocation) -> anyhow::Result<Value> {
         .settings
         .all()
         .map(|(key, value)| {
-            let record = json!({ "Value": value.text, "Source": value.source });
+            let record = json!({ "Value": value.text, "Source": value.place });
             (key.to_owned(), record)
         })
         .collect();

@@ -89,7 +89,6 @@ impl IsolationArgs {
     /// The engine's options.
     pub(crate) fn resolve(&self, settings: &Settings) -> anyhow::Result<IsolationOptions> {
         let (security, _) = self.security()?;
-        let dirs = settings.get(&settings::CDI_SPEC_DIRS).split(',');
         let score = self.oom_score_adj;
         if let Some(score) = score.filter(|score| !(-1000..=1000).contains(score)) {
             return Err(wrong(
@@ -98,8 +97,6 @@ impl IsolationArgs {
                 "it is -1000 to 1000",
             ));
         }
-        let shm = self.shm_size.as_deref().filter(|text| *text != "0");
-        let shm = shm.map(|text| bytes_of("--shm-size", text)).transpose()?;
         Ok(IsolationOptions {
             privileged: self.privileged,
             cap_add: self.cap_add.clone(),
@@ -107,7 +104,7 @@ impl IsolationArgs {
             security,
             devices: all(&self.device, device)?,
             device_rules: all(&self.device_cgroup_rule, device_rule)?,
-            cdi_dirs: dirs.filter(|d| !d.is_empty()).map(PathBuf::from).collect(),
+            cdi_dirs: cdi_dirs(settings),
             pid: share("--pid", self.pid.as_deref())?,
             ipc: ipc(self.ipc.as_deref())?,
             uts: own_or_host("--uts", self.uts.as_deref())?,
@@ -115,7 +112,7 @@ impl IsolationArgs {
             users: users(self.userns.as_deref())?,
             sysctl: all(&self.sysctl, sysctl)?,
             ulimits: all(&self.ulimit, ulimit)?,
-            shm_bytes: shm.and_then(|bytes| u64::try_from(bytes).ok()),
+            shm_bytes: shm_size(self.shm_size.as_deref())?,
             groups: self.group_add.clone(),
             oom_score_adj: score,
             limits: self.limits.resolve()?,
@@ -160,6 +157,37 @@ impl IsolationArgs {
         }
         Ok((security, no_new_privileges))
     }
+}
+
+/// What of the walls of a build's steps is not the usual one.
+pub(super) fn isolation_of_steps(
+    settings: &Settings,
+    shm: Option<&str>,
+    ulimits: &[String],
+    cgroup_parent: Option<&str>,
+) -> anyhow::Result<IsolationOptions> {
+    Ok(IsolationOptions {
+        cdi_dirs: cdi_dirs(settings),
+        ulimits: all(ulimits, ulimit)?,
+        shm_bytes: shm_size(shm)?,
+        cgroup_parent: cgroup_parent
+            .filter(|parent| !parent.is_empty())
+            .map(str::to_owned),
+        ..IsolationOptions::default()
+    })
+}
+
+fn cdi_dirs(settings: &Settings) -> Vec<PathBuf> {
+    let dirs = settings.get(&settings::CDI_SPEC_DIRS).split(',');
+    dirs.filter(|dir| !dir.is_empty())
+        .map(PathBuf::from)
+        .collect()
+}
+
+fn shm_size(text: Option<&str>) -> anyhow::Result<Option<u64>> {
+    let text = text.filter(|text| *text != "0");
+    let bytes = text.map(|text| bytes_of("--shm-size", text)).transpose()?;
+    Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
 }
 
 fn all<T>(texts: &[String], parse: fn(&str) -> anyhow::Result<T>) -> anyhow::Result<Vec<T>> {

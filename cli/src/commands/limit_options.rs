@@ -30,6 +30,9 @@ pub(crate) struct LimitArgs {
     /// Limit of memory and swap together, -1 for none (default: twice --memory)
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory_swap: Option<String>,
+    /// How eagerly its memory is swapped out: 0 to 100 (cgroup v1 only)
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u64).range(..=100))]
+    memory_swappiness: Option<u64>,
     /// Share of the disks against others: 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     blkio_weight: Option<u16>,
@@ -91,6 +94,7 @@ impl LimitArgs {
                 Some("-1") => Some(-1),
                 _ => size("--memory-swap", &self.memory_swap)?,
             },
+            memory_swappiness: self.memory_swappiness,
             blkio_weight: weight.and_then(|weight| u16::try_from(weight).ok()),
             blkio_weight_device: devices(
                 "--blkio-weight-device",

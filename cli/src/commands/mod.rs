@@ -10,9 +10,11 @@ mod change;
 mod check;
 mod cid_file;
 mod container_record;
+mod context;
 mod cp;
 mod daemon;
 mod df;
+mod dial;
 mod diff;
 mod disk;
 mod events;
@@ -49,6 +51,7 @@ mod registry_options;
 mod restart;
 mod run;
 mod search;
+mod socket;
 mod stats;
 mod system;
 mod top;
@@ -67,8 +70,16 @@ use engine::{Engine, EngineError, Executables, UserNamespace, UserNamespaceError
 use state::Layout;
 
 use crate::embedded::EXECUTABLES;
+use crate::remote::{self, Chosen};
 use crate::render::{self, Usage};
-use crate::settings::Settings;
+use crate::settings::{FLAGS, Settings};
+
+pub(crate) use cp::{Place, place};
+pub(crate) use exec::split_name;
+pub(crate) use foreground::{ForegroundArgs, detach_keys};
+pub(crate) use image::size;
+pub(crate) use options::{bytes_of, environment, nano_cpus, restart_policy};
+pub(crate) use registry_options::credential_path;
 
 /// Every subcommand with what it does, in the order of the help.
 const COMMANDS: &[(&str, &str)] = &[
@@ -129,7 +140,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "system",
-        "About the whole: df, prune, info, check, events, start, install-units",
+        "About the whole: df, prune, info, check, events, start, install-units, dial-stdio",
     ),
     ("save", "Write images to an archive"),
     ("tag", "Give an image another name"),
@@ -141,6 +152,14 @@ const COMMANDS: &[(&str, &str)] = &[
         "Measure what isolation costs, beside the peers that are installed; compare",
     ),
     ("daemon", "Serve Docker's API"),
+    (
+        "context",
+        "Daemons with a name: create, use, ls, rm, inspect, export, import",
+    ),
+    (
+        "socket",
+        "Sockets that allow a part of Docker's API: create, ls, rm",
+    ),
     ("info", "Show the settings and what this host can do"),
     ("version", "Show the version"),
     (
@@ -157,7 +176,41 @@ pub(crate) struct Invocation {
 impl Invocation {
     /// The engine on the directories of the settings.
     pub(crate) fn engine(&self) -> anyhow::Result<Engine> {
+        if !rustix::process::geteuid().is_root() {
+            self.rescue_orphans()?;
+        }
         self.engine_with(UserNamespace::enter)
+    }
+
+    /// The engine beside the program of a container whose monitor was killed, for another one.
+    pub(crate) fn engine_for_rescue(&self, pid: Option<i32>) -> anyhow::Result<Engine> {
+        match pid {
+            Some(pid) if !rustix::process::geteuid().is_root() => {
+                self.engine_with(|layout, _| UserNamespace::join(layout, pid))
+            }
+            _ => self.engine_with(UserNamespace::enter),
+        }
+    }
+
+    /// An ordinary user's containers whose monitors were killed get others from processes that enter
+    /// their user namespaces: from one of its own this process could not.
+    fn rescue_orphans(&self) -> anyhow::Result<()> {
+        let (layout, ketch) = self.places()?;
+        for orphan in engine::orphans(&layout)? {
+            let status = std::process::Command::new(&ketch)
+                .arg("--root")
+                .arg(layout.root())
+                .arg("--run")
+                .arg(layout.run())
+                .arg(system::RESCUE)
+                .arg(&orphan.id)
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .status();
+            // What it could not do it has said.
+            status.context("cannot start the process that takes a container over")?;
+        }
+        Ok(())
     }
 
     /// The engine for work inside a running container: an ordinary user's process enters the
@@ -166,6 +219,7 @@ impl Invocation {
         if rustix::process::geteuid().is_root() {
             return self.engine();
         }
+        self.rescue_orphans()?;
         let (layout, ketch) = self.places()?;
         let store = Store::open(&layout, UnpackMode::default())?;
         let outside = Engine::new(layout, store, EXECUTABLES, ketch)?;
@@ -250,13 +304,19 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
                 return Ok(0);
             }
             "-v" | "--version" => break "version",
+            "-H" | "-c" => {
+                let key = if arg == "-H" { "host" } else { "context" };
+                let value = rest.next().cloned();
+                let value = value.with_context(|| format!("the flag `{arg}` needs a value"))?;
+                flags.insert(key.to_owned(), value);
+            }
             text if text.starts_with("--") => {
                 let (key, value) = match text.split_once('=') {
                     Some((key, value)) => (key, Some(value.to_owned())),
                     None => (text, rest.next().cloned()),
                 };
                 let key = key.trim_start_matches('-').to_owned();
-                if !["root", "run"].contains(&key.as_str()) {
+                if !FLAGS.contains(&key.as_str()) {
                     return Err(
                         Usage(format!("unknown flag `--{key}` (see `ketch --help`)")).into(),
                     );
@@ -277,6 +337,11 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     if let Some(result) = groups::help(command, &rest) {
         return result;
     }
+    if !is_here(command, &rest)
+        && let Some(chosen) = Chosen::of(&context.settings)?
+    {
+        return remote::at_daemon(chosen, command, &rest);
+    }
     if let Some(result) = artifacts::dispatch(&context, command, &rest) {
         return result;
     }
@@ -284,6 +349,7 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     match command {
         runtime_wasm::worker::SUBCOMMAND => compile_worker(&rest),
         runtime::COMPRESS => compress_log(&rest),
+        system::RESCUE => system::rescue(&context, &rest),
         "run" => run::run(&context, &parse(command, &rest)?),
         "create" => run::create(&context, &parse(command, &rest)?),
         "start" => lifecycle::start(&context, &parse(command, &rest)?),
@@ -313,11 +379,14 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
         "image inspect" => inspect::image(&context, &parse(command, &rest)?),
         "daemon" => daemon::daemon(&context, &parse(command, &rest)?),
         "system start" => system::start(&context, &parse(command, &rest)?),
+        "context" => context::context(&context, &rest),
+        "system dial-stdio" => dial::dial(&context, &parse(command, &rest)?),
         "system install-units" => system::install_units(&context, &parse(command, &rest)?),
         "build" => build::build(&context, &parse(command, &rest)?),
         "builder" => builder::builder(&context, &rest),
         "ps" => ps::ps(&context, &parse(command, &rest)?),
         "network" => network::network(&context, &rest),
+        "socket" => socket::socket(&context, &rest),
         "volume" => volume::volume(&context, &rest),
         "port" => port::port(&context, &parse(command, &rest)?),
         "logs" => logs::logs(&context, &parse(command, &rest)?),
@@ -337,8 +406,24 @@ pub(crate) fn dispatch(args: &[String]) -> anyhow::Result<u8> {
     }
 }
 
+/// Whether a command is about this host whatever the settings say: daemons and how they are reached,
+/// and what this program starts itself again for.
+fn is_here(command: &str, rest: &[&str]) -> bool {
+    const HERE: [&str; 6] = [
+        "context",
+        "daemon",
+        "socket",
+        runtime_wasm::worker::SUBCOMMAND,
+        runtime::COMPRESS,
+        disk::EMPTY_TRASH,
+    ];
+    const OF_SYSTEM: [&str; 3] = ["dial-stdio", "install-units", "start"];
+    let is_of_system = rest.first().is_some_and(|verb| OF_SYSTEM.contains(verb));
+    HERE.contains(&command) || (command == "system" && is_of_system)
+}
+
 /// The other spelling of commands: by the kind of object that they work on.
-const GROUPED: [(&str, &str, &str); 46] = [
+const GROUPED: [(&str, &str, &str); 47] = [
     ("image", "build", "build"),
     ("image", "ls", "images"),
     ("image", "list", "images"),
@@ -380,6 +465,7 @@ const GROUPED: [(&str, &str, &str); 46] = [
     ("container", "update", "update"),
     ("container", "wait", "wait"),
     ("system", "check", "system check"),
+    ("system", "dial-stdio", "system dial-stdio"),
     ("system", "events", "events"),
     ("system", "info", "info"),
     ("system", "install-units", "system install-units"),
@@ -450,7 +536,11 @@ fn parse<T: Args>(command: &str, args: &[&str]) -> anyhow::Result<T> {
 }
 
 /// The same for a command of a group.
-fn parse_named<T: Args>(command: &str, about: &'static str, args: &[&str]) -> anyhow::Result<T> {
+pub(crate) fn parse_named<T: Args>(
+    command: &str,
+    about: &'static str,
+    args: &[&str],
+) -> anyhow::Result<T> {
     let parser = clap::Command::new("ketch")
         .bin_name(format!("ketch {command}"))
         .no_binary_name(true)
@@ -478,7 +568,9 @@ fn group_help(group: &str, commands: &[(&str, &str)]) -> anyhow::Result<u8> {
 }
 
 fn help() -> std::io::Result<()> {
-    render::print("Usage: ketch [--root DIR] [--run DIR] COMMAND [ARG...]\n\nCommands:")?;
+    render::print(
+        "Usage: ketch [--root DIR] [--run DIR] [-H HOST | -c CONTEXT] [--tls-path DIR] COMMAND [ARG...]\n\nCommands:",
+    )?;
     for (name, about) in COMMANDS {
         render::print(&format!("  {name:<10}{about}"))?;
     }

@@ -1,14 +1,14 @@
 //! `ketch ps`.
 
 use clap::Args;
-use engine::{Container, Engine, ListOptions, status_word};
+use engine::{Container, ContainerNetwork, Engine, ListOptions, status_word};
 use state::{HealthStatus, Status};
 
 use super::Invocation;
 use super::image::size;
 use crate::format::{Field, Format, Row};
 use crate::render;
-use crate::times::{age, local};
+use crate::times::{age, local_of};
 
 /// Everything that a template can show, with the columns' names.
 const FIELDS: [Field; 17] = [
@@ -87,9 +87,8 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
     let containers = engine.list(&options)?;
     if args.quiet && matches!(format, Format::Columns) {
-        for container in &containers {
-            render::print(&id(container, args))?;
-        }
+        let ids: Vec<String> = containers.iter().map(|one| id(one, args)).collect();
+        render::print_lines(&ids)?;
         return Ok(0);
     }
     let with_size = args.size
@@ -97,11 +96,15 @@ pub(crate) fn ps(context: &Invocation, args: &PsArgs) -> anyhow::Result<u8> {
             .format
             .as_ref()
             .is_some_and(|text| text.contains("Size"));
-    let rows = containers
-        .iter()
-        .map(|container| row(&engine, container, args, with_size))
-        .collect::<anyhow::Result<Vec<_>>>()?;
     let shown = if args.size { &SHOWN[..] } else { &SHOWN[..7] };
+    let lines = Lines {
+        engine: &engine,
+        args,
+        with_size,
+        shows: &|field| format.shows(shown, field),
+    };
+    let rows = containers.iter().map(|container| lines.row(container));
+    let rows = rows.collect::<anyhow::Result<Vec<_>>>()?;
     format.print(&FIELDS, shown, &rows)?;
     Ok(0)
 }
@@ -122,101 +125,111 @@ fn shortened(text: &str, args: &PsArgs) -> String {
     text.chars().take(SHORT - 1).chain(['…']).collect()
 }
 
-fn row(
-    engine: &Engine,
-    container: &Container,
-    args: &PsArgs,
+/// What is shown of containers.
+struct Lines<'a> {
+    engine: &'a Engine,
+    args: &'a PsArgs,
     with_size: bool,
-) -> anyhow::Result<Row> {
-    let config = &container.config;
-    let network = engine.container_network(container).ok();
-    let mounts = engine.container_mounts(&config.id).unwrap_or_default();
-    let names: Vec<String> = mounts
-        .iter()
-        .map(|mount| match &mount.volume {
-            Some(volume) => shortened(volume, args),
-            None => shortened(&mount.source.to_string_lossy(), args),
-        })
-        .collect();
-    let volumes = mounts.iter().filter(|mount| mount.volume.is_some()).count();
-    let networks = network.map_or_else(Vec::new, |network| {
-        let names: Vec<String> = network.endpoints.iter().map(|e| e.name.clone()).collect();
-        if names.is_empty() {
-            vec![network.mode_text()]
-        } else {
-            names
-        }
-    });
-    let size = match with_size {
-        true => {
-            let bytes = engine.size(container)?;
-            format!("{} (virtual {})", size(bytes.own), size(bytes.all))
-        }
-        false => String::new(),
-    };
-    let created = time::OffsetDateTime::parse(
-        &config.created,
-        &time::format_description::well_known::Rfc3339,
-    );
-    Ok(Row::new([
-        ("ID", id(container, args)),
-        ("Image", config.image.clone()),
-        (
-            "Command",
-            format!(
-                "\"{}\"",
-                shortened(&render::clean(&config.command.join(" ")), args)
-            ),
-        ),
-        ("CreatedAt", created.map(local).unwrap_or_default()),
-        ("RunningFor", format!("{} ago", age(&config.created))),
-        ("Ports", ports(engine, container)),
-        ("State", status_word(container.state.status)),
-        ("Status", status(engine, container)),
-        ("HealthStatus", health(engine, container)),
-        ("Size", size),
-        ("Names", config.name.clone()),
-        ("LocalVolumes", volumes.to_string()),
-        ("Mounts", names.join(",")),
-        ("Networks", networks.join(",")),
-        ("Platform", String::new()),
-        ("Runtime", config.runtime.clone()),
-    ])
-    .with_labels(&config.labels))
+    shows: &'a dyn Fn(&str) -> bool,
 }
 
-fn health(engine: &Engine, container: &Container) -> String {
-    match engine.health_word(container) {
-        "none" => String::new(),
-        word => word.to_owned(),
+impl Lines<'_> {
+    /// The fields of one container. Each record is read at most once, and only when something of it
+    /// is shown.
+    fn row(&self, container: &Container) -> anyhow::Result<Row> {
+        let Self {
+            engine,
+            args,
+            with_size,
+            shows,
+        } = *self;
+        let config = &container.config;
+        let network = (container.is_running() || shows("Networks"))
+            .then(|| engine.container_network(container).ok())
+            .flatten();
+        let health = (container.is_running() || shows("HealthStatus"))
+            .then(|| engine.health(container))
+            .flatten()
+            .map(|health| health.status);
+        let mounts = match shows("Mounts") || shows("LocalVolumes") {
+            true => engine.container_mounts(&config.id).unwrap_or_default(),
+            false => Vec::new(),
+        };
+        let names: Vec<String> = mounts
+            .iter()
+            .map(|mount| match &mount.volume {
+                Some(volume) => shortened(volume, args),
+                None => shortened(&mount.source.to_string_lossy(), args),
+            })
+            .collect();
+        let volumes = mounts.iter().filter(|mount| mount.volume.is_some()).count();
+        let ports = ports(engine, container, network.as_ref());
+        let networks = network.map_or_else(Vec::new, |network| {
+            let names: Vec<String> = network.endpoints.iter().map(|e| e.name.clone()).collect();
+            if names.is_empty() {
+                vec![network.mode_text()]
+            } else {
+                names
+            }
+        });
+        let size = match with_size {
+            true => {
+                let bytes = engine.size(container)?;
+                format!("{} (virtual {})", size(bytes.own), size(bytes.all))
+            }
+            false => String::new(),
+        };
+        let created = match shows("CreatedAt") {
+            true => local_of(&config.created),
+            false => String::new(),
+        };
+        Ok(Row::new([
+            ("ID", id(container, args)),
+            ("Image", config.image.clone()),
+            (
+                "Command",
+                format!(
+                    "\"{}\"",
+                    shortened(&render::clean(&config.command.join(" ")), args)
+                ),
+            ),
+            ("CreatedAt", created),
+            ("RunningFor", format!("{} ago", age(&config.created))),
+            ("Ports", ports),
+            ("State", status_word(container.state.status)),
+            ("Status", status(container, health)),
+            (
+                "HealthStatus",
+                health.map_or("", HealthStatus::name).to_owned(),
+            ),
+            ("Size", size),
+            ("Names", config.name.clone()),
+            ("LocalVolumes", volumes.to_string()),
+            ("Mounts", names.join(",")),
+            ("Networks", networks.join(",")),
+            ("Platform", String::new()),
+            ("Runtime", config.runtime.clone()),
+        ])
+        .with_labels(&config.labels))
     }
 }
 
 /// Published ports, and exposed ones while the container runs.
-fn ports(engine: &Engine, container: &Container) -> String {
+fn ports(engine: &Engine, container: &Container, network: Option<&ContainerNetwork>) -> String {
     if !container.is_running() {
         return String::new();
     }
-    let exposed = engine
-        .container_network(container)
-        .map(|network| network.exposed);
-    super::port::column(
-        &engine.network_state(container),
-        &exposed.unwrap_or_default(),
-    )
+    let exposed = network.map_or(&[][..], |network| &network.exposed);
+    super::port::column(&engine.network_state(container), exposed)
 }
 
 /// Docker's words for where a container is.
-fn status(engine: &Engine, container: &Container) -> String {
+fn status(container: &Container, health: Option<HealthStatus>) -> String {
     let state = &container.state;
     let since = |at: &Option<String>| at.as_deref().map(age).unwrap_or_default();
     match state.status {
         Status::Created => "Created".to_owned(),
-        Status::Running => format!(
-            "Up {}{}",
-            since(&state.started_at),
-            health_text(engine, container)
-        ),
+        Status::Running => format!("Up {}{}", since(&state.started_at), health_text(health)),
         Status::Paused => format!("Up {} (Paused)", since(&state.started_at)),
         Status::Restarting => format!(
             "Restarting ({}) {} ago",
@@ -234,8 +247,8 @@ fn status(engine: &Engine, container: &Container) -> String {
 }
 
 /// What the probes say, in Docker's words.
-fn health_text(engine: &Engine, container: &Container) -> &'static str {
-    match engine.health(container).map(|health| health.status) {
+fn health_text(health: Option<HealthStatus>) -> &'static str {
+    match health {
         None => "",
         Some(HealthStatus::Starting) => " (health: starting)",
         Some(HealthStatus::Healthy) => " (healthy)",

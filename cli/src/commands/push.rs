@@ -1,24 +1,18 @@
 //! `ketch push` and `ketch image wrap`.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::Context as _;
 use clap::Args;
-use image::{Reference, WasmArtifact};
-use runtime_wasm::inspect::inspect;
+use image::Reference;
 
 use super::Invocation;
 use super::options::platform;
 use super::registry_options::registry_options;
 use crate::ahead::is_module;
+use crate::module_file;
 use crate::progress::{Display, ProgressStyle};
 use crate::render;
-use crate::settings;
-
-/// The largest module that is looked into.
-const MAX_MODULE: u64 = 1 << 30;
+pub(crate) use crate::settings::{source_date, source_epoch};
 
 /// Options of `push`.
 #[derive(Debug, Args)]
@@ -54,7 +48,7 @@ pub(crate) fn push(context: &Invocation, args: &PushArgs) -> anyhow::Result<u8> 
     let target = Reference::parse(args.target.as_deref().unwrap_or(&args.image))?;
     let is_module = args.target.is_some() && is_module(Path::new(&args.image));
     if is_module {
-        wrap_file(&engine, Path::new(&args.image), &target)?;
+        module_file::wrap(engine.store(), Path::new(&args.image), &target)?;
     }
     let source = if is_module {
         target.to_string()
@@ -92,58 +86,11 @@ pub(crate) fn push(context: &Invocation, args: &PushArgs) -> anyhow::Result<u8> 
 /// Makes an image of a module.
 pub(crate) fn wrap(context: &Invocation, args: &WrapArgs) -> anyhow::Result<u8> {
     let engine = context.engine()?;
-    let digest = wrap_file(
-        &engine,
+    let digest = module_file::wrap(
+        engine.store(),
         Path::new(&args.file),
         &Reference::parse(&args.tag)?,
     )?;
     render::print(&digest.to_string())?;
     Ok(0)
-}
-
-/// Makes a wasm artifact of a module.
-pub(crate) fn wrap_file(
-    engine: &engine::Engine,
-    path: &Path,
-    name: &Reference,
-) -> anyhow::Result<image::Digest> {
-    let cannot_read = || format!("cannot read `{}`", path.display());
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_MODULE).read_to_end(&mut bytes))
-        .with_context(cannot_read)?;
-    let info = inspect(&bytes).with_context(|| format!("cannot wrap `{}`", path.display()))?;
-    // A component's outer header says so (component-model `Binary.md`, preamble).
-    let is_component = bytes.get(6) == Some(&1);
-    let artifact = WasmArtifact {
-        component: is_component.then_some((info.imports, info.exports)),
-        created: source_date()?,
-    };
-    Ok(engine
-        .store()
-        .wrap_wasm(bytes.as_slice(), name, &artifact)?)
-}
-
-/// The time of `SOURCE_DATE_EPOCH`, as configs have it.
-pub(crate) fn source_date() -> anyhow::Result<Option<String>> {
-    let Some(seconds) = source_epoch()? else {
-        return Ok(None);
-    };
-    let time = i64::try_from(seconds)
-        .ok()
-        .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
-        .with_context(|| format!("`SOURCE_DATE_EPOCH` is `{seconds}`, which is no time"))?;
-    let form = &time::format_description::well_known::Rfc3339;
-    Ok(Some(time.format(form).context("cannot write the time")?))
-}
-
-/// The seconds of `SOURCE_DATE_EPOCH`.
-pub(crate) fn source_epoch() -> anyhow::Result<Option<u64>> {
-    let Some(text) = settings::variable("SOURCE_DATE_EPOCH")? else {
-        return Ok(None);
-    };
-    let seconds = text.parse().ok().with_context(|| {
-        format!("`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds")
-    })?;
-    Ok(Some(seconds))
 }

@@ -22,7 +22,7 @@ pub(crate) fn registry_options(settings: &Settings) -> anyhow::Result<RegistryOp
     let inline = settings::variable("DOCKER_AUTH_CONFIG")?;
     let config = credential_path()?;
     let mut certificates: Vec<PathBuf> = CERTIFICATES.iter().map(PathBuf::from).collect();
-    if let Some(home) = settings::variable("HOME")? {
+    if let Some(home) = settings::home()? {
         certificates.insert(0, PathBuf::from(home).join(".config/ketch/certs.d"));
     }
     Ok(RegistryOptions {
@@ -44,9 +44,7 @@ pub(crate) fn registry_options(settings: &Settings) -> anyhow::Result<RegistryOp
 pub(crate) fn credential_path() -> anyhow::Result<Option<PathBuf>> {
     Ok(match settings::variable("DOCKER_CONFIG")? {
         Some(dir) => Some(PathBuf::from(dir).join("config.json")),
-        None => {
-            settings::variable("HOME")?.map(|home| PathBuf::from(home).join(".docker/config.json"))
-        }
+        None => settings::home()?.map(|home| PathBuf::from(home).join(".docker/config.json")),
     })
 }
 

@@ -35,13 +35,7 @@ pub(crate) fn restart(context: &Invocation, args: &RestartArgs) -> anyhow::Resul
     let timeout_ms = args.time.map(|seconds| seconds.saturating_mul(1000));
     each(context, &args.names, |engine, container| {
         if container.is_running() {
-            if container.config.auto_remove {
-                return Err(EngineError::Vanishes {
-                    what: "restart",
-                    name: container.config.name.clone(),
-                });
-            }
-            let stop = Request::Stop { signal, timeout_ms };
+            let stop = Request::StopToRestart { signal, timeout_ms };
             match engine.ask(container, &stop) {
                 // It has ended in this moment.
                 Ok(()) | Err(EngineError::NotRunning(_)) => {}

@@ -10,7 +10,7 @@ use super::Invocation;
 use super::foreground::ForegroundArgs;
 use super::options::{CreateArgs, Pull};
 use super::pull;
-use crate::attach::{self, End, Terminal};
+use crate::attach::{self, End, Foreground, Terminal};
 use crate::progress::ProgressStyle;
 use crate::render::{self, Usage};
 
@@ -86,7 +86,14 @@ pub(crate) fn run(context: &Invocation, args: &RunArgs) -> anyhow::Result<u8> {
     let terminal = Terminal::given(options.console.is_some());
     let wanted = terminal.wanted(options.interactive);
     let session = engine.start_created(&created, options.console, Some(wanted))?;
-    let end = attach::foreground(&session, wanted, terminal, &signals, &keys)?;
+    let foreground = Foreground {
+        wanted,
+        terminal,
+        signals: &signals,
+        keys: &keys,
+        container: Some((&engine, &created.config.id)),
+    };
+    let end = foreground.serve(&session)?;
     Ok(exit_code(&end, &created.config.name))
 }
 

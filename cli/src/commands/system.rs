@@ -1,18 +1,26 @@
-//! `ketch system start` and `ketch system install-units`.
+//! `ketch system start` and `ketch system install-units`: the units of containers that come back after
+//! a boot, and of the daemon, which systemd starts when somebody connects.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use engine::BroughtBack;
+use engine::{BroughtBack, EngineError};
 use sys::durable::{Durability, replace_file};
 
 use super::Invocation;
-use crate::render;
+use crate::render::{self, Usage};
 use crate::settings::{ROOT, RUN, variable};
 
-/// The name of the unit.
-const UNIT: &str = "ketch.service";
+/// What this program is started for to take over one container of an ordinary user.
+pub(crate) const RESCUE: &str = "rescue-container";
+
+/// The unit that brings containers back.
+const CONTAINERS: &str = "ketch-containers.service";
+/// The unit of the daemon.
+const DAEMON: &str = "ketch.service";
+/// The unit of its socket.
+const SOCKET: &str = "ketch.socket";
 
 /// Options of `system start`.
 #[derive(Debug, Args)]
@@ -41,7 +49,25 @@ pub(crate) fn start(context: &Invocation, _args: &StartArgs) -> anyhow::Result<u
     Ok(code)
 }
 
-/// Writes the unit that does so after each boot.
+/// Takes over a container whose monitor was killed, from within its user namespace.
+pub(crate) fn rescue(context: &Invocation, args: &[&str]) -> anyhow::Result<u8> {
+    let [id] = args else {
+        return Err(Usage("one id of a container is needed".to_owned()).into());
+    };
+    let (layout, _) = context.places()?;
+    let Some(orphan) = engine::orphans(&layout)?.into_iter().find(|o| o.id == *id) else {
+        // Somebody else was faster.
+        return Ok(0);
+    };
+    let engine = context.engine_for_rescue(orphan.pid)?;
+    match engine.container(&orphan.id) {
+        // It was removed with its end.
+        Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Writes the unit that does so after each boot, and those of the daemon.
 pub(crate) fn install_units(context: &Invocation, args: &InstallArgs) -> anyhow::Result<u8> {
     let is_root = rustix::process::geteuid().is_root();
     let dir = match &args.dir {
@@ -63,14 +89,23 @@ pub(crate) fn install_units(context: &Invocation, args: &InstallArgs) -> anyhow:
         }
     }
     let words: Vec<String> = command.iter().map(|word| quoted(word)).collect();
-    let text = unit(&words.join(" "), is_root);
-    std::fs::create_dir_all(&dir)
-        .and_then(|()| replace_file(&dir.join(UNIT), text.as_bytes(), Durability::Synced))
-        .with_context(|| format!("cannot write `{}`", dir.join(UNIT).display()))?;
-    render::print(&dir.join(UNIT).display().to_string())?;
+    let (command, run) = (words.join(" "), settings.get(&RUN));
+    let socket = std::path::absolute(Path::new(run).join(engine::DEFAULT_SOCKET))?;
+    let units = [
+        (CONTAINERS, containers_unit(&command, is_root)),
+        (DAEMON, daemon_unit(&command, is_root)),
+        (SOCKET, socket_unit(&socket)),
+    ];
+    for (name, text) in units {
+        let path = dir.join(name);
+        std::fs::create_dir_all(&dir)
+            .and_then(|()| replace_file(&path, text.as_bytes(), Durability::Synced))
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+        render::print(&path.display().to_string())?;
+    }
     let user = if is_root { "" } else { " --user" };
     render::line(&format!(
-        "ketch: `systemctl{user} enable {UNIT}` makes it run at every boot"
+        "ketch: `systemctl{user} enable {CONTAINERS}` brings containers back at every boot, `systemctl{user} enable --now {SOCKET}` serves Docker's API"
     ));
     Ok(0)
 }
@@ -81,12 +116,17 @@ fn quoted(word: &Path) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn unit(command: &str, is_root: bool) -> String {
-    let target = if is_root {
+/// What is begun with the boot.
+fn target(is_root: bool) -> &'static str {
+    if is_root {
         "multi-user.target"
     } else {
         "default.target"
-    };
+    }
+}
+
+fn containers_unit(command: &str, is_root: bool) -> String {
+    let target = target(is_root);
     // Containers belong to their monitors, which outlive the unit: nothing is killed with it.
     format!(
         "[Unit]
@@ -107,6 +147,49 @@ WantedBy={target}
     )
 }
 
+fn daemon_unit(command: &str, is_root: bool) -> String {
+    let target = target(is_root);
+    // Here too only the daemon itself is ended, and its containers have groups of their own.
+    format!(
+        "[Unit]
+Description=Docker's API of ketch
+Requires={SOCKET}
+After={SOCKET} network-online.target
+Wants=network-online.target
+
+[Service]
+Type=notify
+NotifyAccess=main
+ExecStart={command} daemon --host fd://{SOCKET}
+KillMode=process
+Delegate=yes
+Restart=on-failure
+
+[Install]
+WantedBy={target}
+Also={SOCKET}
+"
+    )
+}
+
+fn socket_unit(path: &Path) -> String {
+    // The run directory is its owner's alone, whoever makes it first.
+    let path = path.display().to_string().replace('%', "%%");
+    format!(
+        "[Unit]
+Description=Socket of Docker's API of ketch
+
+[Socket]
+ListenStream={path}
+SocketMode=0660
+DirectoryMode=0700
+
+[Install]
+WantedBy=sockets.target
+"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,8 +197,13 @@ mod tests {
     #[test]
     fn words_are_quoted_for_systemd() {
         assert_eq!(quoted(Path::new("/a b/\"c\"%d")), "\"/a b/\\\"c\\\"%%d\"");
-        let text = unit("\"/usr/bin/ketch\"", true);
+        let text = containers_unit("\"/usr/bin/ketch\"", true);
         assert!(text.contains("\nExecStart=\"/usr/bin/ketch\" system start\n"));
         assert!(text.ends_with("WantedBy=multi-user.target\n"));
+        let text = daemon_unit("\"/usr/bin/ketch\"", false);
+        assert!(text.contains("\nExecStart=\"/usr/bin/ketch\" daemon --host fd://ketch.socket\n"));
+        assert!(text.contains("WantedBy=default.target\n"));
+        let text = socket_unit(Path::new("/run/a%b/ketch.sock"));
+        assert!(text.contains("\nListenStream=/run/a%%b/ketch.sock\n"));
     }
 }

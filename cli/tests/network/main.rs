@@ -8,3 +8,4 @@ mod networks;
 mod ordinary;
 mod proof;
 mod published;
+mod rescue;

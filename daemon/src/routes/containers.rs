@@ -8,6 +8,7 @@ use crate::call::{Call, Reply, ok, streamed};
 use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::routes::images::bound_time;
+use crate::scope::Scope;
 use crate::streams::{Framing, LogQuery, write_log};
 use crate::version::ApiVersion;
 use crate::wire::{container as wire, times};
@@ -80,9 +81,16 @@ fn present(record: Result<Value, ApiError>) -> Result<Option<Value>, ApiError> {
 }
 
 /// The containers with their sizes, for `system df`.
-pub(crate) fn usage(engine: &Engine, version: ApiVersion) -> Result<Vec<Value>, ApiError> {
+pub(crate) fn usage(
+    engine: &Engine,
+    version: ApiVersion,
+    scope: Option<&Scope>,
+) -> Result<Vec<Value>, ApiError> {
     let mut records = Vec::new();
     for container in engine.containers()? {
+        if scope.is_some_and(|scope| !scope.sees(&container.config.labels)) {
+            continue;
+        }
         records.extend(present(summary(engine, &container, version, true))?);
     }
     Ok(records)

@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use engine::{EngineError, ExecOptions, Privilege, Wanted};
+use engine::{
+    BadDetachKeys, DEFAULT_DETACH_KEYS, DetachKeys, EngineError, ExecOptions, Privilege, Wanted,
+};
 use http::StatusCode;
 use runtime::{Console, LineEnds, Request};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::attaches::Attached;
+use crate::attaches::{Again, Attached};
 use crate::body::BodyWriter;
 use crate::call::{Call, Reply, json as json_reply, ok, read, status};
 use crate::daemon::Daemon;
 use crate::error::ApiError;
 use crate::execs::{Exec, Phase};
 use crate::streams::{
-    Framing, Input, LogQuery, Output, STDOUT, frame, hijack, pump, watch_end, write_log,
+    Framing, Input, LogQuery, Output, Passing, STDOUT, frame, hijack, pump, watch_end, write_log,
 };
 use crate::wire::create::words;
 use crate::wire::messages;
@@ -53,6 +55,7 @@ pub(crate) async fn attach(call: Call, id: &str) -> Reply {
     };
     let framing = Framing::of(kinds.terminal);
     let kind = framing.kind(call.version);
+    let keys = detach_keys(call.query.get("detachKeys"), kinds.terminal)?;
     // Before the answer: the client's next request may be the start.
     let live = match (stream, container.is_running()) {
         (false, _) => None,
@@ -67,10 +70,19 @@ pub(crate) async fn attach(call: Call, id: &str) -> Reply {
                 let session = engine.connect(&running)?;
                 let streams = session.attach(wanted)?;
                 session.watch()?;
-                Ok(Attached { session, streams })
+                Ok(Attached {
+                    session,
+                    streams,
+                    again: None,
+                })
             });
             Some(Live::Runs(Box::new(attached.await?)))
         }
+    };
+    let again = Again {
+        daemon: Arc::clone(&daemon),
+        container: container.config.id.clone(),
+        wanted,
     };
     let past = LogQuery {
         follow: false,
@@ -112,12 +124,38 @@ pub(crate) async fn attach(call: Call, id: &str) -> Reply {
             match attached {
                 Some(attached) => {
                     let (_sizes, sizes) = mpsc::channel(1);
-                    pump(duplex, attached, framing, sizes, |_| {}).await;
+                    let attached = Attached {
+                        again: Some(again),
+                        ..attached
+                    };
+                    pump(
+                        duplex,
+                        attached,
+                        Passing {
+                            framing,
+                            sizes,
+                            keys,
+                        },
+                        |_| {},
+                    )
+                    .await;
                 }
                 None => duplex.end().await,
             }
         },
     )
+}
+
+/// The keys that leave a terminal; nothing else has any.
+fn detach_keys(text: Option<&str>, is_terminal: bool) -> Result<Option<DetachKeys>, ApiError> {
+    let keys = text.unwrap_or(DEFAULT_DETACH_KEYS).parse();
+    let keys: DetachKeys = keys.map_err(|error: BadDetachKeys| ApiError::bad(error.to_string()))?;
+    Ok(is_terminal.then_some(keys))
+}
+
+/// Keys that were named.
+fn named_keys(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// Where the streams of an attach come from.
@@ -141,6 +179,7 @@ struct CreateExec {
     user: String,
     working_dir: String,
     console_size: Vec<u16>,
+    detach_keys: String,
 }
 
 fn console(size: &[u16]) -> Console {
@@ -154,11 +193,16 @@ fn console(size: &[u16]) -> Console {
 /// `POST /containers/{id}/exec`.
 pub(crate) async fn create(call: Call, id: &str) -> Reply {
     let daemon = call.daemon.clone();
+    let scope = call.scope.clone();
     let request: CreateExec = call.json().await?;
+    if let Some(scope) = scope {
+        scope.exec(request.privileged)?;
+    }
     let command = request.cmd.unwrap_or_default();
     if command.is_empty() {
         return Err(ApiError::bad("No exec command specified"));
     }
+    detach_keys(named_keys(&request.detach_keys), request.tty)?;
     let name = id.to_owned();
     let found = daemon.run(move |engine| {
         let container = engine.container(&name)?;
@@ -194,6 +238,7 @@ pub(crate) async fn create(call: Call, id: &str) -> Reply {
         stdout: request.attach_stdout,
         stderr: request.attach_stderr,
         tty: request.tty,
+        keys: request.detach_keys,
         phase: Phase::Made,
         resize: None,
     });
@@ -221,6 +266,8 @@ fn new_id() -> Result<String, ApiError> {
 #[serde(default, rename_all = "PascalCase")]
 struct StartExec {
     detach: bool,
+    /// As with Docker, it is this one that says whether the stream has frames.
+    tty: bool,
     console_size: Vec<u16>,
 }
 
@@ -234,6 +281,7 @@ pub(crate) async fn start(call: Call, id: &str) -> Reply {
         )));
     }
     let (version, upgrade, is_terminal) = (call.version, call.upgrade, exec.tty);
+    let keys = detach_keys(named_keys(&exec.keys), is_terminal)?;
     // The document comes whole, and what follows on the connection is the stream.
     let value = crate::body::document(call.body).await?;
     let request: StartExec = value.map(read).transpose()?.unwrap_or_default();
@@ -260,11 +308,18 @@ pub(crate) async fn start(call: Call, id: &str) -> Reply {
         tokio::spawn(async move { ended(watch_end(attached.session).await) });
         return status(StatusCode::OK);
     }
-    let framing = Framing::of(is_terminal);
+    let framing = Framing::of(request.tty);
     let kind = framing.kind(version);
     hijack(upgrade, Input::None, kind, async move |mut duplex| {
         match begin.run().await {
-            Ok((attached, ended)) => pump(duplex, attached, framing, sizes, ended).await,
+            Ok((attached, ended)) => {
+                let passing = Passing {
+                    framing,
+                    sizes,
+                    keys,
+                };
+                pump(duplex, attached, passing, ended).await;
+            }
             // The answer is out already: the client reads it where the output would be.
             Err(error) => {
                 let text = format!("{}\r\n", error.message);
@@ -318,7 +373,11 @@ impl Begin {
                 Some(wanted) => session.attached(wanted)?,
                 None => engine::Streams::default(),
             };
-            Ok(Attached { session, streams })
+            Ok(Attached {
+                session,
+                streams,
+                again: None,
+            })
         });
         let attached = started.await?;
         let execs = daemon.execs.clone();

@@ -97,17 +97,23 @@ fn listed(engine: &Engine, filters: &Filters) -> Result<Vec<Value>, ApiError> {
             .filter(|c| c.config.image_id == id)
             .count();
         let users = i64::try_from(users).unwrap_or(i64::MAX);
-        found.push(wire::summary(image, whole.as_ref(), users));
+        // As with Docker, names that were not asked for are left out.
+        let mut shown = image.clone();
+        shown
+            .names
+            .retain(|name| filters.any("reference", |pattern| is_named(name, pattern)));
+        found.push(wire::summary(&shown, whole.as_ref(), users));
     }
     Ok(found)
 }
 
 /// Whether an image has a name that fits a pattern (path.Match of Go).
 fn has_name(image: &ImageSummary, pattern: &str) -> bool {
-    image.names.iter().any(|name| {
-        let (whole, bare) = (name.familiar(), name.familiar_name());
-        glob(pattern, &whole) || glob(pattern, &bare)
-    })
+    image.names.iter().any(|name| is_named(name, pattern))
+}
+
+fn is_named(name: &Reference, pattern: &str) -> bool {
+    glob(pattern, &name.familiar()) || glob(pattern, &name.familiar_name())
 }
 
 /// `*` stands for anything but a slash, `?` for one character.

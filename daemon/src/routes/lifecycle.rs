@@ -74,13 +74,21 @@ fn begin(daemon: &Arc<Daemon>, engine: &Engine, container: &Container) -> Result
     if let Some(first) = first {
         let streams = session.attached(first.wanted)?;
         // Who has hung up meanwhile gets nothing.
-        drop(first.sender.send(Attached { session, streams }));
+        drop(first.sender.send(Attached {
+            session,
+            streams,
+            again: None,
+        }));
     }
     for other in waiting {
         let attached = engine.connect(container).and_then(|session| {
             let streams = session.attach(other.wanted)?;
             session.watch()?;
-            Ok(Attached { session, streams })
+            Ok(Attached {
+                session,
+                streams,
+                again: None,
+            })
         });
         match attached {
             Ok(attached) => drop(other.sender.send(attached)),
@@ -103,8 +111,8 @@ fn remove_unstarted(engine: &Engine, container: &Container) {
     }
 }
 
-/// The parameters of `stop` and `restart`.
-fn stop_request(call: &Call) -> Result<Request, ApiError> {
+/// The parameters of `stop` and `restart`: the signal, and the milliseconds until SIGKILL.
+fn stop_parameters(call: &Call) -> Result<(Option<i32>, Option<u64>), ApiError> {
     let signal = call.query.get("signal").map(signal).transpose()?;
     let timeout_ms = match call.query.number("t") {
         // Negative: without end.
@@ -112,7 +120,7 @@ fn stop_request(call: &Call) -> Result<Request, ApiError> {
         Some(seconds) => u64::try_from(seconds).ok().map(|s| s.saturating_mul(1000)),
         None => None,
     };
-    Ok(Request::Stop { signal, timeout_ms })
+    Ok((signal, timeout_ms))
 }
 
 fn signal(text: &str) -> Result<i32, ApiError> {
@@ -128,18 +136,19 @@ fn end(engine: &Engine, container: &Container, request: &Request) -> Result<bool
         .and_then(|session| session.ask(request))
     {
         Ok(()) => Ok(true),
-        Err(EngineError::NotRunning(_)) => Ok(false),
-        // Its monitor ended meanwhile.
         Err(error) => match engine.container(&container.config.id) {
-            Ok(now) if now.is_running() => Err(error.into()),
-            _ => Ok(true),
+            // Its monitor was killed, and another one has it.
+            Ok(now) if now.is_running() => Ok(engine.ask(&now, request).map(|()| true)?),
+            // Its monitor ended before, or meanwhile.
+            _ => Ok(!matches!(error, EngineError::NotRunning(_))),
         },
     }
 }
 
 /// `POST /containers/{id}/stop`.
 pub(crate) async fn stop(call: Call, id: &str) -> Reply {
-    let (request, name) = (stop_request(&call)?, id.to_owned());
+    let ((signal, timeout_ms), name) = (stop_parameters(&call)?, id.to_owned());
+    let request = Request::Stop { signal, timeout_ms };
     let ended = call.daemon.run(move |engine| {
         let container = engine.container(&name)?;
         if !container.is_running() {
@@ -155,17 +164,11 @@ pub(crate) async fn stop(call: Call, id: &str) -> Reply {
 
 /// `POST /containers/{id}/restart`.
 pub(crate) async fn restart(call: Call, id: &str) -> Reply {
-    let (request, name) = (stop_request(&call)?, id.to_owned());
+    let ((signal, timeout_ms), name) = (stop_parameters(&call)?, id.to_owned());
+    let request = Request::StopToRestart { signal, timeout_ms };
     let daemon = call.daemon.clone();
     let restarted = call.daemon.run(move |engine| {
         let container = engine.container(&name)?;
-        if container.config.auto_remove && container.is_running() {
-            return Err(EngineError::Vanishes {
-                what: "restart",
-                name: container.config.name,
-            }
-            .into());
-        }
         if container.is_running() {
             end(engine, &container, &request)?;
         }
@@ -183,9 +186,7 @@ pub(crate) async fn kill(call: Call, id: &str) -> Reply {
     let name = id.to_owned();
     let killed = call.daemon.run(move |engine| {
         let container = engine.container(&name)?;
-        let sent = engine
-            .connect(&container)
-            .and_then(|session| session.ask(&Request::Signal(signal)));
+        let sent = engine.ask(&container, &Request::Signal(signal));
         match sent {
             Err(EngineError::NotRunning(name)) => {
                 let id = &container.config.id;

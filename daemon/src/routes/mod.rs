@@ -1,150 +1,120 @@
-//! One file a group of operations; here is which path leads where.
+//! One file a group of operations; here is what each route of the table runs.
 
 mod archive;
-mod build;
+pub(crate) mod build;
 mod containers;
-mod create;
+pub(crate) mod create;
+mod distribution;
 mod events;
 mod exec;
-mod images;
+pub(crate) mod images;
 mod lifecycle;
 mod networks;
 mod stats;
 mod swarm;
 mod system;
+pub(crate) mod table;
 mod transfer;
 mod volumes;
 mod wait;
 
-use crate::call::{Call, Reply, page_not_found};
+use crate::buildkit;
+use crate::call::{Call, Reply, page_not_found, with_header};
+use crate::scope::Scope;
+use table::{Operation, Route};
 
 /// Answers a request.
-pub(crate) async fn route(call: Call) -> Reply {
-    let path = call.path.clone();
-    let parts: Vec<&str> = path.iter().map(String::as_str).collect();
-    match parts.as_slice() {
-        ["containers", rest @ ..] => container(call, rest).await,
-        ["images", rest @ ..] => image(call, rest).await,
-        ["exec", id, verb] => exec(call, id, verb).await,
-        ["networks", rest @ ..] => network(call, rest).await,
-        ["volumes", rest @ ..] => volume(call, rest).await,
-        [one] => top(call, one).await,
-        ["system", "df"] if is(&call, "GET") => system::disk_usage(call).await,
-        ["build", "prune"] if is(&call, "POST") => build::prune(call).await,
-        [first, ..] if swarm::is_of_swarm(first) => swarm::refuse(&call, &parts),
-        _ => page_not_found(),
-    }
-}
-
-fn is(call: &Call, method: &str) -> bool {
-    call.method.as_str() == method
-}
-
-async fn top(call: Call, name: &str) -> Reply {
-    match (call.method.as_str(), name) {
-        ("GET" | "HEAD", "_ping") => system::ping(&call),
-        ("GET", "version") => system::version(&call),
-        ("GET", "info") => system::info(call).await,
-        ("GET", "events") => events::events(&call),
-        ("POST", "auth") => system::auth(call).await,
-        ("POST", "commit") => images::commit(call).await,
-        ("POST", "build") => build::build(call),
-        ("POST", "grpc" | "session") => system::no_buildkit(),
-        (_, name) if swarm::is_of_swarm(name) => swarm::refuse(&call, &[name]),
-        _ => page_not_found(),
-    }
-}
-
-async fn container(call: Call, rest: &[&str]) -> Reply {
-    match (call.method.as_str(), rest) {
-        ("GET", ["json"]) => containers::list(call).await,
-        ("POST", ["create"]) => create::create(call).await,
-        ("POST", ["prune"]) => containers::prune(call).await,
-        ("DELETE", [id]) => lifecycle::remove(call, id).await,
-        ("GET", [id, "json"]) => containers::inspect(call, id).await,
-        ("GET", [id, "top"]) => containers::top(call, id).await,
-        ("GET", [id, "logs"]) => containers::logs(call, id).await,
-        ("GET", [id, "changes"]) => archive::changes(call, id).await,
-        ("GET", [id, "export"]) => archive::export(call, id).await,
-        ("GET", [id, "stats"]) => stats::stats(call, id).await,
-        ("HEAD", [id, "archive"]) => archive::stat(call, id).await,
-        ("GET", [id, "archive"]) => archive::get(call, id).await,
-        ("PUT", [id, "archive"]) => archive::put(call, id).await,
-        ("POST", [id, "attach"]) => exec::attach(call, id).await,
-        ("POST", [id, "exec"]) => exec::create(call, id).await,
-        ("POST", [id, "wait"]) => wait::wait(call, id).await,
-        ("POST", [id, "start"]) => lifecycle::start(call, id).await,
-        ("POST", [id, "stop"]) => lifecycle::stop(call, id).await,
-        ("POST", [id, "restart"]) => lifecycle::restart(call, id).await,
-        ("POST", [id, "kill"]) => lifecycle::kill(call, id).await,
-        ("POST", [id, "pause"]) => lifecycle::pause(call, id).await,
-        ("POST", [id, "unpause"]) => lifecycle::unpause(call, id).await,
-        ("POST", [id, "rename"]) => lifecycle::rename(call, id).await,
-        ("POST", [id, "update"]) => lifecycle::update(call, id).await,
-        ("POST", [id, "resize"]) => exec::resize_container(call, id).await,
-        _ => page_not_found(),
-    }
-}
-
-/// Names of images have slashes: what stands between is the name.
-async fn image(call: Call, rest: &[&str]) -> Reply {
-    let method = call.method.as_str();
-    match (method, rest) {
-        ("GET", ["json"]) => return images::list(call).await,
-        ("POST", ["create"]) => return transfer::create(call).await,
-        ("POST", ["load"]) => return transfer::load(call).await,
-        ("POST", ["prune"]) => return images::prune(call).await,
-        ("GET", ["get"]) => return transfer::save(call, Vec::new()).await,
-        ("GET", ["search"]) => return images::search(call).await,
-        _ => {}
-    }
-    if method == "DELETE" && !rest.is_empty() {
-        return images::remove(call, &rest.join("/")).await;
-    }
-    let Some((verb, name)) = rest.split_last().filter(|(_, name)| !name.is_empty()) else {
+pub(crate) async fn route(mut call: Call) -> Reply {
+    let Some((route, name)) = call.route.take() else {
         return page_not_found();
     };
-    let name = name.join("/");
-    match (method, *verb) {
-        ("GET", "json") => images::inspect(call, &name).await,
-        ("GET", "history") => images::history(call, &name).await,
-        ("GET", "get") => transfer::save(call, vec![name]).await,
-        ("POST", "push") => transfer::push(call, &name).await,
-        ("POST", "tag") => images::tag(call, &name).await,
-        _ => page_not_found(),
+    let name = match call.scope.clone() {
+        Some(scope) => scope.admit(&mut call, route, name).await?,
+        None => name,
+    };
+    run(call, route, &name).await
+}
+
+/// Runs an operation that was allowed. One arm an operation: the compiler finds one that is forgotten.
+async fn run(call: Call, route: &Route, name: &str) -> Reply {
+    match route.operation {
+        Operation::Ping => classic(&call, system::ping(&call)),
+        Operation::Version => system::version(&call),
+        Operation::Info => system::info(call).await,
+        Operation::DiskUsage => system::disk_usage(call).await,
+        Operation::Events => events::events(&call),
+        Operation::Auth => system::auth(call).await,
+        Operation::Build if buildkit::classic::is_meant(&call.query) => {
+            buildkit::classic::build(call).await
+        }
+        Operation::Build => build::build(call),
+        Operation::BuildPrune => build::prune(call).await,
+        Operation::Grpc => buildkit::grpc(call),
+        Operation::Session => buildkit::session(call),
+        Operation::ExecStart => exec::start(call, name).await,
+        Operation::ExecResize => exec::resize(&call, name),
+        Operation::ExecInspect => exec::inspect(&call, name),
+        Operation::Refuse => swarm::refuse(&call, route.path, name),
+        #[cfg(test)]
+        Operation::Fault => panic!("a fault that a test has asked for"),
+        Operation::ContainerList => containers::list(call).await,
+        Operation::ContainerCreate => create::create(call).await,
+        Operation::ContainerPrune => containers::prune(call).await,
+        Operation::ContainerRemove => lifecycle::remove(call, name).await,
+        Operation::ContainerInspect => containers::inspect(call, name).await,
+        Operation::ContainerTop => containers::top(call, name).await,
+        Operation::ContainerLogs => containers::logs(call, name).await,
+        Operation::ContainerChanges => archive::changes(call, name).await,
+        Operation::ContainerExport => archive::export(call, name).await,
+        Operation::ContainerStats => stats::stats(call, name).await,
+        Operation::ArchiveStat => archive::stat(call, name).await,
+        Operation::ArchiveGet => archive::get(call, name).await,
+        Operation::ArchivePut => archive::put(call, name).await,
+        Operation::Attach => exec::attach(call, name).await,
+        Operation::ExecCreate => exec::create(call, name).await,
+        Operation::Wait => wait::wait(call, name).await,
+        Operation::Start => lifecycle::start(call, name).await,
+        Operation::Stop => lifecycle::stop(call, name).await,
+        Operation::Restart => lifecycle::restart(call, name).await,
+        Operation::Kill => lifecycle::kill(call, name).await,
+        Operation::Pause => lifecycle::pause(call, name).await,
+        Operation::Unpause => lifecycle::unpause(call, name).await,
+        Operation::Rename => lifecycle::rename(call, name).await,
+        Operation::Update => lifecycle::update(call, name).await,
+        Operation::Resize => exec::resize_container(call, name).await,
+        Operation::Commit => images::commit(call).await,
+        Operation::ImageList => images::list(call).await,
+        Operation::ImagePull => transfer::create(call).await,
+        Operation::ImageLoad => transfer::load(call).await,
+        Operation::ImagePrune => images::prune(call).await,
+        Operation::ImagesSave => transfer::save(call, Vec::new()).await,
+        Operation::ImageSave => transfer::save(call, vec![name.to_owned()]).await,
+        Operation::ImageSearch => images::search(call).await,
+        Operation::ImageRemove => images::remove(call, name).await,
+        Operation::ImageInspect => images::inspect(call, name).await,
+        Operation::ImageHistory => images::history(call, name).await,
+        Operation::ImagePush => transfer::push(call, name).await,
+        Operation::ImageTag => images::tag(call, name).await,
+        Operation::Distribution => distribution::inspect(call, name).await,
+        Operation::NetworkList => networks::list(call).await,
+        Operation::NetworkCreate => networks::create(call).await,
+        Operation::NetworkPrune => networks::prune(call).await,
+        Operation::NetworkInspect => networks::inspect(call, name).await,
+        Operation::NetworkRemove => networks::remove(call, name).await,
+        Operation::NetworkConnect => networks::connect(call, name).await,
+        Operation::NetworkDisconnect => networks::disconnect(call, name).await,
+        Operation::VolumeList => volumes::list(call).await,
+        Operation::VolumeCreate => volumes::create(call).await,
+        Operation::VolumePrune => volumes::prune(call).await,
+        Operation::VolumeInspect => volumes::inspect(call, name).await,
+        Operation::VolumeRemove => volumes::remove(call, name).await,
     }
 }
 
-async fn exec(call: Call, id: &str, verb: &str) -> Reply {
-    match (call.method.as_str(), verb) {
-        ("POST", "start") => exec::start(call, id).await,
-        ("POST", "resize") => exec::resize(&call, id),
-        ("GET", "json") => exec::inspect(&call, id),
-        _ => page_not_found(),
-    }
-}
-
-async fn network(call: Call, rest: &[&str]) -> Reply {
-    match (call.method.as_str(), rest) {
-        ("GET", []) => networks::list(call).await,
-        ("POST", ["create"]) => networks::create(call).await,
-        ("POST", ["prune"]) => networks::prune(call).await,
-        ("GET", [name]) => networks::inspect(call, name).await,
-        ("DELETE", [name]) => networks::remove(call, name).await,
-        ("POST", [name, "connect"]) => networks::connect(call, name).await,
-        ("POST", [name, "disconnect"]) => networks::disconnect(call, name).await,
-        _ => page_not_found(),
-    }
-}
-
-async fn volume(call: Call, rest: &[&str]) -> Reply {
-    match (call.method.as_str(), rest) {
-        ("GET", []) => volumes::list(call).await,
-        ("POST", ["create"]) => volumes::create(call).await,
-        ("POST", ["prune"]) => volumes::prune(call).await,
-        ("GET", [name]) => volumes::inspect(call, name).await,
-        ("DELETE", [name]) => volumes::remove(call, name).await,
-        ("PUT", [_]) => swarm::refuse(&call, &["volumes"]),
-        _ => page_not_found(),
+/// Tells clients of a socket that does not allow BuildKit's protocol to build without it.
+fn classic(call: &Call, pong: Reply) -> Reply {
+    match call.scope.as_deref().is_none_or(Scope::speaks_buildkit) {
+        true => pong,
+        false => with_header(pong, "builder-version", "1"),
     }
 }

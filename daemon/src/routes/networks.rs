@@ -82,7 +82,11 @@ pub(crate) async fn inspect(call: Call, name: &str) -> Reply {
 /// `POST /networks/create`.
 pub(crate) async fn create(call: Call) -> Reply {
     let daemon = call.daemon.clone();
-    let request: wire::CreateNetwork = call.json().await?;
+    let scope = call.scope.clone();
+    let mut request: wire::CreateNetwork = call.json().await?;
+    if let Some(scope) = scope {
+        scope.create_network(&request.driver, &request.options, &mut request.labels)?;
+    }
     let options = options(request)?;
     let created = daemon.run(move |engine| {
         let config = engine.networks().create(&options)?;
@@ -170,11 +174,16 @@ fn record_event(engine: &Engine, config: &NetworkConfig, action: &str, container
 /// `POST /networks/{id}/connect`.
 pub(crate) async fn connect(call: Call, name: &str) -> Reply {
     let daemon = call.daemon.clone();
+    let scope = call.scope.clone();
     let request: wire::Connect = call.json().await?;
     let join: Join = join(name, &request.endpoint_config.unwrap_or_default())?;
     let connected = daemon.run(move |engine| {
         let config = engine.networks().find(&join.network)?;
-        let container = engine.container(&request.container)?;
+        let wanted = match scope {
+            Some(scope) => scope.container(engine, &request.container)?,
+            None => request.container,
+        };
+        let container = engine.container(&wanted)?;
         engine.connect_network(&container, &join)?;
         record_event(engine, &config, "connect", Some(&container.config.id));
         Ok(())
@@ -186,11 +195,16 @@ pub(crate) async fn connect(call: Call, name: &str) -> Reply {
 /// `POST /networks/{id}/disconnect`.
 pub(crate) async fn disconnect(call: Call, name: &str) -> Reply {
     let daemon = call.daemon.clone();
+    let scope = call.scope.clone();
     let request: wire::Disconnect = call.json().await?;
     let name = name.to_owned();
     let disconnected = daemon.run(move |engine| {
         let config = engine.networks().find(&name)?;
-        let container = match engine.container(&request.container) {
+        let wanted = match scope {
+            Some(scope) => scope.container(engine, &request.container)?,
+            None => request.container,
+        };
+        let container = match engine.container(&wanted) {
             // Nothing is left of it that could be taken off.
             Err(engine::EngineError::NoSuchContainer(_)) if request.force => return Ok(()),
             found => found?,

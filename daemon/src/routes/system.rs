@@ -15,6 +15,7 @@ use crate::body;
 use crate::call::{Call, Reply, ok};
 use crate::error::ApiError;
 use crate::routes::{build, containers, images, volumes};
+use crate::scope::Scope;
 use crate::version::{DISK_USAGE_BY_KIND, NEWEST, NO_LEGACY_DISK_USAGE, OLDEST};
 use crate::wire::times;
 
@@ -34,8 +35,8 @@ pub(crate) fn ping(call: &Call) -> Reply {
     set(CACHE_CONTROL, "no-cache, no-store, must-revalidate");
     set(PRAGMA, "no-cache");
     set(HeaderName::from_static("swarm"), "inactive");
-    // The classic builder: clients that find 2 speak BuildKit's protocol.
-    set(HeaderName::from_static("builder-version"), "1");
+    // Clients that find 2 speak BuildKit's protocol; those that cannot build the classic way.
+    set(HeaderName::from_static("builder-version"), "2");
     Ok(response)
 }
 
@@ -71,13 +72,17 @@ pub(crate) fn version(call: &Call) -> Reply {
 
 /// `/info`.
 pub(crate) async fn info(call: Call) -> Reply {
-    let daemon = call.daemon;
+    let (daemon, scope) = (call.daemon, call.scope);
     let version = daemon.options.version;
-    ok(&daemon.run(move |engine| record(engine, version)).await?)
+    let record = daemon.run(move |engine| record(engine, version, scope.as_deref()));
+    ok(&record.await?)
 }
 
-fn record(engine: &Engine, version: &str) -> Result<Value, ApiError> {
-    let containers = engine.containers()?;
+fn record(engine: &Engine, version: &str, scope: Option<&Scope>) -> Result<Value, ApiError> {
+    let mut containers = engine.containers()?;
+    if let Some(scope) = scope {
+        containers.retain(|container| scope.sees(&container.config.labels));
+    }
     let count = |wanted: &dyn Fn(Status) -> bool| {
         let fitting = containers.iter().filter(|c| wanted(c.state.status));
         fitting.count()
@@ -137,7 +142,10 @@ fn record(engine: &Engine, version: &str) -> Result<Value, ApiError> {
         "HttpProxy": "", "HttpsProxy": "", "NoProxy": "",
         "Labels": [],
         "ExperimentalBuild": false,
-        "Runtimes": { "native": { "path": "ketch" }, "wasm": { "path": "ketch" } },
+        // `runc` is what clients call the native one when they name it.
+        "Runtimes": {
+            "native": { "path": "ketch" }, "runc": { "path": "ketch" }, "wasm": { "path": "ketch" },
+        },
         "DefaultRuntime": "native",
         "Swarm": {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive",
@@ -209,21 +217,15 @@ pub(crate) async fn auth(call: Call) -> Reply {
     ok(&json!({ "Status": "Login Succeeded", "IdentityToken": "" }))
 }
 
-/// `/grpc` and `/session`.
-pub(crate) fn no_buildkit() -> Reply {
-    Err(ApiError::unimplemented(
-        "BuildKit's protocol is not there yet: set DOCKER_BUILDKIT=0",
-    ))
-}
-
 /// `/system/df`.
 pub(crate) async fn disk_usage(call: Call) -> Reply {
-    let version = call.version;
+    let (version, scope) = (call.version, call.scope.clone());
     let kinds: BTreeSet<String> = call.query.all("type").map(str::to_owned).collect();
     let verbose = call.query.is_set("verbose") || version < DISK_USAGE_BY_KIND;
     let value = call
         .daemon
         .run(move |engine| {
+            let scope = scope.as_deref();
             let wants = |kind: &str| kinds.is_empty() || kinds.contains(kind);
             let mut value = json!({});
             if wants("image") {
@@ -244,7 +246,7 @@ pub(crate) async fn disk_usage(call: Call) -> Reply {
                 }
             }
             if wants("container") {
-                let list = containers::usage(engine, version)?;
+                let list = containers::usage(engine, version, scope)?;
                 let size = |item: &Value| item["SizeRw"].as_i64().unwrap_or(0);
                 let used = |item: &Value| item["State"] == "running";
                 let free = |item: &Value| if used(item) { 0 } else { size(item) };
@@ -257,7 +259,7 @@ pub(crate) async fn disk_usage(call: Call) -> Reply {
                 }
             }
             if wants("volume") {
-                let list = volumes::usage(engine)?;
+                let list = volumes::usage(engine, scope)?;
                 let size = |item: &Value| item["UsageData"]["Size"].as_i64().unwrap_or(0);
                 let used = |item: &Value| item["UsageData"]["RefCount"].as_i64() != Some(0);
                 let free = |item: &Value| if used(item) { 0 } else { size(item) };

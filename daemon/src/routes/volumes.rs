@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::call::{Call, Reply, json as json_reply, no_content, ok};
 use crate::error::{ApiError, chain};
 use crate::filters::Filters;
+use crate::scope::Scope;
 
 const FILTERS: [&str; 5] = ["dangling", "driver", "label", "label!", "name"];
 const PRUNE_FILTERS: [&str; 3] = ["label", "label!", "all"];
@@ -48,9 +49,12 @@ fn mountpoint(engine: &Engine, config: &VolumeConfig) -> String {
 }
 
 /// The volumes with their sizes, for `system df`.
-pub(crate) fn usage(engine: &Engine) -> Result<Vec<Value>, ApiError> {
+pub(crate) fn usage(engine: &Engine, scope: Option<&Scope>) -> Result<Vec<Value>, ApiError> {
     let mut records = Vec::new();
     for config in engine.volumes()? {
+        if scope.is_some_and(|scope| !scope.sees(&config.labels)) {
+            continue;
+        }
         let mut value = record(engine, &config);
         value["UsageData"] = json!({
             "Size": engine.volume_size(&config.name)?,
@@ -97,20 +101,23 @@ pub(crate) async fn inspect(call: Call, name: &str) -> Reply {
 
 /// `POST /volumes/create`.
 pub(crate) async fn create(call: Call) -> Reply {
-    let daemon = call.daemon.clone();
+    let (daemon, scope) = (call.daemon.clone(), call.scope.clone());
     let request: Create = call.json().await?;
     if request.cluster_volume_spec.is_some() {
         return Err(ApiError::bad(
             "cannot use ClusterVolumeSpec: there are no swarms in ketch",
         ));
     }
-    let options = CreateVolume {
+    let mut options = CreateVolume {
         name: (!request.name.is_empty()).then_some(request.name),
         labels: request.labels,
         options: request.driver_opts,
         driver: (!request.driver.is_empty()).then_some(request.driver),
     };
     let created = daemon.run(move |engine| {
+        if let Some(scope) = scope {
+            scope.create_volume(engine, &mut options)?;
+        }
         // As with Docker, the same volume again is no error.
         if let Some(name) = &options.name
             && let Ok(config) = engine.volume(name)

@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
+use tokio_rustls::server::TlsStream;
 
 use crate::body;
 use crate::call::{Reply, streamed};
@@ -131,10 +132,18 @@ async fn connection(upgraded: Upgraded) -> (Bytes, Connection) {
         }
         Err(upgraded) => upgraded,
     };
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             let stream = parts.io.into_inner();
             head_is_read(&stream).await;
+            return (parts.read_buf, Box::new(stream));
+        }
+        Err(upgraded) => upgraded,
+    };
+    match upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>() {
+        Ok(parts) => {
+            let stream = parts.io.into_inner();
+            head_is_read(stream.get_ref().0).await;
             (parts.read_buf, Box::new(stream))
         }
         Err(upgraded) => (Bytes::new(), Box::new(TokioIo::new(upgraded))),

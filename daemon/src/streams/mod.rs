@@ -15,4 +15,4 @@ mod pump;
 pub(crate) use frame::{Framing, STDOUT, frame};
 pub(crate) use hijack::{Input, Output, hijack};
 pub(crate) use log::{LogQuery, write_log};
-pub(crate) use pump::{pump, watch_end};
+pub(crate) use pump::{Passing, pump, watch_end};

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use engine::Session;
+use engine::{DetachKeys, Session};
 use runtime::{ExitStatus, Request};
 use rustix::fs::OFlags;
 use tokio::io::Interest;
@@ -117,28 +117,44 @@ pub(crate) async fn watch_end(session: Session) -> Option<ExitStatus> {
 /// Sizes for a terminal, as rows and columns.
 pub(crate) type Sizes = mpsc::Receiver<(u16, u16)>;
 
+/// How a program's streams are passed on.
+pub(crate) struct Passing {
+    pub(crate) framing: Framing,
+    pub(crate) sizes: Sizes,
+    /// The keys that leave its terminal.
+    pub(crate) keys: Option<DetachKeys>,
+}
+
 /// Passes everything on. `ended` is told how the program has ended, before the client sees the end
-/// of its stream.
+/// of its stream, or when that client has left before.
 pub(crate) async fn pump(
     duplex: Duplex,
     attached: Attached,
-    framing: Framing,
-    mut sizes: Sizes,
+    passing: Passing,
     ended: impl FnOnce(Option<ExitStatus>) + Send,
 ) {
+    let Passing {
+        framing,
+        mut sizes,
+        keys,
+    } = passing;
     let Duplex { input, mut output } = duplex;
     let (over, is_over) = oneshot::channel();
-    let feeding = tokio::spawn(feed(input, attached.streams.stdin, is_over));
+    let (leave, mut has_left) = oneshot::channel();
+    let stdin = attached.streams.stdin;
+    let feeding = tokio::spawn(feed(input, stdin, keys, leave, is_over));
     let mut sources = [
         Source::new(attached.streams.stdout, STDOUT),
         Source::new(attached.streams.stderr, STDERR),
     ];
-    let Ok(conversation) = Conversation::new(attached.session) else {
+    let Ok(mut conversation) = Conversation::new(attached.session) else {
         ended(None);
         return;
     };
     let mut buffer = Vec::new();
     let mut exit = None;
+    // Until the client's input ends.
+    let mut may_leave = true;
     'pass: while exit.is_none() {
         let [out, err] = &sources;
         // Each branch only waits: nothing is lost when it is dropped.
@@ -146,6 +162,17 @@ pub(crate) async fn pump(
             () = out.ready() => {}
             () = err.ready() => {}
             status = conversation.end() => exit = Some(status),
+            left = &mut has_left, if may_leave => {
+                may_leave = false;
+                if left.is_ok() {
+                    // The program keeps its input.
+                    drop(conversation.session.tell(&Request::Detach));
+                    output.close().await;
+                    drop(sources);
+                    ended(conversation.end().await);
+                    return;
+                }
+            }
             Some((rows, columns)) = sizes.recv() => {
                 // A program that is ending takes no more sizes.
                 drop(conversation.session.tell(&Request::Resize { rows, columns }));
@@ -168,6 +195,18 @@ pub(crate) async fn pump(
                 }
             }
         }
+        // Nobody can tell: the monitor was killed, and the container goes on under another one.
+        if let (Some(None), Some(again)) = (&exit, &attached.again)
+            && let Some(next) = again.join().await
+            && let Ok(next_conversation) = Conversation::new(next.session)
+        {
+            conversation = next_conversation;
+            sources = [
+                Source::new(next.streams.stdout, STDOUT),
+                Source::new(next.streams.stderr, STDERR),
+            ];
+            exit = None;
+        }
     }
     match exit {
         Some(status) => ended(status),
@@ -187,6 +226,8 @@ pub(crate) async fn pump(
 async fn feed(
     mut input: Input,
     stdin: Option<OwnedFd>,
+    mut keys: Option<DetachKeys>,
+    leave: oneshot::Sender<()>,
     mut is_over: oneshot::Receiver<()>,
 ) -> Input {
     let mut target = stdin.and_then(open);
@@ -197,6 +238,8 @@ async fn feed(
             _ = &mut is_over => return input,
         };
         let Some(bytes) = bytes else { break };
+        let mut bytes = Vec::from(bytes);
+        let left = keys.as_mut().is_some_and(|keys| keys.scan(&mut bytes));
         if let Some(fd) = &target {
             let written = tokio::select! {
                 written = write_all(fd, &bytes) => written,
@@ -205,6 +248,11 @@ async fn feed(
             if written.is_err() {
                 target = None;
             }
+        }
+        if left {
+            // Nobody is told any more when the program has just ended.
+            let _told = leave.send(());
+            return input;
         }
     }
     input

@@ -123,7 +123,7 @@ pub(crate) fn inspect(
         "Args": config.command.get(1..),
         "State": {
             "Status": status_word(state.status),
-            "Running": matches!(state.status, Status::Running | Status::Paused),
+            "Running": state.status.is_owned(),
             "Paused": state.status == Status::Paused,
             "Restarting": state.status == Status::Restarting,
             "OOMKilled": state.oom_killed,
@@ -156,6 +156,12 @@ pub(crate) fn inspect(
         "Config": run_config(engine, container, &details, &network, &asked)?,
         "NetworkSettings": network::settings(engine, container, version)?,
     });
+    let networks = &mut value["NetworkSettings"]["Networks"];
+    for (name, kept) in asked["Networks"].as_object().into_iter().flatten() {
+        if networks[name].is_object() {
+            over(&mut networks[name], kept.clone());
+        }
+    }
     if let Some(health) = engine.health(container) {
         value["State"]["Health"] = json!({
             "Status": health.status.name(),
@@ -215,6 +221,9 @@ fn run_config(
         value["Healthcheck"] = docker::health_check(&check);
     }
     over(&mut value, asked["Config"].clone());
+    if let (Value::Array(env), Value::Array(taken)) = (&mut value["Env"], &asked["NoEnv"]) {
+        env.extend(taken.iter().cloned());
+    }
     Ok(value)
 }
 

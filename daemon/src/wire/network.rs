@@ -107,10 +107,15 @@ pub(crate) fn settings(
             false => json!(plan.aliases),
         };
         record["GwPriority"] = json!(plan.gateway_priority);
-        if plan.ipv4.is_some() || plan.ipv6.is_some() {
+        if let (None, Some([a, b, c, d, e, f])) = (live, plan.mac) {
+            record["MacAddress"] =
+                json!(format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"));
+        }
+        if plan.ipv4.is_some() || plan.ipv6.is_some() || !plan.link_local.is_empty() {
             let text = |address: Option<IpAddr>| address.map(|a| a.to_string()).unwrap_or_default();
             record["IPAMConfig"] = json!({
                 "IPv4Address": text(plan.ipv4), "IPv6Address": text(plan.ipv6),
+                "LinkLocalIPs": plan.link_local,
             });
         }
         networks.insert(plan.name.clone(), record);

@@ -65,6 +65,15 @@ impl ProgressLines {
     }
 }
 
+impl Drop for ProgressLines {
+    /// An operation that ends in a panic has an end that can be told from success.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.error("the daemon has failed in this request");
+        }
+    }
+}
+
 impl State {
     fn line(&mut self, value: &Value) {
         let mut line = value.to_string();

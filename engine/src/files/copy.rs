@@ -58,13 +58,13 @@ pub struct Copied {
 }
 
 /// One side of a copy, for messages.
-struct Side<'a> {
-    direction: &'static str,
-    path: &'a Path,
+pub(super) struct Side<'a> {
+    pub(super) direction: &'static str,
+    pub(super) path: &'a Path,
 }
 
 impl Side<'_> {
-    fn refuse(&self, why: impl Into<String>) -> EngineError {
+    pub(super) fn refuse(&self, why: impl Into<String>) -> EngineError {
         EngineError::Copy {
             direction: self.direction,
             path: self.path.display().to_string(),
@@ -72,7 +72,7 @@ impl Side<'_> {
         }
     }
 
-    fn failed(&self, error: impl Into<io::Error>) -> EngineError {
+    pub(super) fn failed(&self, error: impl Into<io::Error>) -> EngineError {
         let error = error.into();
         let why = match error.raw_os_error() {
             Some(errno) => runtime_native::reason(Errno::from_raw_os_error(errno)),
@@ -83,9 +83,9 @@ impl Side<'_> {
 }
 
 /// Where something goes: a directory, and the path in it.
-struct Spot {
-    base: PathBuf,
-    prefix: EntryPath,
+pub(super) struct Spot {
+    pub(super) base: PathBuf,
+    pub(super) prefix: EntryPath,
 }
 
 impl Engine {
@@ -201,7 +201,7 @@ fn into<'a>(root: &'a ContainerRoot, spot: &Spot, owner: Owner) -> Destination<'
 }
 
 /// Opens a source on the host.
-fn open_source(path: &Path, follow: bool) -> Result<OwnedFd, Errno> {
+pub(super) fn open_source(path: &Path, follow: bool) -> Result<OwnedFd, Errno> {
     let flags = match follow {
         true => OFlags::PATH | OFlags::CLOEXEC,
         false => OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
@@ -214,7 +214,7 @@ fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
 }
 
 /// Whether the source is a directory; one that had to be and is none is refused.
-fn check_source(
+pub(super) fn check_source(
     side: &Side<'_>,
     top: BorrowedFd<'_>,
     path: &CopyPath,
@@ -233,7 +233,7 @@ fn named(side: &Side<'_>, name: Option<&[u8]>) -> Result<EntryPath, EngineError>
 
 /// Docker's rules, which are those of `cp`: what is copied goes into a directory that is there, or
 /// gets the destination's own name.
-fn choose(
+pub(super) fn choose(
     target: &Side<'_>,
     to: &CopyPath,
     path: PathBuf,
@@ -270,7 +270,7 @@ fn choose(
 }
 
 /// Where on the host something goes.
-fn host_spot(
+pub(super) fn host_spot(
     target: &Side<'_>,
     from: &CopyPath,
     source_is_directory: bool,
@@ -406,9 +406,19 @@ fn archive(
 ) -> Result<Copied, EngineError> {
     let name = from.name.as_deref().filter(|_| !from.contents);
     let prefix = named(source, name)?;
+    archive_as(source, top, &prefix, stream)
+}
+
+/// Writes a tree under a name as an archive.
+pub(super) fn archive_as(
+    source: &Side<'_>,
+    top: BorrowedFd<'_>,
+    prefix: &EntryPath,
+    stream: &mut (dyn Write + '_),
+) -> Result<Copied, EngineError> {
     let mut copied = Copied::default();
     let mut writer = TarWriter::new(stream);
-    let walked = walk(top, &prefix, &mut |visited, body| match visited {
+    let walked = walk(top, prefix, &mut |visited, body| match visited {
         Visited::Entry(entry) if entry.path.is_empty() => Ok(()),
         Visited::Entry(entry) => {
             if let image::EntryKind::File { size, .. } = entry.kind {

@@ -44,7 +44,7 @@ impl Engine {
     /// # Errors
     /// When a layer cannot be read.
     pub fn diff(&self, container: &Container) -> Result<Vec<FileChange>, EngineError> {
-        let details = self.details(container)?;
+        let details = self.details_with_layers(container)?;
         let failed = |errno: Errno| {
             EngineError::io("compare the container with its image")(io::Error::from(errno))
         };

@@ -23,7 +23,7 @@ impl Engine {
     /// # Errors
     /// When a file cannot be read or the archive not be written.
     pub fn export(&self, container: &Container, output: impl Write) -> Result<(), EngineError> {
-        let details = self.details(container)?;
+        let details = self.details_with_layers(container)?;
         let mut layers = vec![details.dir.join("upper")];
         layers.extend(details.layers);
         let tree = self.merged(layers)?;

@@ -6,6 +6,7 @@
 //! path         where in it something is
 //! destination  where copied things are put: in a container, on the host
 //! copy         `cp` in both directions
+//! exchanged    the same with a container of a daemon
 //! layered      the merged files without what is mounted: `export`
 //! diff         what the upper directory changes
 //! commit       an image of it
@@ -19,6 +20,7 @@ mod commit;
 mod copy;
 mod destination;
 mod diff;
+mod exchanged;
 mod layered;
 mod path;
 mod root;
@@ -26,4 +28,5 @@ mod root;
 pub use commit::CommitRequest;
 pub use copy::{Copied, CopyOptions, FollowLink, Local, Owner};
 pub use diff::{FileChange, FileChangeKind};
+pub use exchanged::{OutgoingCopy, receive_copy};
 pub use root::ContainerRoot;

@@ -90,7 +90,7 @@ impl Engine {
 
     fn mount_stopped(&self, container: &Container) -> Result<OwnedFd, EngineError> {
         let failed = |errno: Errno| EngineError::io("mount the container's files")(errno.into());
-        let details = self.details(container)?;
+        let details = self.details_with_layers(container)?;
         if self.user_namespace.is_none() {
             sys::clone::unshare_mounts().map_err(failed)?;
             // What is mounted here must not reach the host.

@@ -132,6 +132,17 @@ pub(super) fn apply(context: &Context<'_>, spec: &mut Spec) -> Result<(), Engine
     Ok(())
 }
 
+/// Whether a CDI specification in one of these directories has the device, which may be ambiguous.
+#[must_use]
+pub fn is_cdi_device(name: &str, dirs: &[PathBuf]) -> bool {
+    let (kind, wanted) = name.split_once('=').unwrap_or((name, ""));
+    let found = Found::read(dirs);
+    found.dirs.iter().flatten().any(|(_, document)| {
+        let mut devices = document.devices.iter();
+        document.kind == kind && devices.any(|device| device.name == wanted)
+    })
+}
+
 fn cdi_name(request: &DeviceRequest) -> Option<&str> {
     match request {
         DeviceRequest::Cdi(name) => Some(name),

@@ -145,6 +145,9 @@ fn set_memory(memory: &mut LinuxMemory, limits: &ResourceLimits) -> bool {
     if limits.memory_reservation.is_some() {
         memory.set_reservation(limits.memory_reservation);
     }
+    if limits.memory_swappiness.is_some() {
+        memory.set_swappiness(limits.memory_swappiness);
+    }
     *memory != before
 }
 

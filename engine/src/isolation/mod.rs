@@ -11,6 +11,7 @@ mod options;
 mod security;
 
 pub(crate) use apply::{Context, apply, bounding};
+pub use cdi::is_cdi_device;
 pub(crate) use namespaces::SharedNamespace;
 pub use options::{
     DeviceAccess, DeviceRequest, DeviceRule, IpcMode, IsolationOptions, ResourceLimits,

@@ -216,7 +216,7 @@ fn map_own_mounts(context: &Context<'_>, spec: &mut Spec) {
 fn free_ids(context: &Context<'_>) -> Result<u32, EngineError> {
     let mut taken = HashSet::new();
     for container in context.engine.containers()? {
-        let (spec, _) = context.engine.stored(&container.config.id)?;
+        let spec = context.engine.spec_of(&container.config.id)?;
         let linux = spec.linux().as_ref();
         let maps = linux.and_then(|linux| linux.uid_mappings().as_ref());
         taken.extend(maps.into_iter().flatten().map(LinuxIdMapping::host_id));
@@ -235,7 +235,7 @@ fn free_ids(context: &Context<'_>) -> Result<u32, EngineError> {
 
 impl Engine {
     fn has_shareable_ipc(&self, id: &str) -> Result<bool, EngineError> {
-        Ok(self.stored(id)?.1.shareable_ipc)
+        Ok(self.launch_of(id)?.shareable_ipc)
     }
 
     /// Puts the namespaces of other containers into a plan; they must run.

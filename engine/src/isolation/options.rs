@@ -260,6 +260,8 @@ pub struct ResourceLimits {
     pub memory_reservation: Option<i64>,
     /// `--memory-swap`: memory and swap together, -1 without a limit.
     pub memory_swap: Option<i64>,
+    /// `--memory-swappiness`: 0 to 100.
+    pub memory_swappiness: Option<u64>,
     /// `--blkio-weight`.
     pub blkio_weight: Option<u16>,
     /// `--blkio-weight-device`.
@@ -359,6 +361,7 @@ impl IsolationOptions {
             ("--cpu-quota", limits.cpu_quota_us.is_some()),
             ("--memory-reservation", limits.memory_reservation.is_some()),
             ("--memory-swap", limits.memory_swap.is_some()),
+            ("--memory-swappiness", limits.memory_swappiness.is_some()),
             ("--blkio-weight", limits.blkio_weight.is_some()),
             (
                 "--blkio-weight-device",

@@ -11,6 +11,16 @@ use state::ContainerConfig;
 use crate::start::c_path;
 use crate::{Engine, EngineError};
 
+/// All drivers.
+const DRIVERS: [&str; 6] = [
+    "json-file",
+    "local",
+    "none",
+    "syslog",
+    "fluentd",
+    "journald",
+];
+
 /// What the `local` driver keeps, as with Docker.
 const LOCAL_MAX_BYTES: u64 = 20 << 20;
 const LOCAL_MAX_FILES: u32 = 5;
@@ -64,6 +74,12 @@ pub(super) fn refuse(text: String) -> EngineError {
 }
 
 impl LogOptions {
+    /// Whether there is such a driver.
+    #[must_use]
+    pub fn is_driver(name: &str) -> bool {
+        DRIVERS.contains(&name)
+    }
+
     /// Which form the files have, if there are any.
     pub(crate) fn format(&self) -> Option<LogFormat> {
         let is_cached = self.option("cache-disabled") != Some("true");
@@ -173,6 +189,8 @@ impl LogOptions {
         let max_files = match self.option(max_file) {
             None if is_local => LOCAL_MAX_FILES,
             None => 1,
+            // As with Docker, one file is what there is without a size.
+            Some("1") => 1,
             Some(_) if max_bytes == 0 => {
                 return Err(refuse(
                     "cannot use --log-opt max-file without max-size: no file is ever full"
@@ -307,8 +325,7 @@ impl Engine {
     /// # Errors
     /// When its records cannot be read.
     pub fn log_options(&self, container: &crate::Container) -> Result<LogOptions, EngineError> {
-        let (_, launch) = self.stored(&container.config.id)?;
-        Ok(launch.log)
+        Ok(self.launch_of(&container.config.id)?.log)
     }
 
     /// Where a container's log is, when it is in files.

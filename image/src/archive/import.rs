@@ -6,7 +6,7 @@ use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
 use super::change::apply_change;
-use super::docker::{CONFIG, LAYER_GZIP, put_manifest};
+use super::manifest::{CONFIG, LAYER_GZIP, put_manifest};
 use crate::config::{HistoryEntry, ImageConfig, RootFs};
 use crate::decode::decoder;
 use crate::digest::{DiffId, Digest};

@@ -16,14 +16,14 @@ use crate::error::ImageError;
 use crate::graph::candidates;
 use crate::lease::Lease;
 use crate::platform::Platform;
-use crate::progress::Progress;
+use crate::progress::{OnlyNew, Progress};
 use crate::reference::Reference;
 use crate::store::Store;
 
 /// Complete names, as containerd and Docker write them.
-pub(super) const NAME_ANNOTATION: &str = "io.containerd.image.name";
+pub(crate) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// A tag or a name (image-spec v1.1.1 `annotations.md`).
-pub(super) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// What an archive brought.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +162,7 @@ impl Store {
             let is_ours = ours.iter().any(|ours| found.platform.serves(ours));
             if is_ours || found.platform.is_unknown() {
                 let layers = tar_layers(&found.descriptor.digest, &found.manifest, &found.config)?;
-                self.layers.ensure(&layers, progress)?;
+                self.layers.ensure(&layers, &OnlyNew(progress))?;
             }
         }
         Ok(())

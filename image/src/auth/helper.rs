@@ -6,8 +6,6 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Deserialize;
 
 use super::config::{Credentials, Secret};
@@ -136,17 +134,22 @@ fn talk(child: &mut Child, input: String, timeout: Duration) -> io::Result<(bool
     if output.len() as u64 > MAX_ANSWER {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    wait_until(child, deadline)?;
-    Ok((child.wait()?.success(), output))
+    Ok((wait_until(child, deadline)?, output))
 }
 
-fn wait_until(child: &Child, deadline: Instant) -> io::Result<()> {
-    let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
-    let left = deadline.saturating_duration_since(Instant::now());
-    let left = Timespec::try_from(left).map_err(|_| io::ErrorKind::InvalidInput)?;
-    match poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], Some(&left))? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
+/// Waits for its end; its output has ended already, so it is near. Not every system can wait for a
+/// child and a deadline at once.
+fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<bool> {
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status.success());
+        }
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
 

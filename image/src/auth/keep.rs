@@ -1,9 +1,7 @@
 //! Keeping credentials: in the helper that the configuration names for the registry, or in the
 //! configuration itself. What else is in the file stays as it is.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -128,18 +126,14 @@ impl CredentialFile {
             source,
         };
         if let Some(dir) = self.path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(dir)
-                .map_err(failed)?;
+            durable::make_private_dir(dir).map_err(failed)?;
         }
         let mut bytes =
             serde_json::to_vec_pretty(&self.content).map_err(|error| failed(error.into()))?;
         bytes.push(b'\n');
         // A file that only its owner can read stays one, and a new one is one.
         durable::replace_file(&self.path, &bytes, Durability::Synced).map_err(failed)?;
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600)).map_err(failed)
+        durable::set_mode(&self.path, 0o600).map_err(failed)
     }
 }
 
@@ -156,6 +150,8 @@ mod tests {
     use super::*;
     use crate::auth::AuthConfig;
     use crate::reference::Reference;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn password(text: &str) -> Credentials {
         Credentials::Password {

@@ -5,9 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
 use sys::durable::{self, Durability};
 
+use super::beside::Counter;
 use super::pack::{ArchiveRecord, Settle, archive_record_path, pack};
 use crate::decode::decompressed;
 use crate::digest::{DiffId, Digest};
@@ -18,8 +18,11 @@ use crate::layers::{LayerStore, StagedLayer};
 use crate::lease::Lease;
 use crate::lookup::LayeredRoot;
 use crate::store::{Image, Store};
-use crate::tarwalk::{Entry, TarWalk};
+use crate::tarwalk::{Entry, EntryKind, TarWalk};
 use crate::unpack::{LayerTree, UnpackMode};
+
+/// Layers with so many bytes are written to the disk while they are hashed.
+const WRITTEN_AHEAD: u64 = 64 << 20;
 
 /// A build that runs. What it uses and makes stays as long as this does.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ impl BuiltLayer {
 pub struct LayerDraft {
     dir: tempfile::TempDir,
     tree: LayerTree,
+    /// Bytes of its files.
+    bytes: u64,
 }
 
 impl std::fmt::Debug for LayerDraft {
@@ -75,6 +80,9 @@ impl LayerDraft {
     /// # Errors
     /// When it breaks a rule of layers or cannot be written.
     pub fn put(&mut self, entry: &Entry, body: &mut impl Read) -> Result<(), ImageError> {
+        if let EntryKind::File { size, .. } = &entry.kind {
+            self.bytes += size;
+        }
         self.tree.put(entry, body)
     }
 }
@@ -199,7 +207,11 @@ impl BuildSession {
         fs::create_dir(&root).map_err(failed)?;
         fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).map_err(failed)?;
         let tree = LayerTree::new(&root, self.store.layers.mode())?;
-        Ok(LayerDraft { dir, tree })
+        Ok(LayerDraft {
+            dir,
+            tree,
+            bytes: 0,
+        })
     }
 
     /// Completes a layer. No file of it is newer than `epoch`.
@@ -209,7 +221,16 @@ impl BuildSession {
     pub fn finish(&self, draft: LayerDraft, epoch: i64) -> Result<BuiltLayer, ImageError> {
         draft.tree.finish()?;
         let settle = Settle { epoch, below: None };
-        self.complete(draft.dir, &settle)
+        if draft.bytes < WRITTEN_AHEAD {
+            return self.complete(draft.dir, &settle);
+        }
+        let file = fs::File::open(draft.dir.path());
+        std::thread::scope(|scope| {
+            // The disk writes while the processor hashes. Whether it has written everything is asked for
+            // when the layer gets its name.
+            scope.spawn(|| file.map(|file| rustix::fs::syncfs(&file)));
+            self.complete(draft.dir, &settle)
+        })
     }
 
     /// Makes a layer of the upper directory of an overlay, which is taken over. `below` is what the
@@ -270,25 +291,16 @@ impl BuildSession {
         settle: &Settle<'_>,
     ) -> Result<BuiltLayer, ImageError> {
         let root = dir.path().join(StagedLayer::ROOT);
-        let mut counter = Counter {
-            hasher: Sha256::new(),
-            size: 0,
-        };
-        pack(
-            &root,
-            Some(settle),
-            &mut io::BufWriter::with_capacity(1 << 17, &mut counter),
-        )
-        .map_err(|source| ImageError::Read {
-            path: root.clone(),
-            source,
-        })?;
-        let diff_id = DiffId(Digest::from_hasher(counter.hasher));
-        let staged = StagedLayer::of_tree(dir, diff_id, counter.size, self.store.layers.mode())?;
-        Ok(BuiltLayer {
-            staged,
-            size: counter.size,
-        })
+        let mut counter = Counter::new();
+        let (hasher, size) = pack(&root, Some(settle), &mut counter)
+            .and_then(|()| counter.finish())
+            .map_err(|source| ImageError::Read {
+                path: root.clone(),
+                source,
+            })?;
+        let diff_id = DiffId(Digest::from_hasher(hasher));
+        let staged = StagedLayer::of_tree(dir, diff_id, size, self.store.layers.mode())?;
+        Ok(BuiltLayer { staged, size })
     }
 
     /// Makes layers durable, under one barrier, and gives them their names.
@@ -313,24 +325,6 @@ impl BuildSession {
             let path = archive_record_path(&self.store.layout.layers(), &layer.diff_id());
             crate::names::write_json(&path, &record)?;
         }
-        Ok(())
-    }
-}
-
-/// Hashes and counts what is written to it.
-struct Counter {
-    hasher: Sha256,
-    size: u64,
-}
-
-impl Write for Counter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

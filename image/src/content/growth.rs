@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// How far the writer is.
@@ -95,7 +94,7 @@ impl Read for GrowingReader {
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         let part = buffer.get_mut(..most).unwrap_or_default();
-        let count = self.file.read_at(part, self.position)?;
+        let count = sys::file::read_at(&self.file, part, self.position)?;
         self.position += count as u64;
         Ok(count)
     }

@@ -2,15 +2,15 @@
 //! `<hex>.part`: a download that was cut off, also by the end of ketch, goes on from there. Whoever
 //! writes holds a lock on the file; one that is not locked is garbage or a beginning.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use sys::durable::{self, Durability};
 use sys::lock::{FileLock, Mode};
+use sys::writeback::Writeback;
 
 use super::growth::{End, GrowingReader, Growth};
 use super::store::ContentStore;
@@ -39,14 +39,8 @@ impl Part {
                 return Ok(None);
             };
             // Between opening and locking its writer may have renamed or removed it.
-            let ours = lock.file().metadata()?;
-            match fs::symlink_metadata(&path) {
-                Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => {
-                    return Ok(Some(Self { lock, path }));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if sys::file::is_at(lock.file(), &path)? {
+                return Ok(Some(Self { lock, path }));
             }
         }
     }
@@ -94,6 +88,7 @@ pub(crate) struct PartialBlob {
     size: u64,
     hasher: Sha256,
     written: u64,
+    writeback: Writeback,
     growth: Arc<Growth>,
     blobs: PathBuf,
 }
@@ -123,6 +118,7 @@ impl PartialBlob {
             size,
             hasher: Sha256::new(),
             written: 0,
+            writeback: Writeback::default(),
             growth: Arc::default(),
             blobs: store.blobs().to_path_buf(),
         };
@@ -147,6 +143,7 @@ impl PartialBlob {
             self.hasher.update(buffer.get(..count).unwrap_or_default());
             self.written += count as u64;
         }
+        self.writeback = Writeback::from(self.written);
         self.growth.grow(self.written);
         Ok(())
     }
@@ -220,6 +217,7 @@ impl Write for PartialBlob {
             ));
         }
         let written = self.part.file().write(bytes)?;
+        self.writeback.wrote(self.part.file(), written);
         self.hasher.update(bytes.get(..written).unwrap_or_default());
         self.written += written as u64;
         self.growth.grow(self.written);
@@ -235,6 +233,7 @@ impl Write for PartialBlob {
 mod tests {
     use super::*;
     use state::Layout;
+    use std::fs;
 
     fn store() -> (tempfile::TempDir, ContentStore) {
         let dir = tempfile::tempdir().unwrap();

@@ -9,8 +9,7 @@ use sys::durable;
 
 use super::partial::{Part, SUFFIX};
 use super::writer::BlobWriter;
-use crate::build::{ArchiveRecord, archive_record_path, pack};
-use crate::digest::{DiffId, Digest};
+use crate::digest::Digest;
 use crate::error::ImageError;
 
 /// Blobs by digest, below `content/sha256/`.
@@ -19,7 +18,8 @@ pub struct ContentStore {
     blobs: PathBuf,
     tmp: PathBuf,
     /// Layers that were built here are blobs too: their archives are made when they are wanted.
-    layers: PathBuf,
+    #[cfg(target_os = "linux")]
+    pub(super) layers: PathBuf,
 }
 
 impl ContentStore {
@@ -29,6 +29,7 @@ impl ContentStore {
         Self {
             blobs: layout.content(),
             tmp: layout.tmp(),
+            #[cfg(target_os = "linux")]
             layers: layout.layers(),
         }
     }
@@ -52,27 +53,7 @@ impl ContentStore {
     /// Whether the blob is there.
     #[must_use]
     pub fn has(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file() || self.archive_of(digest).is_some()
-    }
-
-    /// The layer that was built here and whose archive, not compressed, is this blob.
-    fn archive_of(&self, digest: &Digest) -> Option<ArchiveRecord> {
-        let path = archive_record_path(&self.layers, &DiffId(*digest));
-        let record: ArchiveRecord = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        let is_name = !record.directory.contains('/') && record.version == 1;
-        (is_name && self.layers.join(&record.directory).is_dir()).then_some(record)
-    }
-
-    /// Makes the blob of a layer that was built here.
-    fn make_archive(&self, digest: &Digest) -> Result<bool, ImageError> {
-        let Some(record) = self.archive_of(digest) else {
-            return Ok(false);
-        };
-        let dir = self.layers.join(&record.directory);
-        let mut writer = self.writer(Some(digest), Some(record.size))?;
-        pack(&dir, None, &mut writer).map_err(|source| ImageError::Read { path: dir, source })?;
-        writer.finish()?;
-        Ok(true)
+        self.path(digest).is_file() || self.archive_size(digest).is_some()
     }
 
     /// Opens the blob for reading.
@@ -104,8 +85,7 @@ impl ContentStore {
         match fs::metadata(&path) {
             Ok(meta) => Ok(meta.len()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self
-                .archive_of(digest)
-                .map(|record| record.size)
+                .archive_size(digest)
                 .ok_or(ImageError::BlobMissing(*digest)),
             Err(source) => Err(ImageError::Read { path, source }),
         }

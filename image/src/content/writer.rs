@@ -1,12 +1,12 @@
 //! Writing a blob whose bytes are at hand or come from an archive: into `tmp/`, hashed on the way.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 use sys::durable;
+use sys::writeback::Writeback;
 use tempfile::NamedTempFile;
 
 use super::partial::Part;
@@ -20,6 +20,7 @@ pub struct BlobWriter {
     file: NamedTempFile,
     hasher: Sha256,
     written: u64,
+    writeback: Writeback,
     expected: Option<Digest>,
     max_bytes: Option<u64>,
     blobs: PathBuf,
@@ -33,7 +34,6 @@ impl BlobWriter {
     ) -> Result<Self, ImageError> {
         let file = tempfile::Builder::new()
             .prefix("blob-")
-            .permissions(fs::Permissions::from_mode(0o600))
             .tempfile_in(store.tmp())
             .map_err(|source| ImageError::Write {
                 path: store.tmp().to_path_buf(),
@@ -43,6 +43,7 @@ impl BlobWriter {
             file,
             hasher: Sha256::new(),
             written: 0,
+            writeback: Writeback::default(),
             expected: expected.copied(),
             max_bytes,
             blobs: store.blobs().to_path_buf(),
@@ -99,6 +100,7 @@ impl Write for BlobWriter {
             ));
         }
         let written = self.file.write(bytes)?;
+        self.writeback.wrote(self.file.as_file(), written);
         self.hasher.update(bytes.get(..written).unwrap_or_default());
         self.written += written as u64;
         Ok(written)

@@ -11,6 +11,7 @@
 //! - Every wait has an end, and so has every repetition.
 
 mod blobs;
+#[cfg(target_os = "linux")]
 mod bundle;
 mod catalog;
 mod connection;
@@ -27,10 +28,11 @@ mod retry;
 mod token;
 mod upload;
 
+#[cfg(target_os = "linux")]
 pub use bundle::{Bundle, RemoteBundle, Statement};
 pub use catalog::{SearchResult, check_credentials, search, tags};
 pub use error::RegistryError;
-pub use file::{RemoteFile, fetch_url};
+pub use file::{Asked, RemoteFile, Validator, fetch_changed, fetch_url, name_of_url};
 pub use options::{Mirror, PlatformChoice, Proxies, RegistryOptions};
 pub use pull::{Pulled, fetch_manifest, pull};
 pub use push::Pushed;

@@ -74,8 +74,13 @@ impl Store {
             options,
             known,
         };
-        let layers = Some(&self.layers);
-        let result = run(&self.content, layers, Some(&lease), &wish, progress);
+        let result = run(
+            &self.content,
+            self.layer_store(),
+            Some(&lease),
+            &wish,
+            progress,
+        );
         let recorded = result.and_then(|pulled| {
             self.record_pulled(reference, &pulled.top)?;
             let name = reference.familiar();

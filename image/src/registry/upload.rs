@@ -4,7 +4,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -310,7 +309,7 @@ fn part(file: Arc<File>, offset: u64, length: u64, sent: UnboundedSender<u64>) -
         }
         let most = usize::try_from(left).unwrap_or(BUFFER).min(BUFFER);
         let mut buffer = vec![0; most];
-        let count = file.read_at(&mut buffer, offset)?;
+        let count = sys::file::read_at(&file, &mut buffer, offset)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use super::attributes;
 use super::fault::Fault;
+use super::marks::{self, is_whiteout};
 use super::tree::LayerTree;
-use super::whiteout::{self, is_whiteout};
 use crate::tarwalk::EntryPath;
 
 /// How lookups go that span more than one component.
@@ -134,7 +134,7 @@ impl LayerTree {
         mkdirat(dir, name, private)?;
         if is_whiteout(&stat) {
             let own = openat(dir, name, DIRECTORY, Mode::empty())?;
-            whiteout::set_opaque(own.as_fd(), self.mode)?;
+            marks::set_opaque(own.as_fd(), self.mode)?;
         }
         Ok(())
     }

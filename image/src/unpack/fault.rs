@@ -2,8 +2,6 @@
 
 use std::io;
 
-use rustix::io::Errno;
-
 use crate::error::ImageError;
 use crate::tarwalk::printable;
 
@@ -14,8 +12,9 @@ pub(super) enum Fault {
     Read(io::Error),
 }
 
-impl From<Errno> for Fault {
-    fn from(error: Errno) -> Self {
+#[cfg(target_os = "linux")]
+impl From<rustix::io::Errno> for Fault {
+    fn from(error: rustix::io::Errno) -> Self {
         Self::System(error.into())
     }
 }

@@ -1,18 +1,15 @@
-//! One layer blob, streamed: decompressed, hashed, walked, written. Inflating is half of the work
-//! and has a thread of its own; what it gives is hashed and written by the caller's.
+//! One layer blob, streamed: decompressed and hashed. Inflating is half of the work and has a thread
+//! of its own; what it gives is hashed and written by the caller's.
 
 use std::io::{self, Read};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::pipe::{Pipe, pipe};
-use super::tree::{LayerTree, PendingLink, Skipped};
 use crate::decode::{Watched, decoder};
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
-use crate::tarwalk::{EntryPath, TarWalk};
 
 /// With which rights layers are unpacked. A layer that was unpacked in one mode is not used in
 /// another: bits and owners that one of them had to drop would be missing, or trusted wrongly.
@@ -24,44 +21,12 @@ pub struct UnpackMode {
     pub flat_owner: bool,
 }
 
-/// What was learnt while unpacking.
-#[derive(Debug, Default)]
-pub(crate) struct Unpacked {
-    /// Directories that the archive uses and does not describe.
-    pub(crate) implied: Vec<EntryPath>,
-    /// Hard links to files that are in a layer below.
-    pub(crate) links: Vec<PendingLink>,
-    /// What could not be kept.
-    pub(crate) skipped: Vec<Skipped>,
-}
-
 /// The uncompressed stream of a layer, as it was read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LayerStream {
     pub(crate) diff_id: DiffId,
     /// Its bytes.
     pub(crate) size: u64,
-}
-
-/// Unpacks `blob` into `dir`, which exists and is empty. The caller checks the diff ID.
-///
-/// `advance` hears of each piece of the compressed blob, on another thread. After an error `dir`
-/// holds a part of the layer, and its owner removes it.
-pub(crate) fn unpack_layer(
-    blob: impl Read + Send,
-    dir: &Path,
-    mode: UnpackMode,
-    advance: &(dyn Fn(u64) + Sync),
-) -> Result<(LayerStream, Unpacked), ImageError> {
-    inflated(blob, advance, |stream| {
-        let mut walk = TarWalk::new(Hashing::new(stream));
-        let mut tree = LayerTree::new(dir, mode)?;
-        while let Some(entry) = walk.next_entry()? {
-            tree.put(&entry, &mut walk)?;
-        }
-        let stream = walk.into_inner().finish()?;
-        Ok((stream, tree.finish()?))
-    })
 }
 
 /// Runs `consume` on the uncompressed stream, which is made on another thread.

@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use super::attributes::{self, DroppedXattr};
 use super::directories::{DIRECTORY, DirAttributes, IMPLIED, RESOLVE, finish_directory};
 use super::fault::Fault;
-use super::stream::{UnpackMode, Unpacked};
-use super::whiteout::{self, Meaning, is_whiteout};
+use super::layer::Unpacked;
+use super::marks::{self, is_whiteout};
+use super::stream::UnpackMode;
+use super::whiteout::{self, Meaning};
 use crate::error::ImageError;
 use crate::tarwalk::{Entry, EntryKind, EntryPath, Segment, printable};
 
@@ -117,7 +119,7 @@ impl LayerTree {
             }
             Meaning::Opaque(dir) => {
                 let dir = self.enter(&dir)?;
-                Ok(whiteout::set_opaque(dir.as_fd(), self.mode)?)
+                Ok(marks::set_opaque(dir.as_fd(), self.mode)?)
             }
             Meaning::Whiteout(target) => self.put_whiteout(&target),
         }
@@ -129,10 +131,10 @@ impl LayerTree {
         let (parent, name) = target.split().ok_or("its whiteout names nothing")?;
         let dir = self.enter(&parent)?;
         match statat(&*dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => Ok(whiteout::make(dir.as_fd(), name)?),
+            Err(Errno::NOENT) => Ok(marks::make(dir.as_fd(), name)?),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 let own = openat(&*dir, name, DIRECTORY, Mode::empty())?;
-                Ok(whiteout::set_opaque(own.as_fd(), self.mode)?)
+                Ok(marks::set_opaque(own.as_fd(), self.mode)?)
             }
             Ok(_) => Ok(()),
             Err(error) => Err(error.into()),

@@ -1,6 +1,7 @@
 //! The layers, mounted by the kernel, against what this crate says that they show. The mount is
 //! detached: it is in nobody's tree.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,7 +14,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
-use crate::host::{Field, Host, Tar};
+use crate::host::{Field, Host, Tar, chain};
 
 fn mount(dirs: &[PathBuf]) -> OwnedFd {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
@@ -130,4 +131,88 @@ fn layered_root_shows_what_the_kernel_shows() {
     assert!(!base.join("renewed/old").exists());
     assert!(!base.join("bin/hidden").exists());
     assert!(!base.join("swap/inner").exists());
+}
+
+/// Kind, and content or link target, of everything in a tree.
+fn facts(base: &Path) -> BTreeMap<PathBuf, String> {
+    let mut paths = Vec::new();
+    walk(base, base, &mut paths);
+    let fact = |path: &PathBuf| {
+        let real = base.join(path.strip_prefix("/").unwrap());
+        let kind = fs::symlink_metadata(&real).unwrap().file_type();
+        if kind.is_symlink() {
+            let target = fs::read_link(&real).unwrap();
+            return format!("link to {}", target.display());
+        }
+        if kind.is_dir() {
+            return "directory".to_owned();
+        }
+        format!("file {:?}", fs::read_to_string(&real).unwrap())
+    };
+    paths
+        .into_iter()
+        .map(|path| (path.clone(), fact(&path)))
+        .collect()
+}
+
+#[test]
+fn assembled_root_is_what_the_kernel_shows() {
+    let mut layers = layers();
+    // What gives way to what, from layer to layer and within one.
+    layers.push(
+        Tar::new()
+            .file("lib/new", b"the link below is a directory now")
+            .symlink("usr/lib/back", "/etc/passwd")
+            .file("opaque/sub/deep", b"x")
+            .file("twice", b"1")
+            .file("twice", b"2")
+            .end(),
+    );
+    layers.push(
+        Tar::new()
+            .file("opaque/.wh.sub", b"")
+            .file("opaque/sub/again", b"y")
+            .file("opaque/.wh..wh..opq", b"")
+            .file(".wh.etc", b"")
+            .file("etc/own", b"z")
+            .file("bin/.wh.nothing", b"")
+            .end(),
+    );
+    let host = Host::new();
+    let image = host.image("stack", &layers);
+    let dirs = host.store.ensure_unpacked(&image, &()).unwrap();
+    let mounted = mount(&dirs);
+    let shown = facts(&PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        mounted.as_raw_fd()
+    )));
+    let root = tempfile::tempdir().unwrap();
+    let assembled = host.store.assemble(&image, root.path(), &()).unwrap();
+    let alias = assembled.file("/usr/lib/back");
+    assert_eq!(alias, None, "`/etc/passwd` is gone");
+    let libc = root.path().join("usr/lib/libc");
+    assert_eq!(assembled.file("usr/lib/../lib/libc"), Some(libc));
+    assert_eq!(assembled.file("/usr"), None);
+    let mut expected = shown;
+    // Seen from beside the link.
+    let back = expected.get_mut(Path::new("/usr/lib/back")).unwrap();
+    assert_eq!(back, "link to /etc/passwd");
+    "link to ../../etc/passwd".clone_into(back);
+    assert_eq!(facts(root.path()), expected);
+    assert_eq!(expected[Path::new("/etc/own")], "file \"z\"");
+    assert!(!expected.contains_key(Path::new("/etc/passwd")));
+    assert!(!expected.contains_key(Path::new("/opaque/sub/deep")));
+}
+
+#[test]
+fn assembled_layer_with_another_diff_id_is_refused() {
+    let host = Host::new();
+    let layer = Tar::new().file("a", b"a").end();
+    let image = host.image_with("lie", &[layer], &[image::Digest::of(b"something else")]);
+    let root = tempfile::tempdir().unwrap();
+    let error = host.store.assemble(&image, root.path(), &()).unwrap_err();
+    assert!(
+        chain(&error).contains("the digest of the content"),
+        "{error}"
+    );
 }

@@ -186,6 +186,29 @@ fn s20_s21_archive_that_reaches_out_stays_inside_or_is_refused_whole() {
     }
 }
 
+/// Where there is no layer store, and a guest's sandbox is the only wall, too.
+#[test]
+fn s20_s21_archive_that_reaches_out_stays_inside_an_assembled_root() {
+    let host = Host::new();
+    let canary = host.canary();
+    let canary = canary.to_str().unwrap().trim_start_matches('/').to_owned();
+    let (mut refused, mut contained) = (0, 0);
+    for (what, tar) in hostile(&canary) {
+        let image = host.image("hostile", &[tar.end()]);
+        let root = tempfile::tempdir().unwrap();
+        match host.store.assemble(&image, root.path(), &()) {
+            Ok(_) => contained += 1,
+            Err(error) => {
+                let text = chain(&error);
+                assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {text}");
+                refused += 1;
+            }
+        }
+        host.assert_canary_unchanged();
+    }
+    assert!(refused > 20 && contained > 3, "{refused} {contained}");
+}
+
 #[test]
 fn s20_mode_of_a_directory_entry_onto_a_link_is_not_given_to_its_target() {
     for form in forms() {

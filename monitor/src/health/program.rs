@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use runtime::{
-    Event, ExecPlan, ExitStatus, MAX_MESSAGE, Plan, ProcessPlan, Request, Response, VERSION,
+    CgroupPlan, Event, ExecPlan, ExitStatus, MAX_MESSAGE, Plan, ProcessPlan, Request, Response,
+    VERSION,
 };
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -176,9 +177,7 @@ impl ProgramProbe {
 
     fn kill_group(&self) {
         if let Some(dir) = &self.group {
-            // There is nobody in it, or the kernel has no such file: then its parent kills it.
-            let file = File::options().write(true).open(dir.join("cgroup.kill"));
-            drop(file.and_then(|mut file| io::Write::write_all(&mut file, b"1")));
+            kill_group(dir);
         }
     }
 
@@ -193,13 +192,38 @@ impl ProgramProbe {
     }
 }
 
+/// Kills the probes of a monitor that is gone.
+pub(super) fn kill_earlier(groups: &CgroupPlan) {
+    let Some(dir) = &groups.clone_into else {
+        return;
+    };
+    let dir = Path::new(OsStr::from_bytes(dir.to_bytes()));
+    for group in earlier(dir) {
+        kill_group(&group);
+    }
+    remove_earlier(dir);
+}
+
+/// The groups of earlier probes.
+fn earlier(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_name().as_bytes().starts_with(GROUP.as_bytes()))
+        .map(|entry| entry.path())
+}
+
+/// Kills what is in a group.
+fn kill_group(dir: &Path) {
+    // There is nobody in it, or the kernel has no such file: then its parent kills it.
+    let file = File::options().write(true).open(dir.join("cgroup.kill"));
+    drop(file.and_then(|mut file| io::Write::write_all(&mut file, b"1")));
+}
+
 /// Removes the groups of earlier probes as far as what was in them is gone.
 fn remove_earlier(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_name().as_bytes().starts_with(GROUP.as_bytes()) {
-            // The rest is tried the next time, and goes with the container's group.
-            drop(fs::remove_dir(entry.path()));
-        }
+    for group in earlier(dir) {
+        // The rest is tried the next time, and goes with the container's group.
+        drop(fs::remove_dir(group));
     }
 }
 

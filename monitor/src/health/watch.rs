@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use runtime::{HealthPlan, Plan, ProbePlan};
 use rustix::event::PollFlags;
-use state::{HealthState, HealthStatus, MAX_PROBE_OUTPUT, ProbeResult, clock};
+use state::{HealthState, HealthStatus, MAX_PROBE_OUTPUT, ProbeResult, clock, nanoseconds_now};
 
 use super::Outcome;
 use super::http::HttpProbe;
-use super::program::ProgramProbe;
+use super::program::{self, ProgramProbe};
 
 /// The health of one run of a container.
 #[derive(Debug)]
@@ -51,6 +51,28 @@ impl Health {
             next: Instant::now(),
             probe: None,
             begun: 0,
+        };
+        health.next += health.pause(plan);
+        health
+    }
+
+    /// That of a container whose earlier monitor was killed: what is known of it holds. A probe that
+    /// was running is nobody's any more.
+    pub(crate) fn resumed(
+        plan: &HealthPlan,
+        container: &Plan,
+        state_dir: &Path,
+        since: Instant,
+    ) -> Self {
+        program::kill_earlier(&container.init.cgroup);
+        let state = HealthState::read(state_dir).unwrap_or_else(|_| HealthState::starting());
+        let mut health = Self {
+            state,
+            since,
+            next: Instant::now(),
+            probe: None,
+            // No number that the earlier monitor has come to.
+            begun: u64::try_from(nanoseconds_now()).unwrap_or(0),
         };
         health.next += health.pause(plan);
         health

@@ -9,7 +9,7 @@ mod stream;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
@@ -136,18 +136,40 @@ fn ask(server: IpAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
     }
 }
 
+/// The rules in the container's namespace.
+const TABLE: Table = Table {
+    family: Family::Ipv4,
+    name: "ketch",
+};
+
+/// Whether an earlier responder of the container has left rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rules {
+    /// There are none.
+    New,
+    /// They lead to sockets that are gone.
+    Left,
+}
+
+/// Whether a container's names are asked for from a responder.
+pub(crate) fn is_redirected(netns: BorrowedFd<'_>) -> Result<bool, NetworkError> {
+    let exists = || TABLE.exists(&Netlink::open(Protocol::Netfilter)?);
+    sys::net::within(netns, exists)
+        .and_then(|exists| exists)
+        .map_err(NetworkError::kernel("look at the container's rules"))
+}
+
 /// Leads port 53 of the resolver's address to the responder's ports, in the caller's namespace.
-fn redirect(udp: u16, tcp: u16) -> Result<(), Refused> {
-    const TABLE: Table = Table {
-        family: Family::Ipv4,
-        name: "ketch",
-    };
+fn redirect(udp: u16, tcp: u16, rules: Rules) -> Result<(), Refused> {
     const CHAIN: &str = "resolver";
     const IPPROTO_TCP: u8 = 6;
     const IPPROTO_UDP: u8 = 17;
     let (key, value) = (Register(0), Register(8));
     let address = RESOLVER.octets();
     let mut batch = Batch::nftables();
+    if rules == Rules::Left {
+        TABLE.delete(&mut batch);
+    }
     TABLE.create(&mut batch);
     let hook = Hook {
         chain_type: ChainType::Nat,
@@ -173,7 +195,7 @@ fn redirect(udp: u16, tcp: u16) -> Result<(), Refused> {
 }
 
 /// Makes the sockets and the rules, in the caller's namespace.
-fn open() -> Result<(OwnedFd, OwnedFd), Errno> {
+fn open(rules: Rules) -> Result<(OwnedFd, OwnedFd), Errno> {
     // Without the loopback link there is no such address; the container's init brings it up too.
     let routing = Netlink::open(Protocol::Route)?;
     let mut batch = Batch::route();
@@ -181,7 +203,7 @@ fn open() -> Result<(OwnedFd, OwnedFd), Errno> {
     routing.execute(batch).map_err(|refused| refused.errno)?;
     let (udp, udp_port) = listen(SocketType::DGRAM)?;
     let (tcp, tcp_port) = listen(SocketType::STREAM)?;
-    redirect(udp_port, tcp_port).map_err(|refused| refused.errno)?;
+    redirect(udp_port, tcp_port, rules).map_err(|refused| refused.errno)?;
     Ok((udp, tcp))
 }
 
@@ -189,13 +211,13 @@ impl Responder {
     /// Starts to answer inside a container.
     pub(crate) fn start(
         netns: OwnedFd,
-        names: Names,
-        outside: Outside,
+        (names, outside): (Names, Outside),
         servers: &[IpAddr],
         epoll: &OwnedFd,
+        rules: Rules,
     ) -> Result<Self, NetworkError> {
         let what = "serve names in the container";
-        let (udp, tcp) = sys::net::within(netns.as_fd(), open)
+        let (udp, tcp) = sys::net::within(netns.as_fd(), || open(rules))
             .and_then(|opened| opened)
             .map_err(NetworkError::kernel(what))?;
         let timer = timerfd_create(

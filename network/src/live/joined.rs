@@ -16,7 +16,7 @@ use sys::netlink::conntrack::{self, End};
 use sys::netlink::{Batch, Netlink, Protocol, link};
 
 use crate::bridge;
-use crate::dns::{self, Names, Outside, Responder};
+use crate::dns::{self, Names, Outside, Responder, Rules};
 use crate::files::{self, Resolv, Resolver};
 use crate::firewall::Firewall;
 use crate::lease::Endpoint;
@@ -69,12 +69,25 @@ impl Joined {
     /// # Errors
     /// What could not be done; then everything is given back.
     pub fn start(plan: NetworkPlan, netns: OwnedFd) -> Result<Self, NetworkError> {
+        let mut live = Self::open(plan, netns)?;
+        match live.make() {
+            Ok(()) => Ok(live),
+            Err(error) => {
+                live.release_ports();
+                live.release();
+                Err(error)
+            }
+        }
+    }
+
+    /// The sockets by which links and rules are changed; nothing is yet.
+    pub(super) fn open(plan: NetworkPlan, netns: OwnedFd) -> Result<Self, NetworkError> {
         let inside = sys::net::within(netns.as_fd(), || Netlink::open(Protocol::Route))
             .and_then(|opened| opened)
             .map_err(NetworkError::kernel("open a socket in the container"))?;
         let epoll =
             epoll::create(CreateFlags::CLOEXEC).map_err(NetworkError::kernel("wait for events"))?;
-        let mut live = Self {
+        Ok(Self {
             layout: plan.layout(),
             netns,
             host: bridge::open()?,
@@ -88,15 +101,7 @@ impl Joined {
             had_datagrams: false,
             buffer: proxy::buffer(),
             plan,
-        };
-        match live.make() {
-            Ok(()) => Ok(live),
-            Err(error) => {
-                live.release_ports();
-                live.release();
-                Err(error)
-            }
-        }
+        })
     }
 
     fn make(&mut self) -> Result<(), NetworkError> {
@@ -138,16 +143,17 @@ impl Joined {
             responder.change(names, outside);
             return Ok(());
         }
+        self.start_responder(Rules::New)
+    }
+
+    /// Answers for names from now on.
+    pub(super) fn start_responder(&mut self, rules: Rules) -> Result<(), NetworkError> {
+        let (names, outside) = (self.names(), self.outside());
         let netns = self.netns.try_clone();
         let netns = netns.map_err(NetworkError::kernel("keep the container's network"))?;
         let servers = &self.plan.dns.servers;
-        self.responder = Some(Responder::start(
-            netns,
-            names,
-            outside,
-            servers,
-            &self.epoll,
-        )?);
+        let responder = Responder::start(netns, (names, outside), servers, &self.epoll, rules)?;
+        self.responder = Some(responder);
         Ok(())
     }
 

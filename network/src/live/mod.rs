@@ -5,7 +5,10 @@ mod endpoint;
 mod joined;
 mod owner;
 mod publish;
+mod resume;
 mod state;
 
 pub use owner::Live;
+pub use resume::clear_left;
+pub(crate) use resume::recorded;
 pub use state::NetworkState;

@@ -32,6 +32,20 @@ impl Live {
         }
     }
 
+    /// Goes on with the network of a container that runs and whose monitor was killed; `pid` is its
+    /// init.
+    ///
+    /// # Errors
+    /// What is not the container's any more.
+    pub fn resume(plan: NetworkPlan, netns: OwnedFd, pid: i32) -> Result<Self, NetworkError> {
+        match plan.user {
+            Some(way) => {
+                UserMode::resume(plan, &way, netns, pid).map(|live| Self::User(live.into()))
+            }
+            None => Joined::resume(plan, netns).map(|live| Self::Joined(live.into())),
+        }
+    }
+
     /// Puts the running container on a further network.
     ///
     /// # Errors

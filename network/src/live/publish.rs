@@ -76,6 +76,11 @@ impl Joined {
         let bound = bind_all(&self.plan, target)?;
         let mappings: Vec<Mapping> = bound.iter().map(|bound| bound.mapping).collect();
         self.publish_in_kernel(&mappings)?;
+        self.pass_on(bound)
+    }
+
+    /// Listens on bound ports, for what the kernel does not translate.
+    pub(super) fn pass_on(&mut self, bound: Vec<Bound>) -> Result<(), NetworkError> {
         let proxies = Proxies::new(bound, FIRST_PROXY, &self.epoll);
         self.proxies = Some(proxies.map_err(NetworkError::kernel("watch the published ports"))?);
         Ok(())

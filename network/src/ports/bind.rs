@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use state::Layout;
 
-use super::{Mapping, PortRequest, Publish, Transport, owner};
+use super::{Mapping, PortRequest, Publish, Transport, owner, taker};
 use crate::NetworkError;
 use crate::plan::NetworkPlan;
 
@@ -51,6 +51,31 @@ pub(crate) fn bind_all(plan: &NetworkPlan, target: Target) -> Result<Vec<Bound>,
         bound.extend(bind_one(plan, &layout, request, target)?);
     }
     Ok(bound)
+}
+
+/// Binds the host's ends of mappings, or none: they are those of a container whose monitor was killed.
+pub(crate) fn bind_again(mappings: &[Mapping]) -> Result<Vec<Bound>, NetworkError> {
+    raise_descriptor_limit(mappings.len());
+    let bind = |mapping: &Mapping| {
+        let (transport, host) = (mapping.transport, mapping.host);
+        match socket(transport, host) {
+            Ok((socket, _)) => Ok(Bound {
+                mapping: *mapping,
+                socket,
+            }),
+            Err(Errno::ADDRINUSE) => Err(NetworkError::PortInUse {
+                address: host.to_string(),
+                protocol: transport.name(),
+                owner: taker(transport, host),
+            }),
+            Err(errno) => Err(NetworkError::Publish {
+                address: host.to_string(),
+                protocol: transport.name(),
+                source: errno.into(),
+            }),
+        }
+    };
+    mappings.iter().map(bind).collect()
 }
 
 /// Many ports need many descriptors; the container has its own limit already.

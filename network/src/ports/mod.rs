@@ -11,8 +11,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use bind::{Bound, Target, bind_all};
-pub(crate) use owner::owner;
+pub(crate) use bind::{Bound, Target, bind_again, bind_all};
+pub(crate) use owner::{owner, taker};
 pub use parse::PortRange;
 
 /// A transport protocol with ports.

@@ -16,6 +16,11 @@ pub(crate) fn owner(layout: &Layout, transport: Transport, address: SocketAddr) 
         .unwrap_or_else(|| "another process".to_owned())
 }
 
+/// Names who has taken a port that the records say is the asking container's.
+pub(crate) fn taker(transport: Transport, address: SocketAddr) -> String {
+    process(transport, address).unwrap_or_else(|| "another process".to_owned())
+}
+
 fn overlaps(one: IpAddr, other: IpAddr) -> bool {
     one == other || one.is_unspecified() || other.is_unspecified()
 }

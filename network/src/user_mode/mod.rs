@@ -21,9 +21,9 @@ use sys::durable::{Durability, remove_tree};
 
 use crate::files::{self, Resolv, Resolver};
 use crate::lease::Endpoint;
-use crate::live::NetworkState;
+use crate::live::{NetworkState, recorded};
 use crate::plan::{HostTarget, NetworkPlan, UserWay};
-use crate::ports::{Bound, Mapping, Target, Transport, bind_all};
+use crate::ports::{Bound, Mapping, Target, Transport, bind_again, bind_all};
 use crate::proxy::{self, Proxies};
 use crate::{NetworkError, STATE_FILE};
 
@@ -74,17 +74,7 @@ impl UserMode {
         netns: OwnedFd,
         pid: i32,
     ) -> Result<Self, NetworkError> {
-        let epoll =
-            epoll::create(CreateFlags::CLOEXEC).map_err(NetworkError::kernel("wait for events"))?;
-        let mut live = Self {
-            layout: plan.layout(),
-            plan,
-            epoll,
-            helper: None,
-            proxies: None,
-            mappings: Vec::new(),
-            buffer: proxy::buffer(),
-        };
+        let mut live = Self::new(plan)?;
         let made = live.make(way, netns, pid);
         if let Err(error) = made {
             live.release_ports();
@@ -92,6 +82,20 @@ impl UserMode {
             return Err(error);
         }
         Ok(live)
+    }
+
+    fn new(plan: NetworkPlan) -> Result<Self, NetworkError> {
+        let epoll =
+            epoll::create(CreateFlags::CLOEXEC).map_err(NetworkError::kernel("wait for events"))?;
+        Ok(Self {
+            layout: plan.layout(),
+            plan,
+            epoll,
+            helper: None,
+            proxies: None,
+            mappings: Vec::new(),
+            buffer: proxy::buffer(),
+        })
     }
 
     fn make(&mut self, way: &UserWay, netns: OwnedFd, pid: i32) -> Result<(), NetworkError> {
@@ -120,6 +124,37 @@ impl UserMode {
         }
         self.write_files(way.helper)?;
         self.record(way.helper)
+    }
+
+    /// Goes on with the network of a container whose monitor was killed; `pid` is its init.
+    ///
+    /// # Errors
+    /// What is not the container's any more.
+    pub(crate) fn resume(
+        plan: NetworkPlan,
+        way: &UserWay,
+        netns: OwnedFd,
+        pid: i32,
+    ) -> Result<Self, NetworkError> {
+        let mappings = recorded(&plan)?.mappings();
+        let mut live = Self::new(plan)?;
+        live.mappings = mappings;
+        match way.helper {
+            Some(Helper::Pasta) => {
+                let helper = pasta::running(&live.layout.container_run(&live.plan.container));
+                live.helper = Some(helper?);
+                if !pasta::forwards_well() {
+                    live.serve(bind_again(&live.mappings)?, netns)?;
+                }
+            }
+            // It ended with the earlier monitor, and its link in the container with it.
+            Some(Helper::Slirp4netns) => {
+                live.helper = Some(slirp::start(pid)?);
+                live.serve(bind_again(&live.mappings)?, netns)?;
+            }
+            None => live.serve(bind_again(&live.mappings)?, netns)?,
+        }
+        Ok(live)
     }
 
     /// Binds every published port: who has one that is taken can be named, and one that was asked
@@ -253,6 +288,18 @@ impl UserMode {
 impl AsFd for UserMode {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
+    }
+}
+
+/// Ends what carried the packets of a container that has ended, when its monitor was killed.
+pub(crate) fn clear_left(plan: &NetworkPlan) {
+    let files = plan.layout().container_run(&plan.container);
+    if plan
+        .user
+        .is_some_and(|way| way.helper == Some(Helper::Pasta))
+    {
+        // It may have ended with the container's namespace. Dropped, it is told to end.
+        drop(pasta::running(&files));
     }
 }
 

@@ -16,6 +16,9 @@ use crate::ports::{Mapping, Transport};
 
 const PASTA: Helper = Helper::Pasta;
 
+/// Where it writes its number.
+const PID_FILE: &str = "pasta.pid";
+
 /// Builds from before this day may be one that never acknowledges what a server says first
 /// (Debian 12 has one, and it does not know its own version).
 const GOOD_FORWARDS_SINCE: u32 = 20_240_101;
@@ -51,7 +54,7 @@ pub(super) fn start(
     netns: OwnedFd,
     mappings: &[Mapping],
 ) -> Result<Running, NetworkError> {
-    let (pid_file, log) = (files.join("pasta.pid"), files.join("pasta.log"));
+    let (pid_file, log) = (files.join(PID_FILE), files.join("pasta.log"));
     let failed = |error: std::io::Error| PASTA.failed(error.to_string());
     for file in [&pid_file, &log] {
         remove_tree(file).map_err(failed)?;
@@ -99,6 +102,21 @@ pub(super) fn start(
     let number = fs::read_to_string(&pid_file).map_err(failed)?;
     let number = number.trim().parse().unwrap_or(0);
     helper::open(number).map(Running::detached).map_err(failed)
+}
+
+/// The one that an earlier monitor of the container has started.
+pub(super) fn running(files: &Path) -> Result<Running, NetworkError> {
+    let gone = || PASTA.failed("it has ended");
+    let number = fs::read_to_string(files.join(PID_FILE)).map_err(|_| gone())?;
+    let pid = number.trim().parse().map_err(|_| gone())?;
+    let found = helper::open(pid).map_err(|_| gone())?;
+    // The number may be another process's by now. Builds for newer processors have longer names.
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.starts_with(PASTA.name()) {
+        Ok(Running::detached(found))
+    } else {
+        Err(gone())
+    }
 }
 
 /// What it is told to forward: `[ADDRESS/]PORTS[:PORTS]`, neighbours as one range.

@@ -197,16 +197,30 @@ pub fn oom_kills(plan: &CgroupPlan) -> u64 {
     file.map_or(0, |file| read::key(path(file), "oom_kill"))
 }
 
+/// Where the processes of the group are listed.
+fn listing_dir(plan: &CgroupPlan) -> Option<&Path> {
+    match (&plan.kill, plan.enter.first()) {
+        (Some(dir), _) => Some(path(dir)),
+        (None, procs) => path(procs?).parent(),
+    }
+}
+
+/// The processes of the group and of the groups below it; none where it has no group.
+///
+/// # Errors
+/// When the group cannot be listed.
+pub fn processes(plan: &CgroupPlan) -> io::Result<Vec<i32>> {
+    listing_dir(plan).map_or_else(|| Ok(Vec::new()), processes_below)
+}
+
 /// Kills every process of the group and of the groups below it: at once by `cgroup.kill`
 /// (Linux 5.14), else one by one until none is left.
 ///
 /// # Errors
 /// When the group cannot be read.
 pub fn kill(plan: &CgroupPlan) -> io::Result<()> {
-    let dir = match (&plan.kill, plan.enter.first()) {
-        (Some(dir), _) => path(dir),
-        (None, Some(procs)) => path(procs).parent().unwrap_or(Path::new("")),
-        (None, None) => return Ok(()),
+    let Some(dir) = listing_dir(plan) else {
+        return Ok(());
     };
     kill_below(dir)?;
     match &plan.freezer {

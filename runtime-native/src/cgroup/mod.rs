@@ -28,7 +28,7 @@ mod read;
 mod stats;
 mod update;
 
-pub use apply::{create, kill, oom_kills, remove};
+pub use apply::{create, kill, oom_kills, processes, remove};
 pub use controller::cpu::CpuStats;
 pub use controller::hugetlb::HugetlbStats;
 pub use controller::io::{IoDeviceStats, IoStats};

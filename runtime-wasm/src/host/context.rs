@@ -13,7 +13,9 @@ use crate::limits::Limits;
 use crate::link::Guest;
 use crate::memory::MemoryUse;
 use crate::outgoing::Outgoing;
-use crate::spec::{Entry, GuestRoot, NetworkGrant, ROOT_FD, ResourceLimits, RootAccess, WasmSpec};
+use crate::spec::{
+    Entry, GuestRoot, NetworkGrant, ROOT_FD, ResourceLimits, RootAccess, Stdin, WasmSpec,
+};
 
 /// What every store of a container is made of.
 pub(super) struct Context {
@@ -69,7 +71,7 @@ impl Context {
         if let Some(root) = &self.root {
             builder.preopened_dir(Path::new(root), "/", permissions(spec.root))?;
         }
-        if !self.is_server {
+        if !self.is_server && spec.stdin == Stdin::Inherit {
             builder.inherit_stdin();
         }
         if spec.network == NetworkGrant::Inherit {

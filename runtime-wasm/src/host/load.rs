@@ -2,8 +2,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use runtime::detect::BinaryKind;
 use wasmtime::component::Component;
@@ -69,12 +67,16 @@ fn load_module(engine: &Engine, artifact: File) -> Result<Module, LoadError> {
 )]
 fn load_component(engine: &Engine, mut artifact: File) -> Result<Component, LoadError> {
     // Components have no call that takes an open file. `/proc` may be missing in the container.
-    let path = format!("/proc/self/fd/{}", artifact.as_raw_fd());
-    let path = Path::new(&path);
-    if path.exists() {
-        // SAFETY: as for modules; the path names the descriptor that the front end opened.
-        return unsafe { Component::deserialize_file(engine, path) }
-            .map_err(LoadError::Incompatible);
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        let path = format!("/proc/self/fd/{}", artifact.as_raw_fd());
+        let path = std::path::Path::new(&path);
+        if path.exists() {
+            // SAFETY: as for modules; the path names the descriptor that the front end opened.
+            return unsafe { Component::deserialize_file(engine, path) }
+                .map_err(LoadError::Incompatible);
+        }
     }
     let mut bytes = Vec::new();
     artifact.read_to_end(&mut bytes).map_err(LoadError::Read)?;

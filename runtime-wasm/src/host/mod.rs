@@ -1,6 +1,6 @@
 //! Runs one guest: what the wasm host does after it was exec'd into the container.
 //!
-//! The process is PID 1 of the container, has one guest, and ends with it. Command worlds get the
+//! In a container the process is its PID 1, has one guest, and ends with it. Command worlds get the
 //! current thread; a worker thread is started only when the guest reads standard input or resolves
 //! a name.
 
@@ -9,12 +9,15 @@ mod determinism;
 mod http;
 mod load;
 mod outcome;
+#[cfg(target_os = "linux")]
 mod process;
 mod run;
+#[cfg(target_os = "linux")]
 pub mod walls;
 
 pub use load::LoadError;
 pub use outcome::{Ending, Outcome};
+#[cfg(target_os = "linux")]
 pub use process::main;
 pub use run::run;
 

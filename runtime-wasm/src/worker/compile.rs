@@ -4,11 +4,9 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
 use sha2::Digest as _;
 use state::Layout;
 
@@ -18,16 +16,7 @@ use crate::cache::{
 use crate::compile::{CompileError, Compiled, MAX_MODULE_BYTES, compile};
 use crate::engine::{Profile, WASMTIME_VERSION, engine, engine_key};
 use crate::inspect::inspect;
-use crate::worker::{Report, Variant};
-
-/// Seconds of CPU time: the largest program known (Clang, 75 MB of wasm) takes 71.
-const CPU_SECONDS: u64 = 900;
-
-/// Bytes of address space: one for the compiler's threads and code, many for a large module.
-const ADDRESS_SPACE: u64 = 16 << 30;
-
-/// Open files: the standard three, the artifact, its directory, and some for the library.
-const OPEN_FILES: u64 = 64;
+use crate::worker::{Report, Variant, bounds};
 
 /// Why the worker could not answer with a compiled file.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +63,7 @@ pub fn main(
 }
 
 fn answer(mut args: impl Iterator<Item = OsString>, input: File) -> Result<Report, MainError> {
-    limit_process().map_err(MainError::step("limit the compiler"))?;
+    bounds::put_up().map_err(MainError::step("limit the compiler"))?;
     let mut next = || args.next().ok_or(MainError::Usage);
     let (root, run) = (PathBuf::from(next()?), PathBuf::from(next()?));
     let variant = next()?.into_string().map_err(|_| MainError::Usage)?;
@@ -112,33 +101,11 @@ fn answer(mut args: impl Iterator<Item = OsString>, input: File) -> Result<Repor
     })
 }
 
-/// Compiling untrusted code costs what the code wants it to cost: these are the bounds.
-fn limit_process() -> Result<(), rustix::io::Errno> {
-    let limits = [
-        (Resource::Core, 0),
-        (Resource::Cpu, CPU_SECONDS),
-        (Resource::As, ADDRESS_SPACE),
-        (Resource::Nofile, OPEN_FILES),
-    ];
-    for (resource, wanted) in limits {
-        let hard = rustix::process::getrlimit(resource).maximum;
-        let value = Some(hard.map_or(wanted, |hard| hard.min(wanted)));
-        setrlimit(
-            resource,
-            Rlimit {
-                current: value,
-                maximum: value,
-            },
-        )?;
-    }
-    Ok(())
-}
-
 fn read_module(input: File, digest: &ModuleDigest) -> Result<Vec<u8>, MainError> {
     let size = input
         .metadata()
         .map_err(MainError::step("read the module"))?
-        .size();
+        .len();
     if size > MAX_MODULE_BYTES {
         return Err(CompileError::TooLarge.into());
     }

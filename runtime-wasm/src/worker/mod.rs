@@ -7,6 +7,8 @@
 //! from compiling the same module at once.
 
 #[cfg(feature = "compiler")]
+mod bounds;
+#[cfg(feature = "compiler")]
 mod compile;
 mod report;
 mod request;

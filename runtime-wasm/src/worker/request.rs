@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -187,7 +186,8 @@ fn run_worker(
     };
     let status = child.wait().map_err(failed)?;
     read.map_err(failed)?;
-    if let Some(signal) = status.signal() {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return Err(WorkerError::Killed(signal));
     }
     serde_json::from_slice(&answer).map_err(|_| WorkerError::NoAnswer(status))

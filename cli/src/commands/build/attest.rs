@@ -105,7 +105,7 @@ impl Attestations<'_> {
             all.push(provenance.attest(name, image));
         }
         if self.wanted.sbom {
-            all.push(builder::sbom(name, image, self.options.epoch)?);
+            all.push(builder::sbom(name, image, self.options.epoch.unwrap_or(0))?);
         }
         Ok(all)
     }

@@ -59,6 +59,21 @@ impl Means<'_> {
         made.context("cannot make a directory for the context")
     }
 
+    /// Fetches an archive and unpacks it.
+    pub(super) fn fetch_archive(&self, url: &str) -> anyhow::Result<TempDir> {
+        let failed = || format!("cannot use the context `{url}`");
+        let fetched =
+            image::fetch_url(url, self.tmp, MAX_CONTEXT, self.registry).with_context(failed)?;
+        let mut file = fetched.file;
+        file.seek(SeekFrom::Start(0))?;
+        if !is_archive(&mut file)? {
+            anyhow::bail!("cannot use the context `{url}`: it is no archive");
+        }
+        let dir = self.directory()?;
+        image::unpack_context(file, dir.path()).with_context(failed)?;
+        Ok(dir)
+    }
+
     /// Fetches a repository.
     pub(super) fn check_out(&self, repository: &Repository) -> anyhow::Result<CheckedOut> {
         let dir = self.directory()?;
@@ -66,7 +81,7 @@ impl Means<'_> {
             .check_out(dir.path(), self.agent, &|| false)
             .with_context(|| format!("cannot use the context `{}`", repository.url))?;
         let root = std::fs::canonicalize(dir.path().join(CHECKOUT))?;
-        if !self.keep_git_dir {
+        if !repository.keep_git_dir.unwrap_or(self.keep_git_dir) {
             durable::remove_tree(&root.join(".git"))?;
         }
         let named = root.join(repository.dir.as_deref().unwrap_or("."));
@@ -145,12 +160,7 @@ impl Inputs {
         means: &Means<'_>,
     ) -> anyhow::Result<Self> {
         stream.seek(SeekFrom::Start(0))?;
-        let mut head = Vec::new();
-        stream.by_ref().take(512).read_to_end(&mut head)?;
-        stream.seek(SeekFrom::Start(0))?;
-        let is_compressed = image::Compression::detect(&head) != image::Compression::None;
-        let is_tar = head.get(257..262).is_some_and(|mark| mark == b"ustar");
-        if !is_compressed && !is_tar {
+        if !is_archive(&mut stream)? {
             let dockerfile = text(stream, "standard input")?;
             return Ok(Self {
                 dockerfile_name: "Dockerfile".to_owned(),
@@ -211,6 +221,15 @@ impl Inputs {
             _unpacked: unpacked,
         })
     }
+}
+
+/// Whether a file is an archive, plain or compressed, by its first bytes.
+fn is_archive(file: &mut File) -> io::Result<bool> {
+    let mut head = Vec::new();
+    file.by_ref().take(512).read_to_end(&mut head)?;
+    file.seek(SeekFrom::Start(0))?;
+    let is_compressed = image::Compression::detect(&head) != image::Compression::None;
+    Ok(is_compressed || head.get(257..262).is_some_and(|mark| mark == b"ustar"))
 }
 
 /// Where the files are that a build reads itself.

@@ -7,6 +7,8 @@ mod output;
 mod values;
 
 use std::collections::BTreeMap;
+use std::io::PipeReader;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,8 +17,10 @@ use builder::{BuildError, BuildOptions, Builder, CacheTarget, NoCache, Record, S
 use clap::Args;
 use engine::{Network, NetworkOptions};
 use image::{Compression, Platform, PlatformChoice, Reference};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::Invocation;
+use super::isolation_options::isolation_of_steps;
 use super::options::platform;
 use super::registry_options::registry_options;
 use crate::render::{self, Usage};
@@ -36,7 +40,7 @@ pub(crate) struct BuildArgs {
     /// Value of an ARG: NAME=VALUE, or NAME for the environment's (can be repeated)
     #[arg(long, value_name = "NAME=VALUE")]
     build_arg: Vec<String>,
-    /// Further context: NAME=DIRECTORY, NAME=docker-image://IMAGE, or a repository (can be repeated)
+    /// Further context: NAME=DIRECTORY, `NAME=docker-image://IMAGE`, `NAME=oci-layout://DIRECTORY[:TAG|@DIGEST]`, a repository or the URL of an archive (can be repeated)
     #[arg(long, value_name = "NAME=PLACE")]
     build_context: Vec<String>,
     /// Stage to build, by name or number (default: the last one)
@@ -63,6 +67,9 @@ pub(crate) struct BuildArgs {
     /// Network of RUN: default, none, host or a network's name
     #[arg(long)]
     network: Option<String>,
+    /// Let the Dockerfile ask for more: network.host, security.insecure, device or device=NAME (can be repeated)
+    #[arg(long, value_name = "WHAT")]
+    allow: Vec<String>,
     /// Line of /etc/hosts in RUN: NAME:ADDRESS (can be repeated)
     #[arg(long, value_name = "NAME:ADDRESS")]
     add_host: Vec<String>,
@@ -132,6 +139,15 @@ pub(crate) struct BuildArgs {
     /// Memory limit of RUN
     #[arg(short, long)]
     memory: Option<String>,
+    /// Size of /dev/shm in RUN, in bytes or with a unit: b, k, m, g (default: 64m)
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Resource limit of each process of RUN: `NAME=SOFT[:HARD]`, -1 for none (can be repeated)
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// Control group that those of RUN lie in
+    #[arg(long, value_name = "PATH")]
+    cgroup_parent: Option<String>,
     /// Context: a directory, an archive, a git repository (URL#reference:directory), a URL, or - for standard input
     context: String,
 }
@@ -174,7 +190,7 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
         return check(&engine, &inputs);
     }
     let contexts = values::contexts(&args.build_context, &means)?;
-    let options = options(context, args, &inputs, &outputs, &contexts)?;
+    let mut options = options(context, args, &inputs, &outputs, &contexts)?;
     let display = BuildDisplay::new(if args.quiet {
         Style::Quiet
     } else {
@@ -184,11 +200,12 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
     let signals = sys::signals::signal_fd(&[INTERRUPT, TERMINATE])?;
     let fetch = |name: &str, platform: &Platform| fetch(&engine, name, platform, &registry);
     let builder = Builder::new(&engine, &fetch, &display, &stop);
-    let done = AtomicBool::new(false);
+    let (end, ended) = std::io::pipe()?;
     let built = std::thread::scope(|scope| {
-        scope.spawn(|| watch(&signals, &stop, &done));
+        scope.spawn(|| watch(&signals, &stop, &end));
         let built = builder.build(&options);
-        done.store(true, Ordering::Relaxed);
+        // The watcher sees it at once.
+        drop(ended);
         built
     });
     display.finish();
@@ -200,6 +217,7 @@ pub(crate) fn build(context: &Invocation, args: &BuildArgs) -> anyhow::Result<u8
         }
         Err(error) => return Err(failed(error)),
     };
+    options.epoch = Some(built.epoch);
     let attestations = attest::Attestations {
         wanted,
         options: &options,
@@ -220,23 +238,21 @@ const TERMINATE: i32 = 15;
 /// The exit code of a build that was stopped: 128 + SIGINT.
 const STOPPED: u8 = 130;
 
-/// Tells the build when the user wants it to end.
-fn watch(signals: &std::os::fd::OwnedFd, stop: &AtomicBool, done: &AtomicBool) {
-    use std::os::fd::AsFd as _;
-    while !done.load(Ordering::Relaxed) {
+/// Tells the build when the user wants it to end, until nobody has the other side of `end` any more.
+fn watch(signals: &OwnedFd, stop: &AtomicBool, end: &PipeReader) {
+    loop {
+        let mut waiting = [
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(end, PollFlags::IN),
+        ];
+        // Whatever it gives, the loop looks at both.
+        let _ready = poll(&mut waiting, None);
+        if !waiting[1].revents().is_empty() {
+            return;
+        }
         if let Ok(Some(_)) = sys::signals::next_signal(signals.as_fd()) {
             stop.store(true, Ordering::Relaxed);
         }
-        let mut waiting = [rustix::event::PollFd::new(
-            signals,
-            rustix::event::PollFlags::IN,
-        )];
-        let pause = rustix::time::Timespec {
-            tv_sec: 0,
-            tv_nsec: 5_000_000,
-        };
-        // Whatever it gives, the loop looks again.
-        let _ready = rustix::event::poll(&mut waiting, Some(&pause));
     }
 }
 
@@ -365,6 +381,9 @@ fn options(
     };
     let epoch = values::epoch(build_args.get("SOURCE_DATE_EPOCH"))?;
     let network = values::network(args.network.as_deref(), &context.settings)?;
+    let mut allowed = values::allowed(&args.allow)?;
+    // Who gives it to every step gives it to one.
+    allowed.network_host |= network == Network::Host;
     Ok(BuildOptions {
         dockerfile_name: inputs.dockerfile_name.clone(),
         dockerfile: inputs.dockerfile.clone(),
@@ -389,6 +408,7 @@ fn options(
         },
         secrets: values::secrets(&args.secret)?,
         ssh: values::agents(&args.ssh)?,
+        ask: None,
         epoch,
         compression: outputs
             .iter()
@@ -406,6 +426,13 @@ fn options(
         cache_mounts_to: args.cache_mount_export.clone(),
         http: registry_options(&context.settings)?,
         memory_bytes: memory(args.memory.as_deref())?,
+        isolation: isolation_of_steps(
+            &context.settings,
+            args.shm_size.as_deref(),
+            &args.ulimit,
+            args.cgroup_parent.as_deref(),
+        )?,
+        allowed,
     })
 }
 

@@ -73,6 +73,7 @@ impl Output {
         let wrong = |why: &str| Usage(format!("cannot use --output `{text}`: {why}"));
         let mut output = Self::of(Kind::Image);
         let mut pushes = false;
+        let mut says_tar = false;
         for field in text.split(',') {
             match field.split_once('=') {
                 Some(("type", kind)) => {
@@ -92,8 +93,11 @@ impl Output {
                 Some(("name", name)) => output.name = Some(name.to_owned()),
                 Some(("push", "true")) => pushes = true,
                 Some(("push", "false")) => {}
-                Some(("tar", "false")) => output.is_archive = false,
-                Some(("tar", "true")) => {}
+                Some(("tar", "false")) => {
+                    output.is_archive = false;
+                    says_tar = true;
+                }
+                Some(("tar", "true")) => says_tar = true,
                 Some(("compression", kind)) => {
                     output.compression = Some(match kind {
                         "gzip" => Compression::Gzip,
@@ -112,6 +116,19 @@ impl Output {
         }
         if pushes && output.kind == Kind::Image {
             output.kind = Kind::Registry;
+        }
+        let has_file = !matches!(output.kind, Kind::Image | Kind::Registry | Kind::CacheOnly);
+        if output.dest.is_some() && !has_file {
+            return Err(wrong("a dest is for what becomes a file or a directory").into());
+        }
+        if output.name.is_some() && !output.kind.needs_image() {
+            return Err(wrong("only images have names").into());
+        }
+        if pushes && output.kind != Kind::Registry {
+            return Err(wrong("only images are pushed").into());
+        }
+        if says_tar && output.kind != Kind::Oci {
+            return Err(wrong("`tar` is for the type oci").into());
         }
         if output.compression.is_some() && !output.kind.needs_image() {
             return Err(wrong("only images are compressed").into());
@@ -207,16 +224,10 @@ fn one(means: &Means<'_>, built: &Built, output: &Output) -> anyhow::Result<()> 
             to_file(output, |file| Ok(builder::export_tar(&image.layers, file)?))
         }
         Kind::Oci | Kind::Docker => {
-            let names: Vec<String> = match args.tag.is_empty() {
-                true => vec![
-                    built
-                        .images
-                        .first()
-                        .map(|image| image.id.to_string())
-                        .unwrap_or_default(),
-                ],
-                false => args.tag.clone(),
-            };
+            let mut names: Vec<String> = args.tag.iter().chain(&output.name).cloned().collect();
+            if names.is_empty() {
+                names.extend(built.images.first().map(|image| image.id.to_string()));
+            }
             if !output.is_archive {
                 let dest = output.dest.clone().unwrap_or_default();
                 return Ok(engine
@@ -315,7 +326,7 @@ fn wasm_artifact(
             );
         }
     };
-    super::super::push::wrap_file(engine, &found.host_path, &name)?;
+    crate::module_file::wrap(engine.store(), &found.host_path, &name)?;
     for tag in args.tag.iter().skip(1) {
         engine
             .store()
@@ -349,6 +360,11 @@ mod tests {
             "type=local",
             "dest=x,compression=9",
             "type=tar,compression=zstd",
+            "type=image,dest=x",
+            "type=local,dest=x,name=a",
+            "type=tar,push=true",
+            "type=docker,tar=false,dest=x",
+            "type=oci,dest=x,nmae=y",
         ] {
             assert!(Output::parse(bad).is_err(), "{bad}");
         }

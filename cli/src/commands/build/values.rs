@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use builder::{
-    CacheMode, CachePlace, CacheSource, CacheTarget, NamedContext, Repository, SecretSource,
+    Allowed, AllowedDevices, CacheMode, CachePlace, CacheSource, CacheTarget, NamedContext,
+    Repository, SecretSource,
 };
 use engine::{Join, Network};
-use image::Reference;
+use image::{LayoutReference, Reference};
 use tempfile::TempDir;
 
 use super::context::Means;
@@ -38,13 +39,15 @@ pub(super) struct Contexts {
     pub(super) fetched: Vec<TempDir>,
 }
 
-/// `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, or `NAME=REPOSITORY`.
+/// `NAME=DIRECTORY`, `NAME=docker-image://IMAGE`, `NAME=oci-layout://DIRECTORY[:TAG|@DIGEST]`,
+/// `NAME=REPOSITORY`, or the URL of an archive.
 pub(super) fn contexts(list: &[String], means: &Means<'_>) -> anyhow::Result<Contexts> {
     let mut contexts = Contexts::default();
     for text in list {
         let wrong = |why: &str| Usage(format!("cannot use --build-context `{text}`: {why}"));
         let (name, place) = text
             .split_once('=')
+            .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| wrong("it is NAME=PLACE"))?;
         if let Some(repository) = Repository::parse(place).map_err(|why| wrong(&why))? {
             let out = means.check_out(&repository)?;
@@ -55,24 +58,61 @@ pub(super) fn contexts(list: &[String], means: &Means<'_>) -> anyhow::Result<Con
         }
         let context = match place.split_once("://") {
             Some(("docker-image", image)) => NamedContext::Image(image.to_owned()),
+            Some(("oci-layout", rest)) => {
+                let (dir, reference) = LayoutReference::split(rest).map_err(|why| wrong(&why))?;
+                NamedContext::Layout(directory(&dir, &wrong)?, reference)
+            }
+            Some(("http" | "https", _)) => {
+                let dir = means.fetch_archive(place)?;
+                let path = dir.path().to_path_buf();
+                contexts.fetched.push(dir);
+                NamedContext::Directory(path)
+            }
             Some((scheme, _)) => {
                 return Err(wrong(&format!(
-                    "`{scheme}` is no kind of context: there are directories, repositories and docker-image"
+                    "`{scheme}` is no kind of context: there are directories, repositories, URLs of archives, docker-image and oci-layout"
                 ))
                 .into());
             }
-            None => {
-                let path =
-                    std::path::absolute(place).with_context(|| format!("cannot find `{place}`"))?;
-                if !path.is_dir() {
-                    return Err(wrong("there is no such directory").into());
-                }
-                NamedContext::Directory(path)
-            }
+            None => NamedContext::Directory(directory(Path::new(place), &wrong)?),
         };
         contexts.by_name.insert(name.to_owned(), context);
     }
     Ok(contexts)
+}
+
+fn directory(path: &Path, wrong: &dyn Fn(&str) -> Usage) -> anyhow::Result<PathBuf> {
+    let path =
+        std::path::absolute(path).with_context(|| format!("cannot find `{}`", path.display()))?;
+    if !path.is_dir() {
+        return Err(wrong("there is no such directory").into());
+    }
+    Ok(path)
+}
+
+/// `network.host`, `security.insecure`, `device` or `device=NAME`.
+pub(super) fn allowed(list: &[String]) -> anyhow::Result<Allowed> {
+    let mut allowed = Allowed::default();
+    for text in list.iter().flat_map(|list| list.split(',')) {
+        match text.split_once('=').unwrap_or((text, "")) {
+            ("network.host", "") => allowed.network_host = true,
+            ("security.insecure", "") => allowed.security_insecure = true,
+            ("device", "") => allowed.devices = AllowedDevices::All,
+            ("device", name) => {
+                let name = name.strip_prefix("name=").unwrap_or(name);
+                if let AllowedDevices::Named(names) = &mut allowed.devices {
+                    names.push(name.to_owned());
+                }
+            }
+            _ => {
+                return Err(Usage(format!(
+                    "cannot use --allow `{text}`: there are network.host, security.insecure, device and device=NAME"
+                ))
+                .into());
+            }
+        }
+    }
+    Ok(allowed)
 }
 
 /// `id=NAME,src=FILE`, `id=NAME,env=VARIABLE`, or `id=NAME` for a variable or a file of this name.
@@ -148,20 +188,20 @@ pub(super) fn agents(list: &[String]) -> anyhow::Result<BTreeMap<String, PathBuf
     Ok(agents)
 }
 
-/// The time that nothing is newer than: the build argument's, the environment's, or 0.
-pub(super) fn epoch(argument: Option<&String>) -> anyhow::Result<i64> {
+/// The time that nothing is newer than: the build argument's or the environment's, if there is one.
+pub(super) fn epoch(argument: Option<&String>) -> anyhow::Result<Option<i64>> {
     let text = match argument {
         Some(text) => Some(text.clone()),
         None => settings::variable("SOURCE_DATE_EPOCH")?,
     };
     let Some(text) = text.filter(|text| !text.is_empty()) else {
-        return Ok(0);
+        return Ok(None);
     };
     let seconds = text
         .parse::<i64>()
         .ok()
         .filter(|seconds| (0..=253_402_300_799).contains(seconds));
-    seconds.ok_or_else(|| {
+    seconds.map(Some).ok_or_else(|| {
         Usage(format!(
             "`SOURCE_DATE_EPOCH` is `{text}`, which is no number of seconds"
         ))
@@ -173,7 +213,7 @@ pub(super) fn epoch(argument: Option<&String>) -> anyhow::Result<i64> {
 struct CacheFields {
     kind: String,
     place: Option<String>,
-    mode: CacheMode,
+    mode: Option<CacheMode>,
 }
 
 /// `type=local,src=DIRECTORY`, `type=registry,ref=NAME`, `type=inline`; a path or a name alone.
@@ -182,7 +222,7 @@ fn cache(option: &str, key: &str, text: &str) -> anyhow::Result<CacheFields> {
     let mut fields = CacheFields {
         kind: "registry".to_owned(),
         place: None,
-        mode: CacheMode::Min,
+        mode: None,
     };
     if !text.contains('=') {
         if text.starts_with(['/', '.']) {
@@ -191,30 +231,48 @@ fn cache(option: &str, key: &str, text: &str) -> anyhow::Result<CacheFields> {
         fields.place = Some(text.to_owned());
         return Ok(fields);
     }
+    let mut named = None;
     for field in text.split(',') {
         match field.split_once('=') {
             Some(("type", kind @ ("local" | "registry" | "inline"))) => {
                 kind.clone_into(&mut fields.kind);
             }
-            Some(("type", other)) => {
+            Some(("type", other @ ("gha" | "s3" | "azblob"))) => {
                 return Err(wrong(&format!(
-                    "`{other}` is no type of cache here: there are local, registry and inline"
+                    "caches of type `{other}` are not supported: there are local, registry and inline"
                 ))
                 .into());
             }
-            Some(("mode", "min")) => fields.mode = CacheMode::Min,
-            Some(("mode", "max")) => fields.mode = CacheMode::Max,
+            Some(("type", other)) => {
+                return Err(wrong(&format!(
+                    "`{other}` is no type of cache: there are local, registry and inline"
+                ))
+                .into());
+            }
+            Some(("mode", "min")) => fields.mode = Some(CacheMode::Min),
+            Some(("mode", "max")) => fields.mode = Some(CacheMode::Max),
             // What there is no other way to do.
             Some(("image-manifest" | "oci-mediatypes", "true") | ("compression", "zstd")) => {}
             Some((name, value)) if name == key || name == "ref" => {
+                named = Some(name);
                 fields.place = Some(value.to_owned());
             }
             _ => return Err(wrong(&format!("`{field}` is nothing that can be set")).into()),
         }
     }
-    if fields.place.is_none() && fields.kind != "inline" {
-        let key = if fields.kind == "local" { key } else { "ref" };
-        return Err(wrong(&format!("it has no {key}")).into());
+    let needed = match fields.kind.as_str() {
+        "local" => Some(key),
+        "registry" => Some("ref"),
+        _ => None,
+    };
+    match (needed, named) {
+        (Some(needed), Some(named)) if needed == named => {}
+        (None, None) => {}
+        (_, Some(named)) => {
+            let why = format!("a cache of type {} has no {named}", fields.kind);
+            return Err(wrong(&why).into());
+        }
+        (Some(needed), None) => return Err(wrong(&format!("it has no {needed}")).into()),
     }
     Ok(fields)
 }
@@ -222,6 +280,10 @@ fn cache(option: &str, key: &str, text: &str) -> anyhow::Result<CacheFields> {
 /// `--cache-from`.
 pub(super) fn cache_source(text: &str) -> anyhow::Result<CacheSource> {
     let fields = cache("--cache-from", "src", text)?;
+    if fields.mode.is_some() {
+        let why = "all of a cache is used; mode says how much is written";
+        return Err(Usage(format!("cannot use --cache-from `{text}`: {why}")).into());
+    }
     let place = fields.place.unwrap_or_default();
     match fields.kind.as_str() {
         "local" => Ok(CacheSource::Directory(PathBuf::from(place))),
@@ -238,12 +300,13 @@ pub(super) fn cache_source(text: &str) -> anyhow::Result<CacheSource> {
 pub(super) fn cache_target(text: &str) -> anyhow::Result<CacheTarget> {
     let fields = cache("--cache-to", "dest", text)?;
     let place = fields.place.unwrap_or_default();
+    let mode = fields.mode.unwrap_or_default();
     Ok(CacheTarget {
-        mode: fields.mode,
+        mode,
         place: match fields.kind.as_str() {
             "local" => CachePlace::Directory(PathBuf::from(place)),
             "registry" => CachePlace::Registry(Reference::parse(&place)?),
-            _ if fields.mode == CacheMode::Max => {
+            _ if mode == CacheMode::Max => {
                 return Err(Usage(
                     "cannot use --cache-to type=inline,mode=max: an image holds its own layers only"
                         .to_owned(),

@@ -1,6 +1,6 @@
 //! `POST /build` on ketch's builder: the context comes in while the progress goes out.
 
-mod context;
+pub(crate) mod context;
 mod options;
 mod steps;
 
@@ -8,7 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use builder::{BuildError, BuildOptions, Builder, CacheEntry, Dockerfile, PruneCache, prune_cache};
+use builder::{
+    Allowed, BuildError, BuildOptions, Builder, CacheEntry, Dockerfile, PruneCache, prune_cache,
+};
 use engine::Engine;
 use image::{Platform, PlatformChoice, Reference, RegistryOptions};
 use serde_json::{Value, json};
@@ -21,7 +23,7 @@ use crate::filters::Filters;
 use crate::routes::create::network_of_build;
 use crate::wire::progress::ProgressLines;
 use crate::wire::times;
-use context::Inputs;
+use context::{Inputs, Means, Wanted};
 use options::Asked;
 use steps::Steps;
 
@@ -81,11 +83,27 @@ impl Work<'_> {
                 self.stream(&format!("[Warning] {warning}\n"));
             }
         }
-        let inputs = Inputs::read(asked, body, self)?;
+        let means = Means {
+            engine: self.engine,
+            registry: self.registry,
+            stop: self.stop,
+            agent: None,
+        };
+        let dockerfile = Wanted::InContext(asked.dockerfile.as_deref());
+        let inputs = match &asked.remote {
+            Some(address) => Inputs::of_remote(address, dockerfile, means)?,
+            None => Inputs::of_archive(body, dockerfile, means)?,
+        };
         let file = Dockerfile::parse(&inputs.dockerfile_name, &inputs.dockerfile)
             .map_err(|error| refused(&error))?;
         let is_here = |name: &Reference| self.engine.store().resolve(&name.to_string(), None);
+        // Who gives the host's network to every step gives it to one.
+        let allowed = Allowed {
+            network_host: network == engine::Network::Host,
+            ..Allowed::default()
+        };
         let options = BuildOptions {
+            allowed,
             dockerfile_name: inputs.dockerfile_name.clone(),
             dockerfile: inputs.dockerfile.clone(),
             context: Some(inputs.directory.clone()),

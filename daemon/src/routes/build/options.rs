@@ -38,12 +38,8 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn read(query: &Query) -> Result<Self, ApiError> {
         match query.get("version") {
-            None | Some("1") => {}
-            Some("2") => {
-                return Err(ApiError::unimplemented(
-                    "BuildKit's protocol is not there yet: set DOCKER_BUILDKIT=0",
-                ));
-            }
+            // Without a session BuildKit's protocol is the classic one.
+            None | Some("1" | "2") => {}
             Some(other) => {
                 return Err(ApiError::bad(format!(
                     "invalid version {other} of the builder"
@@ -100,15 +96,14 @@ impl Asked {
         let args: BTreeMap<String, String> = given
             .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
             .collect();
-        let epoch = match args
+        let epoch = args
             .get("SOURCE_DATE_EPOCH")
             .filter(|text| !text.is_empty())
-        {
-            None => 0,
-            Some(text) => text
-                .parse()
-                .map_err(|_| ApiError::bad(format!("invalid SOURCE_DATE_EPOCH: {text}")))?,
-        };
+            .map(|text| {
+                text.parse()
+                    .map_err(|_| ApiError::bad(format!("invalid SOURCE_DATE_EPOCH: {text}")))
+            })
+            .transpose()?;
         let is_inline = args.get("BUILDKIT_INLINE_CACHE").is_some_and(|v| v == "1");
         let inline = CacheTarget {
             place: CachePlace::Inline,
@@ -210,7 +205,7 @@ mod tests {
 
     #[test]
     fn what_the_builder_has_not_is_refused() {
-        for (text, status) in [("version=2", 501), ("version=3", 400), ("squash=1", 400)] {
+        for (text, status) in [("version=3", 400), ("squash=1", 400)] {
             let error = Asked::read(&Query::parse(text)).unwrap_err();
             assert_eq!(error.status.as_u16(), status, "{text}");
         }

@@ -9,6 +9,28 @@ use crate::wire::create::{CreateContainer, EndpointSettings};
 /// Words for the network of containers that name none.
 const DEFAULT: [&str; 3] = ["", "default", network::DEFAULT_NETWORK];
 
+/// How options of Docker's own drivers begin.
+const DRIVERS: &str = "com.docker.network.";
+
+/// What of the networks `inspect` shows again and the engine has no word for.
+pub(super) fn remembered(request: &CreateContainer) -> serde_json::Value {
+    let endpoints = &request.networking_config.endpoints_config;
+    let with_options = endpoints
+        .iter()
+        .filter(|(_, settings)| !settings.driver_opts.is_empty());
+    with_options
+        .map(|(name, settings)| {
+            let name = match DEFAULT.contains(&name.as_str()) {
+                true => network::DEFAULT_NETWORK,
+                false => name,
+            };
+            let record = serde_json::json!({ "DriverOpts": settings.driver_opts });
+            (name.to_owned(), record)
+        })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
 /// The network of a container.
 pub(super) fn network(request: &CreateContainer, version: ApiVersion) -> Result<Network, ApiError> {
     let host = &request.host_config;
@@ -147,6 +169,8 @@ pub(crate) fn join(name: &str, settings: &EndpointSettings) -> Result<Join, ApiE
             "com.docker.network.endpoint.ifname" if (1..=15).contains(&value.len()) => {
                 join.link = Some(value.clone());
             }
+            // Those of other programs are kept and shown, as by Docker.
+            other if !other.starts_with(DRIVERS) => {}
             _ => return Err(bad("driver option of an endpoint", key)),
         }
     }

@@ -70,7 +70,6 @@ fn refuse(host: &HostConfig) -> Result<(), ApiError> {
         ("Cgroup", !host.cgroup.is_empty()),
         ("StorageOpt", !host.storage_opt.is_empty()),
         ("KernelMemory", resources.kernel_memory != 0),
-        ("MemorySwappiness", resources.has_swappiness()),
         ("OomKillDisable", resources.oom_kill_disable),
         ("CpuRealtimePeriod", resources.cpu_realtime_period != 0),
         ("CpuRealtimeRuntime", resources.cpu_realtime_runtime != 0),

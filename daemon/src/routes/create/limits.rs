@@ -47,12 +47,27 @@ pub(super) fn limits(resources: &Resources) -> Result<ResourceLimits, ApiError> 
         cpu_quota_us: quota,
         memory_reservation: given(resources.memory_reservation),
         memory_swap: given(resources.memory_swap),
+        memory_swappiness: swappiness(resources)?,
         blkio_weight: (resources.blkio_weight != 0).then_some(resources.blkio_weight),
         blkio_weight_device: weights(&resources.blkio_weight_device)?,
         read_bps: rates(&resources.blkio_device_read_bps),
         write_bps: rates(&resources.blkio_device_write_bps),
         read_iops: rates(&resources.blkio_device_read_iops),
         write_iops: rates(&resources.blkio_device_write_iops),
+    })
+}
+
+/// The command line writes -1 for what it was not given.
+fn swappiness(resources: &Resources) -> Result<Option<u64>, ApiError> {
+    let Some(value) = resources.memory_swappiness.filter(|value| *value != -1) else {
+        return Ok(None);
+    };
+    let value = u64::try_from(value).ok().filter(|value| *value <= 100);
+    value.map(Some).ok_or_else(|| {
+        ApiError::bad(format!(
+            "invalid value: {}, valid memory swappiness range is 0-100",
+            resources.memory_swappiness.unwrap_or_default()
+        ))
     })
 }
 

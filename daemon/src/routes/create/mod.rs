@@ -9,7 +9,7 @@ mod mounts;
 
 use std::net::IpAddr;
 
-use engine::{ContainerOptions, NetworkOptions};
+use engine::{ContainerOptions, LogOptions, NetworkOptions};
 use http::StatusCode;
 use network::{DnsOptions, HostTarget, PortRange, PortRequest};
 use runtime::detect::RuntimeOverride;
@@ -34,18 +34,25 @@ pub(crate) async fn create(call: Call) -> Reply {
     let name = call.query.get("name");
     let name = name.map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
     let wanted = call.query.get("platform").map(platform).transpose()?;
-    let Some(value) = call.value().await? else {
+    let scope = call.scope.clone();
+    let Some(mut value) = call.value().await? else {
         return Err(ApiError::bad(
             "invalid JSON: got EOF while reading request body",
         ));
     };
+    if let Some(scope) = scope {
+        let looked = daemon.run(move |engine| {
+            scope.create(engine, &mut value)?;
+            Ok(value)
+        });
+        value = looked.await?;
+    }
     let request: CreateContainer = read(value.clone())?;
+    let kept = remembered(&value, &request);
     let mut options = options(request, &daemon.options, version)?;
     options.name = name;
     options.platform = wanted;
-    options
-        .annotations
-        .insert(REQUEST.to_owned(), remembered(&value));
+    options.annotations.insert(REQUEST.to_owned(), kept);
     let created = daemon.run(move |engine| {
         let created = engine.create(&options)?;
         engine.record_container_event(&created.config, "create", &[]);
@@ -59,7 +66,7 @@ pub(crate) async fn create(call: Call) -> Reply {
 }
 
 /// What `inspect` shows again and the engine has no word for.
-fn remembered(request: &Value) -> String {
+fn remembered(request: &Value, read: &CreateContainer) -> String {
     const CONFIG: [&str; 6] = [
         "AttachStdin",
         "AttachStdout",
@@ -68,7 +75,13 @@ fn remembered(request: &Value) -> String {
         "Healthcheck",
         "Volumes",
     ];
-    let mut kept = json!({ "HostConfig": request["HostConfig"] });
+    // Variables without a value are taken away from those of the image.
+    let taken: Vec<&String> = read.env.iter().filter(|text| !text.contains('=')).collect();
+    let mut kept = json!({
+        "HostConfig": request["HostConfig"],
+        "Networks": endpoints::remembered(read),
+        "NoEnv": taken,
+    });
     for key in CONFIG {
         if !request[key].is_null() {
             kept["Config"][key] = request[key].clone();
@@ -89,6 +102,12 @@ fn options(
     }
     if request.image.is_empty() {
         return Err(ApiError::bad("no image was named"));
+    }
+    let driver = host.log_config.kind.as_str();
+    if !driver.is_empty() && !LogOptions::is_driver(driver) {
+        return Err(ApiError::bad(format!(
+            "logger: no log driver named '{driver}' is registered"
+        )));
     }
     let resources = &host.resources;
     let console = request.tty.then(|| Console {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::attributes::is_allowed;
-use super::super::stream::Unpacked;
+use super::super::layer::Unpacked;
 use super::super::tree::{PendingLink, Skipped};
 use super::super::whiteout::{Meaning, meaning};
 use crate::tarwalk::{Entry, EntryKind, EntryPath, Segment, Xattrs, printable};

@@ -16,7 +16,10 @@ mod writer;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek as _, SeekFrom, Write};
 
-use super::stream::{LayerStream, Unpacked, inflated};
+use sys::writeback::WriteBehind;
+
+use super::layer::Unpacked;
+use super::stream::{LayerStream, inflated};
 use crate::error::ImageError;
 use crate::tarwalk::TarWalk;
 use index::LayerIndex;
@@ -43,7 +46,7 @@ pub(crate) fn write_layer(
     advance: &(dyn Fn(u64) + Sync),
 ) -> Result<Written, ImageError> {
     inflated(blob, advance, |stream| {
-        let mut out = BufWriter::with_capacity(BUFFER, file);
+        let mut out = BufWriter::with_capacity(BUFFER, WriteBehind::new(file));
         let start = vec![0; usize::try_from(TAR_START).unwrap_or_default()];
         out.write_all(&start).map_err(write_failed)?;
         let mut walk = TarWalk::new(Tee {
@@ -77,7 +80,8 @@ pub(crate) fn write_layer(
         let file = tee
             .out
             .into_inner()
-            .map_err(|error| write_failed(error.into_error()))?;
+            .map_err(|error| write_failed(error.into_error()))?
+            .into_inner();
         if !index.fits() {
             return Ok(Written::Archive(layer));
         }

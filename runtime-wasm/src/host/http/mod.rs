@@ -11,16 +11,14 @@
 
 mod epochs;
 mod server;
+#[cfg_attr(not(target_os = "linux"), path = "signals_elsewhere.rs")]
+mod signals;
 mod worker;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::Signal;
-use tokio::sync::mpsc::UnboundedReceiver;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime_wasi_http::handler::ProxyPre;
@@ -30,7 +28,6 @@ use crate::engine::{Pool, Profile, Serving, pooling_engine};
 use crate::host::context::Context;
 use crate::host::load::{Code, LoadError, load};
 use crate::host::outcome::Outcome;
-use crate::host::process::SIGNALS;
 use crate::link::{self, Guest};
 use crate::spec::{HttpOptions, WasmSpec};
 
@@ -61,7 +58,7 @@ pub(super) fn run(
     // Before there is a second thread.
     let context = Context::new(spec);
     loaded().map_err(LoadError::Confine)?;
-    let signals = watch_signals().map_err(LoadError::Signals)?;
+    let signals = signals::Signals::watch().map_err(LoadError::Signals)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -97,40 +94,18 @@ fn prepare(engine: &Engine, component: &Component) -> wasmtime::Result<ProxyPre<
 async fn serve(
     workers: worker::Workers,
     options: &HttpOptions,
-    mut signals: UnboundedReceiver<i32>,
+    mut signals: signals::Signals,
 ) -> wasmtime::Result<()> {
     let server = server::Server::bind(workers, options)?;
     server.announce();
     tokio::select! {
         never = server.accept() => match never {},
-        _ = signals.recv() => {}
+        _ = signals.next() => {}
     };
     // A second signal does not wait.
     tokio::select! {
         () = server.drain(Duration::from_millis(options.drain_ms)) => {}
-        Some(signal) = signals.recv() => sys::signal::exit_now(128_i32.saturating_add(signal)),
+        signal = signals.next() => signals::end_by(signal),
     }
     Ok(())
-}
-
-/// Reads the signals that ask for the end, in a thread of their own: they are few. They are blocked
-/// before there are other threads, so that every thread has them blocked.
-fn watch_signals() -> io::Result<UnboundedReceiver<i32>> {
-    let signals = sys::signals::signal_fd(&SIGNALS.map(Signal::as_raw))?;
-    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .stack_size(64 << 10)
-        .spawn(move || {
-            let mut ready = [PollFd::new(&signals, PollFlags::IN)];
-            while poll(&mut ready, None).is_ok() {
-                let Ok(signal) = sys::signals::next_signal(signals.as_fd()) else {
-                    break;
-                };
-                if signal.is_some_and(|signal| sender.send(signal).is_err()) {
-                    break;
-                }
-            }
-        })?;
-    Ok(receiver)
 }

@@ -2,32 +2,33 @@
 
 use std::str::FromStr;
 
-use crate::render::Usage;
-
 /// Docker's keys.
-pub(crate) const DEFAULT: &str = "ctrl-p,ctrl-q";
+pub const DEFAULT_DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+/// A text that names no keys.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "cannot use the detach keys `{0}`: keys are letters, or ctrl- and one of a-z @ [ \\ ] ^ _, with commas between"
+)]
+pub struct BadDetachKeys(String);
 
 /// A sequence of keys, and how much of it was typed.
 #[derive(Debug, Clone)]
-pub(crate) struct DetachKeys {
+pub struct DetachKeys {
     keys: Vec<u8>,
     matched: usize,
 }
 
 impl FromStr for DetachKeys {
-    type Err = Usage;
+    type Err = BadDetachKeys;
 
-    fn from_str(text: &str) -> Result<Self, Usage> {
+    fn from_str(text: &str) -> Result<Self, BadDetachKeys> {
         let keys: Option<Vec<u8>> = match text {
             // No keys: nothing that is typed leaves it.
             "" => Some(Vec::new()),
             _ => text.split(',').map(key).collect(),
         };
-        let keys = keys.ok_or_else(|| {
-            Usage(format!(
-                "cannot use --detach-keys `{text}`: keys are letters, or ctrl- and one of a-z @ [ \\ ] ^ _, with commas between"
-            ))
-        })?;
+        let keys = keys.ok_or_else(|| BadDetachKeys(text.to_owned()))?;
         Ok(Self { keys, matched: 0 })
     }
 }
@@ -47,7 +48,7 @@ fn key(text: &str) -> Option<u8> {
 impl DetachKeys {
     /// Takes what was typed: what of it goes to the program is left in `bytes`. `true` when the keys
     /// are complete; what comes after them is lost.
-    pub(crate) fn scan(&mut self, bytes: &mut Vec<u8>) -> bool {
+    pub fn scan(&mut self, bytes: &mut Vec<u8>) -> bool {
         if self.keys.is_empty() {
             return false;
         }
@@ -94,14 +95,17 @@ mod tests {
     #[test]
     fn keys_are_found_over_pieces_and_the_rest_passes() {
         assert_eq!(
-            typed(DEFAULT, &[b"ab\x10", b"\x11cd"]),
+            typed(DEFAULT_DETACH_KEYS, &[b"ab\x10", b"\x11cd"]),
             (b"ab".to_vec(), true)
         );
         assert_eq!(
-            typed(DEFAULT, &[b"\x10x\x11"]),
+            typed(DEFAULT_DETACH_KEYS, &[b"\x10x\x11"]),
             (b"\x10x\x11".to_vec(), false)
         );
-        assert_eq!(typed(DEFAULT, &[b"\x10\x10\x11"]), (b"\x10".to_vec(), true));
+        assert_eq!(
+            typed(DEFAULT_DETACH_KEYS, &[b"\x10\x10\x11"]),
+            (b"\x10".to_vec(), true)
+        );
         assert_eq!(typed("a,b,c", &[b"aab", b"abc"]), (b"aab".to_vec(), true));
         assert_eq!(typed("", &[b"\x10\x11"]), (b"\x10\x11".to_vec(), false));
     }
