@@ -27,10 +27,27 @@ const LEVEL: RGBColor = RGBColor(0x2b, 0x6c, 0xb0);
 const PEER: RGBColor = RGBColor(0x9a, 0xa5, 0xb1);
 const WHISKER: RGBColor = RGBColor(0x1a, 0x20, 0x2c);
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:52em;margin:0 auto;padding:1em;color:#1a202c}\
-svg{width:100%;max-width:34em;height:auto}body{overflow-wrap:anywhere}table{border-collapse:collapse;font-size:.85em;display:block;overflow-x:auto}\
-td,th{padding:.2em .6em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}\
-td.why{text-align:left;white-space:normal;min-width:12em}h2{margin:2em 0 .2em}.note{background:#fefcbf;padding:.5em 1em}pre{white-space:pre-wrap}";
+const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:52em;margin:0 auto;padding:1em;color:#1a202c;\
+background:#fff;overflow-wrap:anywhere}svg{display:block;width:100%;max-width:34em;height:auto;margin:.2em 0}\
+table{border-collapse:collapse;font-size:.85em;display:block;overflow-x:auto}\
+td,th{padding:.25em .6em;border-bottom:1px solid #e2e8f0;text-align:right;white-space:nowrap;vertical-align:top}\
+th{font-weight:600}td:first-child,th:first-child{text-align:left}td.why{text-align:left;white-space:normal;min-width:9em}\
+td small{color:#4a5568}table.short td:first-child,table.short th:first-child{position:sticky;left:0;background:#fff}\
+h1{line-height:1.2}h2{margin:2.2em 0 0;border-bottom:2px solid #2b6cb0}h3{margin:1.6em 0 0;font-size:1.05em}h3+p{margin:0;color:#4a5568}\
+p.why{margin:.2em 0;color:#4a5568;font-size:.85em}p.note{background:#fefcbf;padding:.5em 1em}\
+summary{cursor:pointer;color:#2b6cb0;font-size:.9em;padding:.3em 0}pre{overflow-x:auto;font-size:.8em}";
+
+/// What the first words of measures stand for.
+const GROUPS: [(&str, &str); 8] = [
+    ("start", "Starts"),
+    ("stop", "Stops"),
+    ("memory", "Memory"),
+    ("cpu", "Processor"),
+    ("syscall", "System calls"),
+    ("pipe", "Pipes"),
+    ("net", "Networks"),
+    ("fs", "Files"),
+];
 
 /// Writes `index.html`, `results.csv` and `results.json` into a directory, which is made when it is not there.
 ///
@@ -55,33 +72,41 @@ pub fn write_report(report: &Report, dir: &Path) -> anyhow::Result<Vec<PathBuf>>
 }
 
 fn page(report: &Report) -> anyhow::Result<String> {
-    let mut body = format!("<h1>What isolation costs</h1>{}", machine(report));
+    let mut body = format!(
+        "<h1>What isolation costs</h1><p>{}</p>",
+        escape(&table::machine(report))
+    );
     for warning in &report.warnings {
         add(
             &mut body,
             format_args!("<p class=note>{}</p>", escape(warning)),
         );
     }
-    body.push_str("<p>Bars are medians; lines are 95 % confidence intervals of them. Ratios are to the plain process, pair by pair.</p>");
+    add(
+        &mut body,
+        format_args!(
+            "<details><summary>the machine and the run</summary>{}</details>",
+            machine(report)
+        ),
+    );
+    body.push_str("<h2>In short</h2><p>Medians, and how many times as much each costs as the plain process, pair by pair. ~: the difference is not significant. In the charts below bars are medians and black lines their 95 % confidence intervals.</p>");
+    body.push_str(&short(report));
+    let mut group = "";
     for measured in &report.measures {
-        add(
-            &mut body,
-            format_args!(
-                "<h2>{}</h2><p>{}</p>",
-                escape(&measured.name),
-                escape(&title(measured))
-            ),
-        );
-        if measured.outcomes.iter().any(|one| one.summary.is_some()) {
-            body.push_str(&chart(report, measured)?);
+        let first = measured.name.split('.').next().unwrap_or_default();
+        if first != group {
+            group = first;
+            let title = GROUPS.iter().find(|(name, _)| *name == group);
+            let title = title.map_or(group, |(_, title)| title);
+            add(&mut body, format_args!("<h2>{}</h2>", escape(title)));
         }
-        body.push_str(&rows(measured));
+        body.push_str(&section(report, measured)?);
     }
     body.push_str(&subjects(report));
     add(
         &mut body,
         format_args!(
-            "<h2>As text</h2><pre>{}</pre>",
+            "<details><summary>the report as text</summary><pre>{}</pre></details>",
             escape(&table::text(report))
         ),
     );
@@ -89,6 +114,90 @@ fn page(report: &Report) -> anyhow::Result<String> {
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width,initial-scale=1\">\
          <title>What isolation costs</title><style>{STYLE}</style><body>{body}</body></html>\n"
     ))
+}
+
+/// One measure: a chart, who has none and why, and the numbers.
+fn section(report: &Report, measured: &Measured) -> anyhow::Result<String> {
+    let mut text = format!(
+        "<h3>{}</h3><p>{}</p>",
+        escape(&measured.name),
+        escape(&title(measured))
+    );
+    if measured.outcomes.iter().any(|one| one.summary.is_some()) {
+        text.push_str(&chart(report, measured)?);
+    }
+    for outcome in &measured.outcomes {
+        if let Some(reason) = &outcome.unavailable {
+            let then = if outcome.summary.is_some() {
+                "then "
+            } else {
+                ""
+            };
+            add(
+                &mut text,
+                format_args!(
+                    "<p class=why>{} {then}unavailable: {}</p>",
+                    escape(&outcome.subject),
+                    escape(reason)
+                ),
+            );
+        }
+    }
+    add(
+        &mut text,
+        format_args!(
+            "<details><summary>numbers</summary>{}</details>",
+            rows(measured)
+        ),
+    );
+    Ok(text)
+}
+
+/// A row for each measure, a column for each subject that has any.
+fn short(report: &Report) -> String {
+    let has_any = |name: &str| {
+        let mut outcomes = report.measures.iter().flat_map(|one| &one.outcomes);
+        outcomes.any(|one| one.subject == name && one.summary.is_some())
+    };
+    let names = report.subjects.iter().map(|one| one.name.as_str());
+    let names: Vec<&str> = names.filter(|name| has_any(name)).collect();
+    let mut text = String::from("<table class=short><tr><th>");
+    for name in &names {
+        add(&mut text, format_args!("<th>{}", escape(name)));
+    }
+    text.push_str("</tr>");
+    for measured in &report.measures {
+        add(
+            &mut text,
+            format_args!(
+                "<tr><td>{}<br><small>{}</small>",
+                escape(&measured.name),
+                escape(&measured.unit)
+            ),
+        );
+        for name in &names {
+            text.push_str("<td>");
+            text.push_str(&short_cell(report, report.outcome(&measured.name, name)));
+        }
+        text.push_str("</tr>");
+    }
+    text.push_str("</table>");
+    text
+}
+
+fn short_cell(report: &Report, outcome: Option<&Outcome>) -> String {
+    let Some((outcome, summary)) = outcome.and_then(|one| Some((one, one.summary.as_ref()?)))
+    else {
+        return "–".to_owned();
+    };
+    let median = number(summary.median);
+    match &outcome.ratio {
+        Some(ratio) if report.base.as_deref() != Some(&outcome.subject) => {
+            let sign = if ratio.significant { "" } else { "~" };
+            format!("{median}<br><small>{sign}{}x</small>", number(ratio.median))
+        }
+        _ => median,
+    }
 }
 
 fn add(text: &mut String, what: std::fmt::Arguments) {
@@ -150,8 +259,9 @@ fn machine(report: &Report) -> String {
             ),
         ),
     ];
+    let overhead = table::overhead(report).map(|text| ("timing", text));
     let mut text = String::from("<table>");
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(overhead) {
         add(
             &mut text,
             format_args!("<tr><td>{name}<td class=why>{}</tr>", escape(&value)),
@@ -320,8 +430,7 @@ fn rows(measured: &Measured) -> String {
 }
 
 fn subjects(report: &Report) -> String {
-    let mut text =
-        String::from("<h2>What was measured</h2><table><tr><th><th>what<th>version</tr>");
+    let mut text = String::from("<h2>Who was measured</h2><table><tr><th><th>what<th>version</tr>");
     for subject in &report.subjects {
         let version = match &subject.unavailable {
             Some(reason) => format!("not measured: {reason}"),

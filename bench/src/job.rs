@@ -7,12 +7,23 @@ use crate::measure::{self, Measure};
 /// A run of the guest program.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Job<'a> {
+    /// Which program.
+    pub(crate) program: Which,
     /// Arguments after the program; the package's own command when empty.
     pub(crate) args: &'a [String],
     /// Whether the guest gets a volume and a tmpfs.
     pub(crate) mounts: Mounts,
     /// Whether standard input is passed on.
     pub(crate) input: Input,
+}
+
+/// The programs of a package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// The one that is measured.
+    Main,
+    /// The one that talks over networks.
+    Net,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +41,7 @@ pub(crate) enum Input {
 impl<'a> Job<'a> {
     pub(crate) fn plain(args: &'a [String]) -> Self {
         Self {
+            program: Which::Main,
             args,
             mounts: Mounts::None,
             input: Input::None,
@@ -71,11 +83,10 @@ pub(crate) const TMPFS: &str = "/memory";
 
 /// The guest came to another result than it must.
 #[derive(Debug, thiserror::Error)]
-#[error("`{measure}` came to the wrong result {found:016x}, not {expected:016x}")]
+#[error("`{measure}` came to the wrong result: {what}")]
 pub(crate) struct Wrong {
-    measure: &'static str,
-    found: u64,
-    expected: u64,
+    pub(crate) measure: &'static str,
+    pub(crate) what: String,
 }
 
 /// One line of the guest.
@@ -123,8 +134,7 @@ fn verify(measure: &'static Measure, found: u64) -> Result<(), Wrong> {
     match measure.check {
         Some(expected) if expected != found => Err(Wrong {
             measure: measure.name,
-            found,
-            expected,
+            what: format!("{found:016x}, not {expected:016x}"),
         }),
         _ => Ok(()),
     }

@@ -43,14 +43,26 @@ pub(crate) enum Group {
     Guest,
     /// Bytes through standard input and output.
     Pipe,
+    /// Both ends of a TCP connection in the guest.
+    Loopback,
+    /// TCP to a server in the guest, over its own network.
+    Bridge,
+    /// The same over the host's.
+    Host,
+    /// HTTP to a server in the guest.
+    Http,
 }
 
 impl Group {
     /// All, in the order in which a round has them.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Warm,
         Self::Guest,
         Self::Pipe,
+        Self::Loopback,
+        Self::Bridge,
+        Self::Host,
+        Self::Http,
         Self::Stop,
         Self::Load,
         Self::Cold,
@@ -63,6 +75,7 @@ impl Group {
             Self::Warm | Self::Guest => 1,
             Self::Pipe | Self::Stop => 2,
             Self::Cold | Self::Load => 3,
+            Self::Loopback | Self::Bridge | Self::Host | Self::Http => 3,
             Self::Memory => 5,
         }
     }
@@ -74,7 +87,15 @@ impl Group {
 
     /// Whether the warm-up has it: what fills caches, or is quick.
     pub(crate) fn warms_up(self) -> bool {
-        matches!(self, Self::Warm | Self::Guest | Self::Pipe)
+        matches!(self, Self::Warm | Self::Guest | Self::Pipe) || self.is_network()
+    }
+
+    /// Whether it needs the programs that talk over networks.
+    pub(crate) fn is_network(self) -> bool {
+        matches!(
+            self,
+            Self::Loopback | Self::Bridge | Self::Host | Self::Http
+        )
     }
 
     /// Whether the user's own program has it.
@@ -86,7 +107,7 @@ impl Group {
 /// Starts at once in [`Group::Load`].
 pub(crate) const AT_ONCE: u32 = 16;
 /// Idle instances in [`Group::Memory`].
-pub(crate) const INSTANCES: u32 = 16;
+pub(crate) const INSTANCES: usize = 100;
 /// Bytes in [`Group::Pipe`].
 pub(crate) const PIPE_BYTES: usize = 8 << 20;
 
@@ -95,6 +116,8 @@ const MIB: &str = "MiB";
 const NS: &str = "ns";
 const US: &str = "µs";
 const RATE: &str = "MiB/s";
+const REQUESTS: &str = "requests/s";
+const COUNT: &str = "instances";
 
 impl Measure {
     const fn new(
@@ -128,7 +151,7 @@ impl Measure {
     #[must_use]
     pub fn better(&self) -> Better {
         match self.unit {
-            RATE => Better::Higher,
+            RATE | REQUESTS | COUNT => Better::Higher,
             _ => Better::Lower,
         }
     }
@@ -139,6 +162,7 @@ impl Measure {
             NS => nanoseconds / operations,
             US => nanoseconds / operations / 1e3,
             RATE => operations / f64::from(1 << 20) / (nanoseconds / 1e9),
+            REQUESTS => operations / (nanoseconds / 1e9),
             _ => nanoseconds / 1e6,
         }
     }
@@ -149,8 +173,8 @@ pub(crate) fn find(name: &str) -> Option<&'static Measure> {
     MEASURES.iter().find(|measure| measure.name == name)
 }
 
-/// The sum of the numbers below 2,000, each without what a byte cannot hold.
-const TRIPS_CHECK: u64 = 7 * (255 * 256 / 2) + 207 * 208 / 2;
+/// The sum of the numbers below 1,000, each without what a byte cannot hold.
+const TRIPS_CHECK: u64 = 3 * (255 * 256 / 2) + 231 * 232 / 2;
 const CHUNKS: u64 = 512;
 const FILES: u64 = 100;
 const ENTRIES: u64 = 110;
@@ -212,7 +236,7 @@ const VOLUME: [Measure; 7] = files!("fs.volume", "a volume");
 const TMPFS: [Measure; 7] = files!("fs.tmpfs", "a tmpfs");
 
 /// All measures, in the order of the report.
-pub const MEASURES: [Measure; 39] = {
+pub const MEASURES: [Measure; 47] = {
     let [r0, r1, r2, r3, r4, r5, r6] = ROOT;
     let [v0, v1, v2, v3, v4, v5, v6] = VOLUME;
     let [t0, t1, t2, t3, t4, t5, t6] = TMPFS;
@@ -249,8 +273,26 @@ pub const MEASURES: [Measure; 39] = {
         ),
         Measure::new(
             "memory.more",
-            "each further one, of 16 (PSS)",
+            "each further one, up to a hundred (PSS)",
             MIB,
+            Group::Memory,
+        ),
+        Measure::new(
+            "memory.hundredth",
+            "the hundredth, with what belongs to it (PSS)",
+            MIB,
+            Group::Memory,
+        ),
+        Measure::new(
+            "memory.taken",
+            "each further one, with the kernel's part: what the machine has less",
+            MIB,
+            Group::Memory,
+        ),
+        Measure::new(
+            "memory.density",
+            "instances until the machine's memory is gone, extrapolated",
+            COUNT,
             Group::Memory,
         ),
         Measure::guest(
@@ -297,17 +339,53 @@ pub const MEASURES: [Measure; 39] = {
                 Group::Pipe,
             )
         },
-        Measure::guest(
-            "net.tcp.trip",
-            "a byte over TCP on loopback, to and fro",
+        Measure {
+            check: Some(TRIPS_CHECK),
+            ..Measure::new(
+                "net.loopback.trip",
+                "a byte to and fro over TCP on loopback, both ends in the guest",
+                US,
+                Group::Loopback,
+            )
+        },
+        Measure {
+            check: Some(CHUNKS * 7),
+            ..Measure::new(
+                "net.loopback.stream",
+                "bytes over TCP on loopback, both ends in the guest",
+                RATE,
+                Group::Loopback,
+            )
+        },
+        Measure::new(
+            "net.bridge.trip",
+            "a byte from the host to a server and back, over its bridge",
             US,
-            TRIPS_CHECK,
+            Group::Bridge,
         ),
-        Measure::guest(
-            "net.tcp.stream",
-            "bytes over TCP on loopback",
+        Measure::new(
+            "net.bridge.stream",
+            "bytes from the host to a server, over its bridge",
             RATE,
-            CHUNKS * 7,
+            Group::Bridge,
+        ),
+        Measure::new(
+            "net.host.trip",
+            "a byte from the host to a server and back, on the host's network",
+            US,
+            Group::Host,
+        ),
+        Measure::new(
+            "net.host.stream",
+            "bytes from the host to a server, on the host's network",
+            RATE,
+            Group::Host,
+        ),
+        Measure::new(
+            "net.http",
+            "GET / over 8 connections: a native server, or a wasi:http component",
+            REQUESTS,
+            Group::Http,
         ),
         r0,
         r1,

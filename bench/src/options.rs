@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::bail;
 use serde_json::Value;
 
-use crate::measure::MEASURES;
+use crate::measure::{MEASURES, Measure};
 
 /// ketch's levels, from no wall to two. The first is what the others are compared with.
 pub const LEVELS: [&str; 4] = ["process", "linux", "wasm", "wasm-only"];
@@ -16,6 +16,9 @@ pub const LEVELS: [&str; 4] = ["process", "linux", "wasm", "wasm-only"];
 pub const PEERS: [&str; 7] = [
     "docker", "podman", "crun", "runc", "youki", "runsc", "wasmtime",
 ];
+
+/// What [`Options::only`] may name besides measures: what the timing itself costs.
+pub const OVERHEAD: &str = "overhead";
 
 /// What a run of the suite needs to know.
 #[derive(Debug, Clone)]
@@ -32,6 +35,8 @@ pub struct Options {
     pub temporary: PathBuf,
     /// The built-in image: an OCI layout as a tar archive.
     pub archive: &'static [u8],
+    /// The same of the programs that talk over networks.
+    pub net_archive: &'static [u8],
     /// The system call filter of ketch's containers, in the form of a runtime specification: OCI runtimes get the same.
     pub seccomp: Option<Value>,
     /// The user's image in place of the built-in one: one reference for both kinds, or the Linux one and the wasm one.
@@ -42,7 +47,7 @@ pub struct Options {
     pub levels: Vec<String>,
     /// Which of [`PEERS`].
     pub peers: Vec<String>,
-    /// Measures by name or by the beginning of it up to a dot; all when empty.
+    /// Measures by name or by the beginning of it up to a dot, or [`OVERHEAD`]; all when empty.
     pub only: Vec<String>,
     /// Rounds after the warm-up.
     pub runs: u32,
@@ -59,8 +64,14 @@ impl Options {
         check("level", &self.levels, &LEVELS)?;
         check("peer", &self.peers, &PEERS)?;
         for only in &self.only {
-            if !MEASURES.iter().any(|measure| is_within(measure.name, only)) {
+            let named = |one: &&Measure| is_within(one.name, only);
+            let named: Vec<&Measure> = MEASURES.iter().filter(named).collect();
+            if named.is_empty() && only != OVERHEAD {
                 bail!("`{only}` is no measure (see `ketch bench --list`)");
+            }
+            let fits = named.iter().any(|one| one.group.fits_any_program());
+            if !self.images.is_empty() && !named.is_empty() && !fits {
+                bail!("`{only}` is measured with the built-in image: of --image there are starts");
             }
         }
         if self.levels.is_empty() && self.peers.is_empty() {
@@ -76,6 +87,11 @@ impl Options {
             bail!("--cmd needs --image: the built-in image has its own workloads");
         }
         Ok(())
+    }
+
+    /// Whether anything is wanted besides the timing's own cost.
+    pub(crate) fn wants_rounds(&self) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only != OVERHEAD)
     }
 
     /// Whether a measure is wanted.

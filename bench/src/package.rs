@@ -1,24 +1,29 @@
-//! The program that is measured, in every form in which a subject wants it: an image in ketch's store, an archive of it,
+//! The programs that are measured, in every form in which a subject wants them: an image in ketch's store, an archive of it,
 //! a directory and an archive of the Linux half's files, and the wasm half's module.
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::job::Which;
+use crate::measure::MEASURES;
 use crate::options::Options;
 use crate::watch::Waiting;
 
-/// The name of the built-in image (`fixtures/images/build.py`).
+/// The names of the built-in images (`fixtures/images/build.py`): what is timed, and what talks over networks.
 const BUILT_IN: &str = "ketch-bench";
+const NET: &str = "ketch-bench-net";
+/// The HTTP component in the latter.
+pub(crate) const HTTP_MODULE: &str = "/http.wasm";
 
 /// The platforms of wasm images that a level may find.
 const WASM: &str = "wasi/wasm";
 
-/// Everything about the program.
+/// Everything about the programs.
 #[derive(Debug)]
 pub(crate) struct Package {
     /// For the files of this run.
@@ -26,10 +31,18 @@ pub(crate) struct Package {
     pub(crate) is_built_in: bool,
     /// `ketch load` makes the image of it.
     pub(crate) archive: PathBuf,
-    pub(crate) linux: Result<LinuxHalf, String>,
-    pub(crate) wasm: Result<WasmHalf, String>,
+    main: Program,
+    /// What talks over networks, where that is measured.
+    net: Option<Program>,
     /// What `inspect` says of the images.
     pub(crate) digests: Vec<String>,
+}
+
+/// A program for both worlds, or why there is none.
+#[derive(Debug)]
+struct Program {
+    linux: Result<LinuxHalf, String>,
+    wasm: Result<WasmHalf, String>,
 }
 
 /// The Linux image.
@@ -55,6 +68,8 @@ pub(crate) struct WasmHalf {
     pub(crate) platform: String,
     /// The module, or why it is no file that can be had.
     pub(crate) module: Result<PathBuf, String>,
+    /// The same of [`HTTP_MODULE`].
+    pub(crate) http: Result<PathBuf, String>,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
 }
@@ -92,31 +107,80 @@ impl Package {
             dir,
             until,
         };
-        let linux = makes.linux(first);
-        let wasm = makes.wasm(last);
-        if linux.is_err() && wasm.is_err() {
-            linux
-                .as_ref()
-                .map_err(|error| anyhow::anyhow!("{error:#}"))?;
+        let main = makes.program(first, last, "");
+        if let (Err(reason), Err(_)) = (&main.linux, &main.wasm) {
+            bail!("{reason}");
+        }
+        let mut digests = makes.digests(&images);
+        let net = match is_built_in && wants_network(options) {
+            true => Some(makes.net()?),
+            false => None,
+        };
+        if net.is_some() {
+            digests.extend(makes.digests(&[NET.to_owned()]));
         }
         Ok(Self {
             dir: dir.to_path_buf(),
             is_built_in,
             archive,
-            linux: linux.map_err(|error| format!("{error:#}")),
-            wasm: wasm.map_err(|error| format!("{error:#}")),
-            digests: makes.digests(&images),
+            main,
+            net,
+            digests,
         })
     }
 
-    /// Takes the built-in image away again.
+    /// Takes the built-in images away again.
     pub(crate) fn forget(options: &Options, until: Waiting) -> anyhow::Result<()> {
-        if options.images.is_empty() {
-            let remove = ketch(options).args(["rmi", BUILT_IN]);
-            remove.output(until.whatever_happens())?;
+        if !options.images.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let images = match wants_network(options) {
+            true => [BUILT_IN, NET].as_slice(),
+            false => &[BUILT_IN],
+        };
+        let mut first = Ok(());
+        for image in images {
+            let remove = ketch(options).args(["rmi", image]);
+            let removed = remove.output(until.whatever_happens());
+            first = first.and(removed.map(|_| ()));
+        }
+        first
     }
+
+    /// Whether there are programs that talk over networks.
+    pub(crate) fn has_net(&self) -> bool {
+        self.net.is_some()
+    }
+
+    fn program(&self, which: Which) -> anyhow::Result<&Program> {
+        match which {
+            Which::Main => Ok(&self.main),
+            Which::Net => self.net.as_ref().context("no network is measured"),
+        }
+    }
+
+    /// The Linux half of a program.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn linux(&self, which: Which) -> anyhow::Result<&LinuxHalf> {
+        let half = self.program(which)?.linux.as_ref();
+        half.map_err(|reason| anyhow!("there is no Linux image: {reason}"))
+    }
+
+    /// The wasm half of a program.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub(crate) fn wasm(&self, which: Which) -> anyhow::Result<&WasmHalf> {
+        let half = self.program(which)?.wasm.as_ref();
+        half.map_err(|reason| anyhow!("there is no wasm image: {reason}"))
+    }
+}
+
+fn wants_network(options: &Options) -> bool {
+    let network = MEASURES.iter().filter(|one| one.group.is_network());
+    network.into_iter().any(|one| options.wants(one.name))
 }
 
 /// Lays out the forms of images.
@@ -127,10 +191,27 @@ struct Forms<'a> {
 }
 
 impl Forms<'_> {
-    fn linux(&self, image: &str) -> anyhow::Result<LinuxHalf> {
+    /// The built-in programs that talk over networks.
+    fn net(&self) -> anyhow::Result<Program> {
+        let archive = self.dir.join("net.tar");
+        File::create(&archive)?.write_all(self.options.net_archive)?;
+        self.ketch(&["load", "--quiet", "-i", &archive.display().to_string()])?;
+        Ok(self.program(NET, NET, "net-"))
+    }
+
+    /// Both halves; the names of their files begin with `prefix`.
+    fn program(&self, linux: &str, wasm: &str, prefix: &str) -> Program {
+        let reason = |error: anyhow::Error| format!("{error:#}");
+        Program {
+            linux: self.linux(linux, prefix).map_err(reason),
+            wasm: self.wasm(wasm, prefix).map_err(reason),
+        }
+    }
+
+    fn linux(&self, image: &str, prefix: &str) -> anyhow::Result<LinuxHalf> {
         let platform = linux_platform()?;
-        let tree = self.dir.join("tree");
-        let tar = self.dir.join("tree.tar");
+        let tree = self.dir.join(format!("{prefix}tree"));
+        let tar = self.dir.join(format!("{prefix}tree.tar"));
         self.with_container(image, &platform, |name, record| {
             let from = format!("{name}:/.");
             self.ketch(&["cp", &from, &tree.display().to_string()])?;
@@ -147,18 +228,23 @@ impl Forms<'_> {
         })
     }
 
-    fn wasm(&self, image: &str) -> anyhow::Result<WasmHalf> {
-        let module = self.dir.join("module.wasm");
+    fn wasm(&self, image: &str, prefix: &str) -> anyhow::Result<WasmHalf> {
         self.with_container(image, WASM, |name, record| {
-            let path = text(record, "/0/Path")?;
-            let from = format!("{name}:{path}");
-            let copied = self.ketch(&["cp", &from, &module.display().to_string()]);
+            let copied = |path: &str, to: &str| {
+                let to = self.dir.join(format!("{prefix}{to}"));
+                let from = format!("{name}:{path}");
+                match self.ketch(&["cp", &from, &to.display().to_string()]) {
+                    Ok(_) => Ok(to),
+                    Err(error) => Err(format!("{error:#}")),
+                }
+            };
             Ok(WasmHalf {
                 image: image.to_owned(),
                 platform: WASM.to_owned(),
-                module: match copied {
-                    Ok(_) => Ok(module.clone()),
-                    Err(error) => Err(format!("{error:#}")),
+                module: copied(&text(record, "/0/Path")?, "module.wasm"),
+                http: match prefix {
+                    "" => Err("the image has none".to_owned()),
+                    _ => copied(HTTP_MODULE, "http.wasm"),
                 },
                 args: texts(record, "/0/Args"),
                 env: texts(record, "/0/Config/Env"),
@@ -180,6 +266,7 @@ impl Forms<'_> {
         );
         let mut args = vec!["create", "--name", &name, "--network", "none"];
         args.extend(["--pull", "never", "--platform", platform, image]);
+        // Only somebody's own image has a command.
         args.extend(self.options.command.iter().map(String::as_str));
         self.ketch(&args)?;
         let record = self.ketch(&["inspect", &name]);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 use crate::measure::Better;
+use crate::options::Options;
 
 /// The version of the record's form.
 pub(crate) const VERSION: u32 = 1;
@@ -139,6 +140,29 @@ pub struct Overhead {
 }
 
 impl Report {
+    /// One of a run that has measured nothing yet.
+    pub(crate) fn new(options: &Options, machine: Machine) -> Self {
+        Self {
+            version: VERSION,
+            began: 0,
+            seconds: 0.0,
+            rounds_wanted: match options.wants_rounds() {
+                true => options.runs,
+                false => 0,
+            },
+            rounds: 0,
+            machine,
+            ketch: options.version.clone(),
+            images: Vec::new(),
+            subjects: Vec::new(),
+            base: None,
+            measures: Vec::new(),
+            own_overhead: None,
+            warnings: Vec::new(),
+            wrong: false,
+        }
+    }
+
     /// Writes it as JSON.
     ///
     /// # Errors

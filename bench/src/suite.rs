@@ -2,26 +2,25 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 
 use crate::call::{Call, Interrupted, Running};
-use crate::job::{self, Input, Job, Line, Mounts, Wrong};
+use crate::instances::memory;
+use crate::job::{self, Input, Job, Line, Mounts, Which, Wrong};
 use crate::machine::{Machine, ticks};
-use crate::measure::{AT_ONCE, Group, INSTANCES, MEASURES, Measure, PIPE_BYTES};
+use crate::measure::{AT_ONCE, Group, MEASURES, Measure, PIPE_BYTES};
 use crate::memory::settled_pss;
+use crate::network;
 use crate::options::{LEVELS, Options};
+use crate::overhead;
 use crate::package::Package;
-use crate::report::{Overhead, Report, Tested, VERSION};
+use crate::report::{Report, Tested};
 use crate::results::{self, Results};
-use crate::stats;
-use crate::subject::{self, Idle, Means, Subject};
+use crate::service::Via;
+use crate::subject::{self, Means, Subject};
 use crate::watch::{Ending, Waiting, Watch};
-
-/// Pairs of starts that show what the timing costs.
-const OVERHEAD_PAIRS: u32 = 100;
 
 /// How far a run is.
 #[derive(Debug, Clone, Copy)]
@@ -58,15 +57,74 @@ fn watched(
     until: Waiting,
     progress: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<Report> {
+    let began = SystemTime::now();
+    let clock = Instant::now();
+    let ticks = ticks();
     let dir = tempfile::Builder::new()
         .prefix("ketch-bench-")
         .tempdir_in(&options.temporary)
         .with_context(|| format!("cannot use `{}`", options.temporary.display()))?;
-    let began = SystemTime::now();
-    let clock = Instant::now();
-    let ticks = ticks();
-    let mut machine = Machine::look(dir.path());
-    let package = match Package::make(options, dir.path(), until) {
+    let machine = Machine::look(dir.path());
+    let mut report = Report::new(options, machine);
+    let overhead = match overhead::measure(options, until) {
+        Ok(overhead) => Some(overhead),
+        Err(error) if !options.wants_rounds() => return Err(error),
+        // What can be measured is worth more than what it costs.
+        Err(error) => {
+            let text = format!("what the timing costs is not known: {error:#}");
+            report.warnings.push(text);
+            None
+        }
+    };
+    report.own_overhead = overhead;
+    report
+        .warnings
+        .extend(overhead.as_ref().and_then(overhead::doubt));
+    if options.wants_rounds() {
+        let frame = Frame {
+            options,
+            dir: dir.path(),
+            until,
+            deadline: clock + options.duration,
+        };
+        measure_all(&frame, progress, &mut report)?;
+    }
+    report.machine.close(ticks);
+    report.warnings.extend(report.machine.doubts());
+    report.began = began
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs());
+    report.seconds = clock.elapsed().as_secs_f64();
+    if let Err(error) = dir.close() {
+        report
+            .warnings
+            .push(format!("cannot remove the run's files: {error}"));
+    }
+    Ok(report)
+}
+
+/// What is given to a run.
+struct Frame<'a> {
+    options: &'a Options,
+    /// For its files.
+    dir: &'a Path,
+    until: Waiting<'a>,
+    deadline: Instant,
+}
+
+/// All rounds, with everything that they need.
+fn measure_all(
+    frame: &Frame,
+    progress: &mut dyn FnMut(Progress),
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let Frame {
+        options,
+        dir,
+        until,
+        deadline,
+    } = *frame;
+    let package = match Package::make(options, dir, until) {
         Ok(package) => package,
         Err(error) => {
             // What of it was loaded is in nobody's way when it cannot be removed.
@@ -82,37 +140,23 @@ fn watched(
         },
         entries: Vec::new(),
         results: Results::default(),
-        deadline: clock + options.duration,
+        deadline,
         scratch: 0,
         rounds: 0,
         wrong: Vec::new(),
         progress,
     };
     suite.prepare();
-    let own_overhead = suite.own_overhead();
-    let ended = suite.rounds();
-    let mut warnings = suite.close();
+    report.warnings.extend(suite.rounds());
+    report.warnings.extend(suite.close());
     // Everything is taken away even after an interrupt.
     if let Err(error) = Package::forget(options, until) {
-        warnings.push(format!("cannot remove the built-in image: {error:#}"));
+        let text = format!("cannot remove the built-in images: {error:#}");
+        report.warnings.push(text);
     }
-    machine.close(ticks);
-    let mut report = suite.record(machine);
-    report.ketch.clone_from(&options.version);
+    suite.record(report);
     report.images.clone_from(&package.digests);
-    report.began = began
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    report.seconds = clock.elapsed().as_secs_f64();
-    report.own_overhead = own_overhead;
-    report.warnings.extend(ended);
-    report.warnings.append(&mut warnings);
-    if let Err(error) = dir.close() {
-        report
-            .warnings
-            .push(format!("cannot remove the run's files: {error}"));
-    }
-    Ok(report)
+    Ok(())
 }
 
 /// A subject, and what has become of it.
@@ -251,31 +295,10 @@ impl Suite<'_> {
     }
 
     fn wants(&self, group: Group) -> bool {
-        let fits = self.means.package.is_built_in || group.fits_any_program();
+        let package = self.means.package;
+        let fits = package.is_built_in || group.fits_any_program();
+        let fits = fits && (package.has_net() || !group.is_network());
         fits && wanted_of(group, self.means.options).next().is_some()
-    }
-
-    /// `true` started and waited for, with nothing around, against the same as it is timed here.
-    fn own_overhead(&self) -> Option<Overhead> {
-        let program = subject::find(self.means.options, "true").ok()?;
-        let call = Call::new(program.as_str());
-        let (mut bare, mut timed) = (Vec::new(), Vec::new());
-        for pair in 0..OVERHEAD_PAIRS {
-            // In the middle of a pair stands now the one, now the other.
-            if pair % 2 == 0 {
-                bare.push(bare_start(&program)?);
-            }
-            timed.push(call.run(self.means.until).ok()?.took.as_secs_f64() * 1e3);
-            if pair % 2 == 1 {
-                bare.push(bare_start(&program)?);
-            }
-        }
-        let ratios: Vec<f64> = timed.iter().zip(&bare).map(|(a, b)| a / b).collect();
-        Some(Overhead {
-            bare_ms: stats::median(&bare),
-            timed_ms: stats::median(&timed),
-            ratio: results::ratio(&ratios)?,
-        })
     }
 
     /// Takes everything away; gives what could not be.
@@ -295,39 +318,28 @@ impl Suite<'_> {
         closed.chain(tmpfs).collect()
     }
 
-    fn record(self, machine: Machine) -> Report {
+    /// Puts into the report what was measured.
+    fn record(self, report: &mut Report) {
         let names: Vec<&'static str> = self.entries.iter().map(|one| one.subject.name()).collect();
         let first = self.entries.first().filter(|one| one.unavailable.is_none());
         let base = first
             .map(|one| one.subject.name())
             .filter(|name| LEVELS.first() == Some(name));
-        let measures = self.results.into_record(&names, base);
-        let mut warnings = machine.doubts();
-        warnings.extend(results::noise(&measures, base));
-        let wrong = !self.wrong.is_empty();
-        warnings.extend(self.wrong);
+        report.rounds = self.rounds;
+        report.base = base.map(str::to_owned);
+        report.measures = self.results.into_record(&names, base);
+        report
+            .warnings
+            .extend(results::noise(&report.measures, base));
+        report.wrong = !self.wrong.is_empty();
+        report.warnings.extend(self.wrong);
         let subjects = self.entries.into_iter().map(|entry| Tested {
             name: entry.subject.name().to_owned(),
             title: entry.subject.title(),
             version: entry.version,
             unavailable: entry.unavailable,
         });
-        Report {
-            version: VERSION,
-            began: 0,
-            seconds: 0.0,
-            rounds_wanted: self.means.options.runs,
-            rounds: self.rounds,
-            machine,
-            ketch: String::new(),
-            images: Vec::new(),
-            subjects: subjects.collect(),
-            base: base.map(str::to_owned),
-            measures,
-            own_overhead: None,
-            warnings,
-            wrong,
-        }
+        report.subjects.extend(subjects);
     }
 }
 
@@ -335,18 +347,6 @@ fn wanted_of(group: Group, options: &Options) -> impl Iterator<Item = &'static M
     MEASURES
         .iter()
         .filter(move |measure| measure.group == group && options.wants(measure.name))
-}
-
-fn bare_start(program: &str) -> Option<f64> {
-    let mut command = std::process::Command::new(program);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let began = Instant::now();
-    let status = command.spawn().and_then(|mut child| child.wait());
-    let took = began.elapsed();
-    status.is_ok().then_some(took.as_secs_f64() * 1e3)
 }
 
 /// One turn of one subject.
@@ -364,6 +364,16 @@ fn measure(
         Group::Memory => memory(means, subject),
         Group::Guest => guest(means, subject),
         Group::Pipe => pipe(means, subject),
+        Group::Loopback => network::loopback(means, subject),
+        Group::Bridge => {
+            let measures = ["net.bridge.trip", "net.bridge.stream"];
+            network::tcp(means, subject, Via::Bridge, measures)
+        }
+        Group::Host => {
+            let measures = ["net.host.trip", "net.host.stream"];
+            network::tcp(means, subject, Via::Host, measures)
+        }
+        Group::Http => network::http(means, subject),
     }
 }
 
@@ -434,67 +444,16 @@ fn stop(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
     // Not in the middle of its start.
     settled_pss(&idle.pids, means.until)?;
     let began = Instant::now();
-    subject.end(means, idle)?;
+    subject.end(means, vec![idle])?;
     Ok(value("stop", began.elapsed()))
-}
-
-fn memory(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
-    let mut idle = Vec::new();
-    let lines = idle_memory(means, subject, &mut idle);
-    let ends: Vec<anyhow::Result<()>> = idle
-        .into_iter()
-        .map(|one| subject.end(means, one))
-        .collect();
-    let lines = lines?;
-    ends.into_iter().collect::<anyhow::Result<()>>()?;
-    Ok(lines)
-}
-
-/// The first one's memory, and how much more all of them have for each further one.
-fn idle_memory(
-    means: &Means,
-    subject: &dyn Subject,
-    idle: &mut Vec<Idle>,
-) -> anyhow::Result<Vec<Line>> {
-    let mib = |bytes: u64| {
-        // Memory of processes is far below 2^53 bytes.
-        #[expect(clippy::cast_precision_loss, reason = "see above")]
-        let bytes = bytes as f64;
-        bytes / f64::from(1 << 20)
-    };
-    idle.push(subject.begin(means)?);
-    let pids = |idle: &[Idle]| -> Vec<u32> {
-        idle.iter()
-            .flat_map(|one| one.pids.iter().copied())
-            .collect()
-    };
-    let first = mib(settled_pss(&pids(idle), means.until)?);
-    for _ in 1..INSTANCES {
-        idle.push(subject.begin(means)?);
-    }
-    let all = mib(settled_pss(&pids(idle), means.until)?);
-    Ok(vec![
-        Line::Value("memory.idle", first),
-        Line::Value("memory.more", (all - first) / f64::from(INSTANCES - 1)),
-    ])
-}
-
-/// The guest's workload that gives a measure: both of `net.tcp` come from one.
-fn workload(measure: &str) -> &str {
-    if measure.starts_with("net.tcp.") {
-        "net.tcp"
-    } else {
-        measure
-    }
 }
 
 fn guest(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
     let wanted = wanted_of(Group::Guest, means.options);
     let mut args: Vec<String> = wanted
         .filter(|measure| !measure.name.starts_with("fs."))
-        .map(|measure| workload(measure.name).to_owned())
+        .map(|measure| measure.name.to_owned())
         .collect();
-    args.dedup();
     let mut lines = Vec::new();
     let mut mounts = Mounts::None;
     for (name, place) in subject.places(means)?.named() {
@@ -514,6 +473,7 @@ fn guest(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
         return Ok(lines);
     }
     let job = Job {
+        program: Which::Main,
         args: &args,
         mounts,
         input: Input::None,
@@ -530,6 +490,7 @@ fn guest(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
 fn pipe(means: &Means, subject: &dyn Subject) -> anyhow::Result<Vec<Line>> {
     let args = ["pipe.echo".to_owned()];
     let job = Job {
+        program: Which::Main,
         args: &args,
         mounts: Mounts::None,
         input: Input::Pipe,

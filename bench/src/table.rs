@@ -18,11 +18,14 @@ pub fn text(report: &Report) -> String {
         lines.push(String::new());
         lines.extend(block(measured));
     }
-    lines.extend(densities(report));
     lines.push(String::new());
     lines.extend(unavailable(report));
     lines.extend(overhead(report));
     lines.extend(report.warnings.iter().map(|text| format!("note: {text}")));
+    if report.rounds_wanted == 0 {
+        lines.push(String::new());
+        return lines.join("\n");
+    }
     lines.push(format!(
         "{} rounds in {:.0} s; ratios are to `process`, pair by pair; [ ] holds the true value with 95 % confidence; \
          ~ means that a ratio is not significant; +n are n values far off the others, which count",
@@ -33,7 +36,8 @@ pub fn text(report: &Report) -> String {
     text
 }
 
-fn machine(report: &Report) -> String {
+/// The machine, in a line.
+pub(crate) fn machine(report: &Report) -> String {
     let machine = &report.machine;
     let kind = if machine.is_virtual { ", virtual" } else { "" };
     format!(
@@ -125,30 +129,6 @@ fn bar(part: f64) -> String {
     bar
 }
 
-/// How many instances would fit: memory that is there, by what each further one takes.
-fn densities(report: &Report) -> Vec<String> {
-    let Some(measured) = report.measures.iter().find(|one| one.name == "memory.more") else {
-        return Vec::new();
-    };
-    let mib = f64::from(1 << 20);
-    // Memory of a machine is far below 2^53 bytes.
-    #[expect(clippy::cast_precision_loss, reason = "see above")]
-    let available = report.machine.available_bytes as f64 / mib;
-    let rows = measured.outcomes.iter().filter_map(|one| {
-        let each = one.summary.as_ref()?.median;
-        (each > 0.0).then(|| format!("  {:<10} {:>9.0}", one.subject, available / each))
-    });
-    let rows: Vec<String> = rows.collect();
-    if rows.is_empty() {
-        return rows;
-    }
-    let head = format!(
-        "density  idle instances in the {available:.0} MiB that are available, extrapolated from 16; \
-         the kernel's own memory is not in it"
-    );
-    [String::new(), head].into_iter().chain(rows).collect()
-}
-
 fn unavailable(report: &Report) -> impl Iterator<Item = String> {
     report.subjects.iter().filter_map(|subject| {
         let reason = subject.unavailable.as_ref()?;
@@ -156,18 +136,25 @@ fn unavailable(report: &Report) -> impl Iterator<Item = String> {
     })
 }
 
-fn overhead(report: &Report) -> Option<String> {
+/// What the timing costs, in a line.
+pub(crate) fn overhead(report: &Report) -> Option<String> {
     let overhead = report.own_overhead?;
-    let sign = if overhead.ratio.significant {
-        ""
-    } else {
-        " (not significant)"
+    let percent = |ratio: f64| format!("{:+.1} %", (ratio - 1.0) * 100.0);
+    let ratio = &overhead.ratio;
+    let sure = match (ratio.interval, ratio.significant) {
+        (None, _) => String::new(),
+        (Some(interval), significant) => format!(
+            " [{}, {}]{}",
+            percent(interval.low),
+            percent(interval.high),
+            if significant { "" } else { ", not significant" }
+        ),
     };
     Some(format!(
-        "own overhead: a start of `true` takes {} ms bare and {} ms timed, {:+.1} %{sign}",
+        "own overhead: a start of `true` takes {} ms bare and {} ms timed: {}{sure}",
         number(overhead.bare_ms),
         number(overhead.timed_ms),
-        (overhead.ratio.median - 1.0) * 100.0
+        percent(ratio.median),
     ))
 }
 

@@ -1,12 +1,15 @@
 //! Whole-process measurements of ketch and of what it is compared with, interleaved.
 //!
 //! `cargo run --release -p benches` measures starts (`start --trace-steps` shows where the time goes), `cargo run --release -p benches links` the ways
-//! to link the small executables; `peers` is `ketch bench`. Nothing is installed; a peer that is absent is named and left out.
+//! to link the small executables; `peers` is `ketch bench`; `page [RECORD]` fills the table in `docs/isolation.md` with it; `build`, `images`, `life`, `network`, `oci` and `wasm` are the scripts
+//! beside, which take further words and most of which need root. Nothing is installed; a peer that is absent is named and left out.
 #![forbid(unsafe_code)]
 
 mod links;
 mod measure;
+mod page;
 mod peers;
+mod scripts;
 mod start;
 mod steps;
 
@@ -32,7 +35,15 @@ fn main() -> anyhow::Result<()> {
                 false => bail!("`ketch bench` failed"),
             }
         }
-        Some(other) => bail!("`{other}` is no measurement: start, links, peers"),
+        Some("page") => page::fill(&ketch, std::env::args().nth(2).as_deref()),
+        Some(other) => {
+            let words = std::env::args().skip(2).collect();
+            scripts::run(other, &ketch, words).unwrap_or_else(|| {
+                let scripts: Vec<&str> = scripts::names().collect();
+                let scripts = scripts.join(", ");
+                bail!("`{other}` is no measurement: start, links, peers, page, {scripts}")
+            })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What travels inside `ketch`: the small executables and the images `hello` and `ketch-bench`.
+//! What travels inside `ketch`: the small executables and the images `hello`, `ketch-bench` and `ketch-bench-net`.
 
 use engine::Executables;
 
@@ -15,3 +15,6 @@ pub(crate) const HELLO: &[u8] = include_bytes!("../../fixtures/images/hello.tar"
 
 /// The image of the program that `bench` times: the same.
 pub(crate) const BENCH: &[u8] = include_bytes!("../../fixtures/images/bench.tar");
+
+/// The image of the programs that it talks to over networks: the same.
+pub(crate) const BENCH_NET: &[u8] = include_bytes!("../../fixtures/images/net.tar");

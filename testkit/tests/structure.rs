@@ -85,7 +85,18 @@ fn crates_depend_downwards_only() {
         ("pid1", &[]),
         ("testkit", &[]),
         ("bench", &[]),
-        ("benches", &["image", "runtime-native", "state", "sys"]),
+        (
+            "benches",
+            &[
+                "engine",
+                "image",
+                "runtime",
+                "runtime-native",
+                "runtime-wasm",
+                "state",
+                "sys",
+            ],
+        ),
     ]);
     let output = Command::new(env!("CARGO"))
         .args([

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 
-use super::{Idle, Means, Subject, arguments, container_name, find, with_monitor};
+use super::{Idle, Means, Subject, arguments, container_name, find, names, with_monitor};
 use crate::call::Call;
-use crate::job::{Input, Job, Mounts, Places, TMPFS, VOLUME};
+use crate::job::{Input, Job, Mounts, Places, TMPFS, VOLUME, Which};
 use crate::package::LinuxHalf;
+use crate::service::{Served, Service, Via};
 
 /// podman wants to raise limits, which it cannot do as a root without `CAP_SYS_RESOURCE`: then it gets low ones.
 const LOW_LIMITS: &[&str] = &[
@@ -47,8 +48,12 @@ impl Docker {
         Call::new(&self.program)
     }
 
-    fn image() -> String {
-        format!("ketch-bench-{}:run", std::process::id())
+    fn image(which: Which) -> String {
+        let tag = match which {
+            Which::Main => "run",
+            Which::Net => "net",
+        };
+        format!("ketch-bench-{}:{tag}", std::process::id())
     }
 
     fn cold_image(scratch: &Path) -> String {
@@ -56,19 +61,19 @@ impl Docker {
         format!("ketch-bench-{}:{name}", std::process::id())
     }
 
-    fn linux<'a>(means: &Means<'a>) -> anyhow::Result<&'a LinuxHalf> {
-        let half = means.package.linux.as_ref();
-        half.map_err(|reason| anyhow!("there is no Linux image: {reason}"))
-    }
-
     /// `run` up to the image.
-    fn run_up_to_image(&self, half: &LinuxHalf) -> Call {
+    fn run_up_to_image(&self, half: &LinuxHalf, network: &str) -> Call {
         let mut call = self.call().args(self.runtime).args(["run"]);
-        call = call.args(self.limits).args(["--network", "none"]);
+        call = call.args(self.limits).args(["--network", network]);
         for pair in &half.env {
             call = call.args(["--env", pair]);
         }
         call
+    }
+
+    fn inspect(&self, means: &Means, format: &str, name: &str) -> anyhow::Result<String> {
+        let inspect = self.call().args(["inspect", "--format", format, name]);
+        inspect.output(means.until)
     }
 
     fn choose_flags(&mut self, means: &Means) -> anyhow::Result<()> {
@@ -84,9 +89,9 @@ impl Docker {
         failure
     }
 
-    fn import(&self, means: &Means, image: &str) -> anyhow::Result<Call> {
-        let tar = Self::linux(means)?.tar.display().to_string();
-        Ok(self.call().args(["import", &tar, image]))
+    fn import(&self, half: &LinuxHalf, image: &str) -> Call {
+        let tar = half.tar.display().to_string();
+        self.call().args(["import", &tar, image])
     }
 }
 
@@ -111,7 +116,14 @@ impl Subject for Docker {
         };
         let version = self.call().args(["version", "--format", format]);
         let version = version.output(means.until).context("it does not answer")?;
-        self.import(means, &Self::image())?.output(means.until)?;
+        let main = means.package.linux(Which::Main)?;
+        self.import(main, &Self::image(Which::Main))
+            .output(means.until)?;
+        if means.package.has_net() {
+            let net = means.package.linux(Which::Net)?;
+            self.import(net, &Self::image(Which::Net))
+                .output(means.until)?;
+        }
         if self.name == "podman" {
             self.choose_flags(means)?;
         }
@@ -119,8 +131,8 @@ impl Subject for Docker {
     }
 
     fn run(&self, means: &Means, job: Job) -> anyhow::Result<Call> {
-        let half = Self::linux(means)?;
-        let call = self.run_up_to_image(half);
+        let half = means.package.linux(job.program)?;
+        let call = self.run_up_to_image(half, "none");
         let mut call = call.args(["--rm", "--name", &container_name()]);
         if job.input == Input::Pipe {
             call = call.args(["--interactive"]);
@@ -129,18 +141,18 @@ impl Subject for Docker {
             let volume = format!("{}:{VOLUME}", means.volume()?);
             call = call.args(["--volume", &volume, "--tmpfs", TMPFS]);
         }
-        let call = call.args([Self::image(), half.program.clone()]);
+        let call = call.args([Self::image(job.program), half.program.clone()]);
         Ok(call.args(arguments(job, &half.args)))
     }
 
     fn cold(&self, means: &Means, scratch: &Path) -> anyhow::Result<Vec<Call>> {
-        let half = Self::linux(means)?;
+        let half = means.package.linux(Which::Main)?;
         let image = Self::cold_image(scratch);
         let run = self
-            .run_up_to_image(half)
+            .run_up_to_image(half, "none")
             .args(["--rm", "--name", &container_name()]);
         let run = run.args([&image, &half.program]).args(&half.args);
-        Ok(vec![self.import(means, &image)?, run])
+        Ok(vec![self.import(half, &image), run])
     }
 
     fn after_cold(&self, means: &Means, scratch: &Path) -> anyhow::Result<()> {
@@ -151,28 +163,53 @@ impl Subject for Docker {
     }
 
     fn begin(&self, means: &Means) -> anyhow::Result<Idle> {
-        let half = Self::linux(means)?;
+        let half = means.package.linux(Which::Main)?;
         let name = container_name();
         let call = self
-            .run_up_to_image(half)
+            .run_up_to_image(half, "none")
             .args(["--detach", "--name", &name]);
-        let call = call.args([&Self::image(), &half.program, "idle"]);
+        let call = call.args([&Self::image(Which::Main), &half.program, "idle"]);
         call.output(means.until)?;
-        let inspect = self
-            .call()
-            .args(["inspect", "--format", "{{.State.Pid}}", &name]);
-        let pid = inspect.output(means.until)?.trim().parse();
+        let pid = self.inspect(means, "{{.State.Pid}}", &name)?;
+        let pid = pid.trim().parse();
         let pid = pid.with_context(|| format!("`{} inspect` shows no process", self.name))?;
-        Ok(Idle {
-            name,
-            pids: with_monitor(pid)?,
-            child: None,
-        })
+        Ok(Idle::named(name, with_monitor(pid)?))
     }
 
-    fn end(&self, means: &Means, idle: Idle) -> anyhow::Result<()> {
-        self.call().args(["stop", &idle.name]).output(means.until)?;
-        self.call().args(["rm", &idle.name]).output(means.until)?;
+    fn end(&self, means: &Means, idle: Vec<Idle>) -> anyhow::Result<()> {
+        let names = names(&idle);
+        let stop = self.call().args(["stop"]).args(&names);
+        stop.output(means.until)?;
+        let remove = self.call().args(["rm"]).args(&names);
+        remove.output(means.until)?;
+        Ok(())
+    }
+
+    fn serve(&self, means: &Means, service: Service) -> anyhow::Result<Served> {
+        let half = means.package.linux(Which::Net)?;
+        let name = container_name();
+        // podman's own name of its bridge is another one, and its default.
+        let network = match (self.name, service.via) {
+            ("podman", Via::Bridge) => "podman",
+            _ => service.network(),
+        };
+        let call = self
+            .run_up_to_image(half, network)
+            .args(["--detach", "--name", &name]);
+        let call = call.args([&Self::image(Which::Net), &half.program]);
+        call.args(service.args()).output(means.until)?;
+        let idle = Idle::named(name, Vec::new());
+        if service.via == Via::Host {
+            return Ok(service.here(idle));
+        }
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = self.inspect(means, format, &idle.name)?;
+        service.at(idle, &address)
+    }
+
+    fn end_service(&self, means: &Means, served: Served) -> anyhow::Result<()> {
+        let remove = self.call().args(["rm", "-f", &served.idle.name]);
+        remove.output(means.until)?;
         Ok(())
     }
 
@@ -190,9 +227,11 @@ impl Subject for Docker {
             let remove = self.call().args(["rm", "-f"]).args(ids.lines());
             remove.output(means.until)?;
         }
-        self.call()
-            .args(["rmi", &Self::image()])
-            .output(means.until)?;
+        let mut remove = self.call().args(["rmi", &Self::image(Which::Main)]);
+        if means.package.has_net() {
+            remove = remove.args([Self::image(Which::Net)]);
+        }
+        remove.output(means.until)?;
         Ok(())
     }
 }

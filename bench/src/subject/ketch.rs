@@ -2,14 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, bail};
 use rustix::mount::{UnmountFlags, unmount};
 use serde_json::Value;
 
-use super::{Idle, Means, Subject, arguments, container_name, with_monitor};
+use super::{Idle, Means, Subject, arguments, container_name, names, stop_all, with_monitor};
 use crate::call::Call;
-use crate::job::{Input, Job, Mounts, Places, TMPFS, VOLUME};
-use crate::package;
+use crate::job::{Input, Job, Mounts, Places, TMPFS, VOLUME, Which};
+use crate::package::{self, HTTP_MODULE};
+use crate::service::{Kind, Served, Service, Via};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Level {
@@ -33,32 +34,36 @@ impl Ketch {
     pub(super) const WASM: Self = Self(Level::Wasm);
     pub(super) const WASM_ONLY: Self = Self(Level::WasmOnly);
 
-    fn image<'a>(&self, means: &Means<'a>) -> anyhow::Result<Image<'a>> {
-        let package = means.package;
-        match self.0 {
-            Level::Linux => match &package.linux {
-                Ok(half) => Ok(Image {
-                    reference: &half.image,
-                    platform: &half.platform,
-                    args: &half.args,
-                }),
-                Err(reason) => Err(anyhow!("there is no Linux image: {reason}")),
-            },
-            Level::Wasm | Level::WasmOnly => match &package.wasm {
-                Ok(half) => Ok(Image {
-                    reference: &half.image,
-                    platform: &half.platform,
-                    args: &half.args,
-                }),
-                Err(reason) => Err(anyhow!("there is no wasm image: {reason}")),
-            },
+    fn image<'a>(&self, means: &Means<'a>, which: Which) -> anyhow::Result<Image<'a>> {
+        if self.0 == Level::Linux {
+            let half = means.package.linux(which)?;
+            return Ok(Image {
+                reference: &half.image,
+                platform: &half.platform,
+                args: &half.args,
+            });
+        }
+        let half = means.package.wasm(which)?;
+        Ok(Image {
+            reference: &half.image,
+            platform: &half.platform,
+            args: &half.args,
+        })
+    }
+
+    /// The network of a job: a wasm guest with none of its own has no loopback.
+    fn network(&self, which: Which) -> &'static str {
+        match (which, self.0) {
+            (Which::Net, Level::Wasm | Level::WasmOnly) => "host",
+            _ => "none",
         }
     }
 
     /// `run` with everything but the image's arguments; `call` is the program with its global flags.
     fn run_with(&self, means: &Means, call: Call, job: Job) -> anyhow::Result<Call> {
-        let image = self.image(means)?;
-        let mut call = call.args(["run", "--pull", "never", "--network", "none"]);
+        let image = self.image(means, job.program)?;
+        let mut call = call.args(["run", "--pull", "never"]);
+        call = call.args(["--network", self.network(job.program)]);
         call = call.args(["--platform", image.platform]);
         call = match self.0 {
             Level::WasmOnly => call.args(["--isolation", "wasm-only"]),
@@ -85,15 +90,33 @@ impl Ketch {
         }
     }
 
-    fn inspect(means: &Means, name: &str) -> anyhow::Result<u32> {
+    fn inspect(means: &Means, name: &str) -> anyhow::Result<Value> {
         let text = package::ketch(means.options)
             .args(["inspect", name])
             .output(means.until)?;
-        let record: Value = serde_json::from_str(&text)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn pid(record: &Value) -> anyhow::Result<u32> {
         let pid = record.pointer("/0/State/Pid").and_then(Value::as_u64);
         let pid = pid.and_then(|pid| u32::try_from(pid).ok());
         pid.filter(|pid| *pid > 0)
             .context("`ketch inspect` shows no process")
+    }
+
+    /// `run` of a server, up to what differs with and without a container.
+    fn server(&self, means: &Means, service: Service) -> anyhow::Result<(Call, Vec<String>)> {
+        let image = self.image(means, Which::Net)?;
+        let call = package::ketch(means.options).args(["run", "--pull", "never"]);
+        let mut call = call.args(["--platform", image.platform, "--network", service.network()]);
+        let mut rest = vec![image.reference.to_owned()];
+        if self.0 != Level::Linux && service.kind == Kind::Http {
+            let port = service.port.to_string();
+            call = call.args(["--entrypoint", HTTP_MODULE, "--wasm-http-port", &port]);
+        } else {
+            rest.extend(service.args());
+        }
+        Ok((call, rest))
     }
 }
 
@@ -116,7 +139,7 @@ impl Subject for Ketch {
     }
 
     fn prepare(&mut self, means: &Means) -> anyhow::Result<String> {
-        self.image(means)?;
+        self.image(means, Which::Main)?;
         Ok(format!("ketch {}", means.options.version))
     }
 
@@ -146,7 +169,7 @@ impl Subject for Ketch {
     }
 
     fn begin(&self, means: &Means) -> anyhow::Result<Idle> {
-        let image = self.image(means)?;
+        let image = self.image(means, Which::Main)?;
         let call = package::ketch(means.options).args(["run", "--pull", "never"]);
         let call = call.args(["--network", "none", "--platform", image.platform]);
         if self.0 == Level::WasmOnly {
@@ -156,22 +179,52 @@ impl Subject for Ketch {
         let name = container_name();
         let call = call.args(["--detach", "--name", &name, image.reference, "idle"]);
         call.output(means.until)?;
-        let pids = Self::inspect(means, &name).and_then(with_monitor);
-        Ok(Idle {
-            name,
-            pids: pids?,
-            child: None,
-        })
+        let pid = Self::pid(&Self::inspect(means, &name)?)?;
+        Ok(Idle::named(name, with_monitor(pid)?))
     }
 
-    fn end(&self, means: &Means, idle: Idle) -> anyhow::Result<()> {
+    fn end(&self, means: &Means, idle: Vec<Idle>) -> anyhow::Result<()> {
         if self.0 == Level::WasmOnly {
-            return idle.stop(means.until);
+            return stop_all(idle, means.until);
         }
         let ketch = package::ketch(means.options);
-        let stop = ketch.clone().args(["stop", &idle.name]);
+        let stop = ketch.clone().args(["stop"]).args(names(&idle));
         stop.output(means.until)?;
-        ketch.args(["rm", &idle.name]).output(means.until)?;
+        ketch.args(["rm"]).args(names(&idle)).output(means.until)?;
+        Ok(())
+    }
+
+    fn serve(&self, means: &Means, service: Service) -> anyhow::Result<Served> {
+        let (call, rest) = self.server(means, service)?;
+        if service.via == Via::Bridge && !rustix::process::geteuid().is_root() {
+            bail!("an ordinary user has no bridge");
+        }
+        if self.0 == Level::WasmOnly {
+            if service.via == Via::Bridge {
+                bail!("--isolation wasm-only has no network of its own");
+            }
+            let call = call.args(["--isolation", "wasm-only"]).args(rest);
+            return Ok(service.here(Idle::child(&call)?));
+        }
+        let name = container_name();
+        let call = call.args(["--detach", "--name", &name]).args(rest);
+        call.output(means.until)?;
+        let idle = Idle::named(name, Vec::new());
+        if service.via == Via::Host {
+            return Ok(service.here(idle));
+        }
+        let record = Self::inspect(means, &idle.name)?;
+        let address = record.pointer("/0/NetworkSettings/IPAddress");
+        let address = address.and_then(Value::as_str).unwrap_or_default();
+        service.at(idle, address)
+    }
+
+    fn end_service(&self, means: &Means, served: Served) -> anyhow::Result<()> {
+        // A child is killed when it is dropped.
+        if served.idle.child.is_none() {
+            let remove = package::ketch(means.options).args(["rm", "-f", &served.idle.name]);
+            remove.output(means.until)?;
+        }
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::call::{Background, Call};
 use crate::job::{Job, Places};
 use crate::options::Options;
 use crate::package::Package;
+use crate::service::{Served, Service};
 use crate::watch::Waiting;
 
 /// What every subject needs.
@@ -78,8 +79,12 @@ pub(crate) trait Subject {
     fn after_cold(&self, means: &Means, scratch: &Path) -> anyhow::Result<()>;
     /// Starts an instance that waits.
     fn begin(&self, means: &Means) -> anyhow::Result<Idle>;
-    /// Ends it and takes away all of it.
-    fn end(&self, means: &Means, idle: Idle) -> anyhow::Result<()>;
+    /// Ends those and takes away all of them.
+    fn end(&self, means: &Means, idle: Vec<Idle>) -> anyhow::Result<()>;
+    /// Starts a server.
+    fn serve(&self, means: &Means, service: Service) -> anyhow::Result<Served>;
+    /// Kills it and takes away all of it.
+    fn end_service(&self, means: &Means, served: Served) -> anyhow::Result<()>;
     /// Where files can be.
     fn places(&self, means: &Means) -> anyhow::Result<Places>;
     /// Takes away what `prepare` has made.
@@ -108,10 +113,29 @@ impl Idle {
         })
     }
 
+    /// A container that an engine knows by its name.
+    pub(crate) fn named(name: String, pids: Vec<u32>) -> Self {
+        Self {
+            name,
+            pids,
+            child: None,
+        }
+    }
+
     /// Ends a child.
     pub(crate) fn stop(self, until: Waiting) -> anyhow::Result<()> {
         self.child.context("there is no child")?.stop(until)
     }
+}
+
+/// Ends children, one after another; all of them, whatever becomes of one.
+fn stop_all(idle: Vec<Idle>, until: Waiting) -> anyhow::Result<()> {
+    let ends: Vec<anyhow::Result<()>> = idle.into_iter().map(|one| one.stop(until)).collect();
+    ends.into_iter().collect()
+}
+
+fn names(idle: &[Idle]) -> Vec<&str> {
+    idle.iter().map(|one| one.name.as_str()).collect()
 }
 
 /// The subjects that the options name. A peer that is not installed is one that cannot be prepared.

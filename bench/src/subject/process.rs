@@ -2,25 +2,20 @@
 
 use std::path::Path;
 
-use anyhow::{anyhow, bail};
+use anyhow::bail;
 
-use super::{Idle, Means, Subject, arguments, find};
+use super::{Idle, Means, Subject, arguments, find, stop_all};
 use crate::call::Call;
-use crate::job::{Job, Mounts, Places};
+use crate::job::{Job, Mounts, Places, Which};
 use crate::package::LinuxHalf;
+use crate::service::{Served, Service};
 
 #[derive(Debug)]
 pub(super) struct Process;
 
-fn linux<'a>(means: &Means<'a>) -> anyhow::Result<&'a LinuxHalf> {
-    let half = means.package.linux.as_ref();
-    half.map_err(|reason| anyhow!("there is no Linux image: {reason}"))
-}
-
 /// The program out of a copy of the image's files. Somebody else's program may want its image's libraries and paths: it
 /// gets them as its root directory.
-fn program(means: &Means, tree: &Path) -> anyhow::Result<Call> {
-    let half = linux(means)?;
+fn program(means: &Means, half: &LinuxHalf, tree: &Path) -> anyhow::Result<Call> {
     let call = if means.package.is_built_in {
         let inside = half.program.trim_start_matches('/');
         Call::new(tree.join(inside).display().to_string())
@@ -46,25 +41,29 @@ impl Subject for Process {
     }
 
     fn prepare(&mut self, means: &Means) -> anyhow::Result<String> {
-        program(means, &linux(means)?.tree)?;
+        let half = means.package.linux(Which::Main)?;
+        program(means, half, &half.tree)?;
         Ok(String::new())
     }
 
     fn run(&self, means: &Means, job: Job) -> anyhow::Result<Call> {
-        let half = linux(means)?;
+        let half = means.package.linux(job.program)?;
         if job.mounts == Mounts::All {
             means.volume()?;
             means.dir("files")?;
         }
-        Ok(program(means, &half.tree)?.args(arguments(job, &half.args)))
+        Ok(program(means, half, &half.tree)?.args(arguments(job, &half.args)))
     }
 
     fn cold(&self, means: &Means, scratch: &Path) -> anyhow::Result<Vec<Call>> {
-        let half = linux(means)?;
+        let half = means.package.linux(Which::Main)?;
         let scratch_text = scratch.display().to_string();
         let unpack = Call::new(find(means.options, "tar")?);
         let unpack = unpack.args(["-xf", &half.tar.display().to_string(), "-C", &scratch_text]);
-        Ok(vec![unpack, program(means, scratch)?.args(&half.args)])
+        Ok(vec![
+            unpack,
+            program(means, half, scratch)?.args(&half.args),
+        ])
     }
 
     fn after_cold(&self, _: &Means, _: &Path) -> anyhow::Result<()> {
@@ -76,8 +75,20 @@ impl Subject for Process {
         Idle::child(&self.run(means, Job::plain(&args))?)
     }
 
-    fn end(&self, means: &Means, idle: Idle) -> anyhow::Result<()> {
-        idle.stop(means.until)
+    fn end(&self, means: &Means, idle: Vec<Idle>) -> anyhow::Result<()> {
+        stop_all(idle, means.until)
+    }
+
+    /// It has no network but the host's, which is what a bridge is compared with.
+    fn serve(&self, means: &Means, service: Service) -> anyhow::Result<Served> {
+        let half = means.package.linux(Which::Net)?;
+        let call = program(means, half, &half.tree)?.args(service.args());
+        Ok(service.here(Idle::child(&call)?))
+    }
+
+    fn end_service(&self, _: &Means, served: Served) -> anyhow::Result<()> {
+        drop(served);
+        Ok(())
     }
 
     fn places(&self, means: &Means) -> anyhow::Result<Places> {

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 
-use super::{Idle, Means, Subject, arguments, find};
+use super::{Idle, Means, Subject, arguments, find, stop_all};
 use crate::call::Call;
-use crate::job::{Job, Mounts, Places, TMPFS, VOLUME};
+use crate::job::{Job, Mounts, Places, TMPFS, VOLUME, Which};
 use crate::package::WasmHalf;
+use crate::service::{Kind, Served, Service, Via};
 
 #[derive(Debug, Default)]
 pub(super) struct Wasmtime {
@@ -15,17 +16,22 @@ pub(super) struct Wasmtime {
 }
 
 impl Wasmtime {
-    fn wasm<'a>(means: &Means<'a>) -> anyhow::Result<(&'a WasmHalf, String)> {
-        let half = means.package.wasm.as_ref();
-        let half = half.map_err(|reason| anyhow!("there is no wasm image: {reason}"))?;
+    /// A module of a program, as it came.
+    fn module(half: &WasmHalf) -> anyhow::Result<String> {
         let module = half.module.as_ref();
         let module = module.map_err(|reason| anyhow!("the module cannot be had: {reason}"))?;
-        Ok((half, module.display().to_string()))
+        Ok(module.display().to_string())
     }
 
-    fn compiled(means: &Means) -> String {
-        let path = means.package.dir.join("module.cwasm");
-        path.display().to_string()
+    /// The same, compiled: beside it.
+    fn compiled(means: &Means, module: &str) -> anyhow::Result<String> {
+        let compiled = format!("{module}.cwasm");
+        if !Path::new(&compiled).exists() {
+            let compile = Call::new(find(means.options, "wasmtime")?);
+            let compile = compile.args(["compile", module, "-o", &compiled]);
+            compile.output(means.until)?;
+        }
+        Ok(compiled)
     }
 
     fn with_env(mut call: Call, half: &WasmHalf) -> Call {
@@ -49,16 +55,18 @@ impl Subject for Wasmtime {
         self.program = find(means.options, "wasmtime")?;
         let version = Call::new(&self.program).args(["--version"]);
         let version = version.output(means.until)?;
-        let (_, module) = Self::wasm(means)?;
-        let compile = Call::new(&self.program).args(["compile", &module, "-o"]);
-        compile.args([Self::compiled(means)]).output(means.until)?;
+        let half = means.package.wasm(Which::Main)?;
+        Self::compiled(means, &Self::module(half)?)?;
         Ok(version.trim().to_owned())
     }
 
     fn run(&self, means: &Means, job: Job) -> anyhow::Result<Call> {
-        let (half, _) = Self::wasm(means)?;
+        let half = means.package.wasm(job.program)?;
         let call = Call::new(&self.program).args(["run", "--allow-precompiled"]);
         let mut call = Self::with_env(call, half);
+        if job.program == Which::Net {
+            call = call.args(["-S", "inherit-network"]);
+        }
         if job.mounts == Mounts::All {
             let volume = format!("{}::{VOLUME}", means.volume()?);
             call = call.args(["--dir", &volume]);
@@ -66,12 +74,13 @@ impl Subject for Wasmtime {
                 call = call.args(["--dir", &format!("{tmpfs}::{TMPFS}")]);
             }
         }
-        let call = call.args([Self::compiled(means)]);
+        let call = call.args([Self::compiled(means, &Self::module(half)?)?]);
         Ok(call.args(arguments(job, &half.args)))
     }
 
     fn cold(&self, means: &Means, _: &Path) -> anyhow::Result<Vec<Call>> {
-        let (half, module) = Self::wasm(means)?;
+        let half = means.package.wasm(Which::Main)?;
+        let module = Self::module(half)?;
         let call = Call::new(&self.program).args(["run", "--codegen", "cache=n"]);
         let call = Self::with_env(call, half).args([module]);
         Ok(vec![call.args(&half.args)])
@@ -86,8 +95,38 @@ impl Subject for Wasmtime {
         Idle::child(&self.run(means, Job::plain(&args))?)
     }
 
-    fn end(&self, means: &Means, idle: Idle) -> anyhow::Result<()> {
-        idle.stop(means.until)
+    fn end(&self, means: &Means, idle: Vec<Idle>) -> anyhow::Result<()> {
+        stop_all(idle, means.until)
+    }
+
+    fn serve(&self, means: &Means, service: Service) -> anyhow::Result<Served> {
+        if service.via == Via::Bridge {
+            bail!("the wasmtime command has no network of its own");
+        }
+        let call = match service.kind {
+            Kind::Tcp => {
+                let args = service.args();
+                let job = Job {
+                    program: Which::Net,
+                    ..Job::plain(&args)
+                };
+                self.run(means, job)?
+            }
+            Kind::Http => {
+                let module = means.package.wasm(Which::Net)?.http.as_ref();
+                let module = module.map_err(|reason| anyhow!("there is no component: {reason}"))?;
+                let module = Self::compiled(means, &module.display().to_string())?;
+                let address = format!("127.0.0.1:{}", service.port);
+                let call = Call::new(&self.program).args(["serve", "--allow-precompiled"]);
+                call.args(["-S", "cli", "--addr", &address, &module])
+            }
+        };
+        Ok(service.here(Idle::child(&call)?))
+    }
+
+    fn end_service(&self, _: &Means, served: Served) -> anyhow::Result<()> {
+        drop(served);
+        Ok(())
     }
 
     fn places(&self, means: &Means) -> anyhow::Result<Places> {

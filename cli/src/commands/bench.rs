@@ -6,14 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bench::{Comparison, LEVELS, Limit, MEASURES, Options, PEERS, Progress, Report};
+use bench::{Comparison, LEVELS, Limit, MEASURES, OVERHEAD, Options, PEERS, Progress, Report};
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 use runtime_native::capability;
 use runtime_native::seccomp::{Arch, default_spec};
 
 use super::{Invocation, parse_named};
-use crate::embedded::BENCH;
+use crate::embedded::{BENCH, BENCH_NET};
 use crate::render::{self, Usage};
 use crate::settings::{self, ROOT, RUN};
 
@@ -33,7 +33,7 @@ fn catch_signals() -> io::Result<UnixStream> {
 /// Options of `bench`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "`ketch bench compare BEFORE AFTER [--fail-if LIMIT]` compares two records of --format json"
+    after_help = "`ketch bench compare BEFORE AFTER [--fail-if LIMIT]` compares two records of --format json; `ketch bench show RECORD` prints one"
 )]
 pub(crate) struct BenchArgs {
     /// Levels: process, linux, wasm, wasm-only; the first is compared with when it is process
@@ -42,7 +42,7 @@ pub(crate) struct BenchArgs {
     /// Peers to measure where they are installed, or none
     #[arg(long, value_delimiter = ',', default_values_t = PEERS.map(str::to_owned))]
     peers: Vec<String>,
-    /// Measures, or groups of them such as start or fs.root (default: all, see --list)
+    /// Measures, or groups of them such as start or fs.root; overhead is what timing costs (default: all, see --list)
     #[arg(long, value_delimiter = ',', value_name = "MEASURES")]
     only: Vec<String>,
     /// Rounds after the warm-up
@@ -57,15 +57,31 @@ pub(crate) struct BenchArgs {
     /// Command for --image (takes all words that follow)
     #[arg(long, num_args = 1.., allow_hyphen_values = true, value_name = "COMMAND")]
     cmd: Vec<String>,
+    #[command(flatten)]
+    output: OutputArgs,
+    /// Print what can be measured, and measure nothing
+    #[arg(long)]
+    list: bool,
+}
+
+/// What becomes of a record.
+#[derive(Debug, Args)]
+struct OutputArgs {
     /// How to print the result
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
     /// Write a page with charts, a table of all values and the record into a directory
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
-    /// Print what can be measured, and measure nothing
-    #[arg(long)]
-    list: bool,
+}
+
+/// Options of `bench show`.
+#[derive(Debug, Args)]
+struct ShowArgs {
+    /// The record, as --format json prints it
+    record: PathBuf,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 /// Options of `bench compare`.
@@ -87,6 +103,8 @@ enum Format {
     Table,
     /// The record (docs/isolation.md)
     Json,
+    /// A table for documents
+    Markdown,
 }
 
 /// Measures, or compares records.
@@ -96,6 +114,12 @@ pub(crate) fn bench(context: &Invocation, rest: &[&str]) -> anyhow::Result<u8> {
             let about = "Show what changed between two records, and whether it matters";
             compare(&parse_named("bench compare", about, rest)?)
         }
+        Some((&"show", rest)) => {
+            let about = "Print a record, or make a report of it";
+            let args: ShowArgs = parse_named("bench show", about, rest)?;
+            args.output.write(&read(&args.record)?)?;
+            Ok(0)
+        }
         _ => measure(context, &super::parse("bench", rest)?),
     }
 }
@@ -103,8 +127,10 @@ pub(crate) fn bench(context: &Invocation, rest: &[&str]) -> anyhow::Result<u8> {
 fn measure(context: &Invocation, args: &BenchArgs) -> anyhow::Result<u8> {
     if args.list {
         for one in &MEASURES {
-            render::print(&format!("{:<18} {} ({})", one.name, one.title, one.unit))?;
+            render::print(&format!("{:<19} {} ({})", one.name, one.title, one.unit))?;
         }
+        let title = "a start of `true` as it is timed here, against a bare one (ratio)";
+        render::print(&format!("{OVERHEAD:<19} {title}"))?;
         return Ok(0);
     }
     let options = options(context, args)?;
@@ -127,23 +153,31 @@ fn measure(context: &Invocation, args: &BenchArgs) -> anyhow::Result<u8> {
     let report = bench::run(&options, Some(interrupt.as_fd()), &mut show);
     bar.finish_and_clear();
     let report = report?;
-    match args.format {
-        Format::Table => io::stdout().write_all(printable(&report).as_bytes())?,
-        Format::Json => render::print(&report.to_json()?)?,
-    }
-    if let Some(dir) = &args.report {
-        for path in bench::write_report(&report, dir)? {
-            render::line(&format!("ketch: wrote `{}`", path.display()));
-        }
-    }
+    args.output.write(&report)?;
     Ok(u8::from(report.wrong))
 }
 
-/// The report without control characters that other programs may have said.
-fn printable(report: &Report) -> String {
-    let text = bench::text(report);
+impl OutputArgs {
+    fn write(&self, report: &Report) -> anyhow::Result<()> {
+        match self.format {
+            Format::Table => print_text(&bench::text(report))?,
+            Format::Markdown => print_text(&bench::markdown(report))?,
+            Format::Json => render::print(&report.to_json()?)?,
+        }
+        if let Some(dir) = &self.report {
+            for path in bench::write_report(report, dir)? {
+                render::line(&format!("ketch: wrote `{}`", path.display()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Prints lines without control characters that other programs may have said.
+fn print_text(text: &str) -> io::Result<()> {
     let lines = text.lines().map(render::clean);
-    lines.map(|line| line + "\n").collect()
+    let text: String = lines.map(|line| line + "\n").collect();
+    io::stdout().write_all(text.as_bytes())
 }
 
 fn options(context: &Invocation, args: &BenchArgs) -> anyhow::Result<Options> {
@@ -161,6 +195,7 @@ fn options(context: &Invocation, args: &BenchArgs) -> anyhow::Result<Options> {
         search_path: settings::variable("PATH")?.unwrap_or_default().into(),
         temporary: std::path::absolute(temporary)?,
         archive: BENCH,
+        net_archive: BENCH_NET,
         seccomp: Arch::native()
             .map(|arch| serde_json::to_value(default_spec(capability::DEFAULT, arch)))
             .transpose()?,
@@ -176,17 +211,14 @@ fn options(context: &Invocation, args: &BenchArgs) -> anyhow::Result<Options> {
 
 fn compare(args: &CompareArgs) -> anyhow::Result<u8> {
     let limits = args.fail_if.iter().map(|text| Limit::parse(text));
-    let limits = limits.collect::<anyhow::Result<Vec<Limit>>>()?;
+    let limits = limits
+        .collect::<anyhow::Result<Vec<Limit>>>()
+        .map_err(|error| Usage(format!("{error:#}")))?;
     let comparison = Comparison::of(&read(&args.before)?, &read(&args.after)?);
     if comparison.changes.is_empty() {
         anyhow::bail!("cannot compare the records: they have no measure in common");
     }
-    let text = comparison.text();
-    let lines: String = text
-        .lines()
-        .map(|line| render::clean(line) + "\n")
-        .collect();
-    io::stdout().write_all(lines.as_bytes())?;
+    print_text(&comparison.text())?;
     let mut code = 0;
     for limit in &limits {
         for change in limit.broken_by(&comparison)? {

@@ -1,6 +1,7 @@
 //! A container's log from a place on.
 
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use runtime::{LOG_NAME, LogFormat};
@@ -34,14 +35,20 @@ impl Engine {
             }
         };
         let dir = self.layout().container(&container.config.id);
-        Ok(LogReader {
-            files: SegmentReader::new(&dir, LOG_NAME),
-            form,
-        })
+        Ok(LogReader::at(&dir, form))
     }
 }
 
 impl LogReader {
+    /// At the beginning of the log in a directory, whose records have this form.
+    #[must_use]
+    pub fn at(dir: &Path, form: LogForm) -> Self {
+        Self {
+            files: SegmentReader::new(dir, LOG_NAME),
+            form,
+        }
+    }
+
     /// The next record; `None` when there is none for now.
     ///
     /// # Errors
