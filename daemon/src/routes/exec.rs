@@ -179,6 +179,8 @@ struct CreateExec {
     user: String,
     working_dir: String,
     console_size: Vec<u16>,
+    // docker-py spells it so, and Go reads either.
+    #[serde(alias = "detachKeys")]
     detach_keys: String,
 }
 

@@ -10,7 +10,7 @@ use crate::error::ApiError;
 use crate::filters::Filters;
 use crate::routes::create::join;
 use crate::routes::images::bound_time;
-use crate::wire::network as wire;
+use crate::wire::network::{self as wire, Pool};
 use crate::wire::times;
 
 const FILTERS: [&str; 8] = [
@@ -133,8 +133,12 @@ fn options(request: wire::CreateNetwork) -> Result<CreateNetwork, ApiError> {
     let mut options = CreateNetwork {
         driver,
         ipv4: request.enable_ipv4.unwrap_or(true),
-        // Docker's clients say no where nobody has said anything.
-        ipv6: request.enable_ipv6.filter(|is| *is),
+        // As with Docker, who says nothing gets none; IPv6 addresses that are named speak for themselves.
+        ipv6: match request.enable_ipv6 {
+            Some(true) => Some(true),
+            _ if request.ipam.config.iter().any(Pool::is_ipv6) => None,
+            _ => Some(false),
+        },
         internal: request.internal,
         labels: request.labels,
         options: request.options,

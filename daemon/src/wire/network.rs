@@ -58,6 +58,15 @@ pub(crate) struct Pool {
     pub(crate) auxiliary_addresses: BTreeMap<String, String>,
 }
 
+impl Pool {
+    /// Whether its addresses are IPv6.
+    pub(crate) fn is_ipv6(&self) -> bool {
+        [&self.subnet, &self.ip_range, &self.gateway]
+            .iter()
+            .any(|text| text.contains(':'))
+    }
+}
+
 /// The body of `connect`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
