@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdout, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, Signal, kill_process};
 use testkit::{Need, Sandbox};
@@ -465,4 +466,21 @@ fn units_are_written_for_this_root() {
         socket.contains(&format!("ListenStream={path}\n")),
         "{socket}"
     );
+}
+
+#[test]
+fn neither_monitor_holds_what_its_callers_caller_has_left_open() {
+    let Some(cx) = sandbox() else { return };
+    // Both ends are open over `execve`, as a shell's `exec 9>file` is.
+    let (end, left_open) = rustix::pipe::pipe().unwrap();
+    start(&cx, &[], TALK);
+    kill_monitor(&cx);
+    assert_eq!(cx.field("c1", ".State.Status"), "running");
+    drop(left_open);
+    // Nobody writes: what is heard is that nobody holds the other end.
+    let mut fds = [PollFd::new(&end, PollFlags::IN)];
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    assert_eq!(poll(&mut fds, Some(&patience)).unwrap(), 1);
+    tell_to_end(&cx);
+    run(&cx, &["rm", "-f", "c1"]);
 }

@@ -100,7 +100,11 @@ fn engine_failure(message: &str) -> StartFailure {
 
 /// Takes the plan and the socket, and leaves `/dev/null` in their places: descriptors 0 to 2 must
 /// stay taken, so that no pipe of the container gets such a number.
+///
+/// What else a caller of the front end has left open is closed: this process outlives both, and a lock
+/// would be held for as long as the container lives.
 fn inherited() -> std::io::Result<(Vec<u8>, OwnedFd)> {
+    sys::exec::close_all_but(3, &[])?;
     let plan = sys::exec::move_descriptor_above(std::io::stdin().as_fd(), 3)?;
     let report = sys::exec::move_descriptor_above(std::io::stdout().as_fd(), 3)?;
     let null = std::fs::File::options()

@@ -339,6 +339,13 @@ impl Sandbox {
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
+        if std::thread::panicking() && self.dir.path().join("root").exists() {
+            // A test that has failed must not leave what runs.
+            let listed = self.command().args(["ps", "-aq"]).output();
+            let listed = listed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+            let ids = listed.unwrap_or_default();
+            drop(self.command().args(["rm", "-f"]).args(ids.lines()).output());
+        }
         // The small executables, and the layers of images.
         for dir in ["run/exe", "run/layers"] {
             let dir = self.dir.path().join(dir);

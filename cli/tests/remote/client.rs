@@ -1,5 +1,6 @@
 //! This program as a client: of its own daemon, and of Docker's.
 
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -418,13 +419,31 @@ fn dial_stdio_is_a_connection_with_an_end_of_input() {
         return;
     };
     let host = format!("unix://{}", daemon.socket().display());
-    let request = b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
-    let done = daemon
+    let mut child = daemon
         .cx
-        .ketch_with_input(["-H", &host, "system", "dial-stdio"], request);
-    assert_eq!(done.code, 0, "{}", done.stderr);
-    assert!(done.stdout.starts_with("HTTP/1.1 200"), "{}", done.stdout);
-    assert!(done.stdout.ends_with("OK"), "{}", done.stdout);
+        .command()
+        .args(["-H", &host, "system", "dial-stdio"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input
+        .write_all(b"GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n")
+        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"OK") {
+        let mut buffer = [0; 1024];
+        let count = output.read(&mut buffer).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&answer));
+        answer.extend_from_slice(&buffer[..count]);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+    // The daemon hears that nothing more comes, and hangs up.
+    drop(input);
+    assert_eq!(output.read(&mut [0]).unwrap(), 0);
+    assert!(child.wait().unwrap().success());
 }
 
 /// A real server of ssh on a port of the loopback address, for this user and a key of its own.

@@ -122,17 +122,25 @@ fn period_of(group: &Path) -> u64 {
         .unwrap_or(PERIOD_US)
 }
 
+/// How often a scope is told to end: a job of systemd's own may come between.
+const STOPS: u32 = 10;
+
 /// Ends a scope and waits until it is gone. One that is gone is no error.
 pub(crate) fn stop(unit: &str) -> Result<(), SystemdError> {
     let mut systemd = Systemd::connect()?;
     systemd.watch_jobs()?;
     let args = [Value::text(unit), Value::text("replace")];
-    let job = match systemd.call("stop the scope", "StopUnit", &args) {
-        Err(error) if error.is_no_such_unit() => return Ok(()),
-        other => other?,
-    };
-    // Whatever its result, the unit that is left is what counts.
-    systemd.wait_for(&job)?;
+    for _ in 0..STOPS {
+        let job = match systemd.call("stop the scope", "StopUnit", &args) {
+            Err(error) if error.is_no_such_unit() => return Ok(()),
+            other => other?,
+        };
+        // Whatever its result, the unit that is left is what counts.
+        systemd.wait_for(&job)?;
+        if !systemd.is_active(unit)? {
+            break;
+        }
+    }
     systemd.reset(unit)
 }
 
@@ -247,6 +255,19 @@ impl Systemd {
         result
             .map(str::to_owned)
             .ok_or(SystemdError::Malformed("a job without a result"))
+    }
+
+    fn is_active(&mut self, unit: &str) -> Result<bool, SystemdError> {
+        let path = match self.unit(unit) {
+            Err(error) if error.is_no_such_unit() => return Ok(false),
+            other => other?,
+        };
+        let state = match self.property(&path, "org.freedesktop.systemd1.Unit", "ActiveState") {
+            // It has gone in between.
+            Err(error) if error.is_no_such_unit() => return Ok(false),
+            other => other?,
+        };
+        Ok(state != "inactive" && state != "failed")
     }
 
     /// Forgets that a unit has failed.
