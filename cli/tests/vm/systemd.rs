@@ -14,7 +14,11 @@ for name in sh cat sleep true head tail; do ln -s busybox /bundles/rootfs/bin/$n
 oci() { ketch oci --systemd-cgroup "$@"; }
 show() { systemctl show "$@"; }
 pid_of() { ketch oci state $1 | grep '"pid"' | tr -dc 0-9; }
-left() { # of a scope
+left() { # of a scope: systemd may not have seen yet that its group is gone
+    for _ in $(seq 100); do
+        test -z "$(systemctl list-units --all --plain --no-legend "$1")" && break
+        sleep 0.1
+    done
     systemctl list-units --all --plain --no-legend "$1"
     find /sys/fs/cgroup -name "$1"
 }
@@ -43,8 +47,8 @@ step kill oci delete --force limits
 step left left ketch-limits.scope
 
 step run oci run --bundle /bundles/run run
-step run-left left pre-name.scope
 step again oci run --bundle /bundles/run run
+step run-left left pre-name.scope
 step detached oci run --detach --bundle /bundles/sleep nap
 step detached-holders holders
 step detached-delete oci delete --force nap

@@ -6,6 +6,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use runtime::{Extent, OciContainer, OciExec, OciPlan, OciVerb, StartFailure, Terminal, code};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -19,6 +21,9 @@ use super::{Log, OciError, pipe};
 use crate::hooks::{self, HookState};
 use crate::start::{Gate, Process, Stdio, Streams, launch};
 use crate::{cgroup, exec};
+
+/// How long systemd may take to see that a scope is empty.
+const SCOPE_END: Duration = Duration::from_secs(5);
 
 /// Becomes `ketch-init` at `init`, which performs the plan in this process's place.
 ///
@@ -235,10 +240,19 @@ impl Run<'_> {
         }
     }
 
+    /// A scope's group is systemd's to remove: taken away before systemd has seen it empty, the scope
+    /// would stay for ever.
     fn remove_groups(&self) -> io::Result<()> {
         cgroup::remove(&self.container.init.cgroup)?;
-        let scope = self.container.scope.as_ref();
-        scope.map_or(Ok(()), |scope| cgroup::remove_dir(path(&scope.dir)))
+        let Some(scope) = &self.container.scope else {
+            return Ok(());
+        };
+        let dir = path(&scope.dir);
+        let deadline = Instant::now() + SCOPE_END;
+        while dir.exists() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(2));
+        }
+        cgroup::remove_dir(dir)
     }
 
     /// Leaves nothing of a container that could not be made.

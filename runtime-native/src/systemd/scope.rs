@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::{LinuxResources, Spec};
 
@@ -122,6 +124,12 @@ fn period_of(group: &Path) -> u64 {
         .unwrap_or(PERIOD_US)
 }
 
+/// How long systemd may take to see that a scope is empty.
+const ENDING: Duration = Duration::from_secs(10);
+
+/// How long it is left alone meanwhile.
+const PAUSE: Duration = Duration::from_millis(5);
+
 /// How often a scope is told to end: a job of systemd's own may come between.
 const STOPS: u32 = 10;
 
@@ -226,13 +234,20 @@ impl Systemd {
             auxiliary,
         ];
         let what = format!("start the scope `{unit}`");
-        let job = match self.call(&what, "StartTransientUnit", &args) {
-            // One that has failed before is in the way until it is forgotten.
-            Err(error) if error.is_unit_exists() => {
-                self.reset(unit)?;
-                self.call(&what, "StartTransientUnit", &args)?
+        let deadline = Instant::now() + ENDING;
+        let job = loop {
+            match self.call(&what, "StartTransientUnit", &args) {
+                Err(error) if error.is_unit_exists() => {
+                    // One that has failed before is in the way until it is forgotten, one whose group is
+                    // gone until systemd has seen that.
+                    self.reset(unit)?;
+                    if Instant::now() >= deadline || !self.is_ending(unit)? {
+                        break self.call(&what, "StartTransientUnit", &args)?;
+                    }
+                    thread::sleep(PAUSE);
+                }
+                other => break other?,
             }
-            other => other?,
         };
         match self.wait_for(&job)?.as_str() {
             "done" => Ok(()),
@@ -241,6 +256,17 @@ impl Systemd {
                 result: result.to_owned(),
             }),
         }
+    }
+
+    /// Whether a scope has no control group any more.
+    fn is_ending(&mut self, unit: &str) -> Result<bool, SystemdError> {
+        let path = match self.unit(unit) {
+            Err(error) if error.is_no_such_unit() => return Ok(true),
+            other => other?,
+        };
+        let group = self.property(&path, "org.freedesktop.systemd1.Scope", "ControlGroup")?;
+        let group = group.trim_start_matches('/');
+        Ok(group.is_empty() || !Path::new("/sys/fs/cgroup").join(group).exists())
     }
 
     /// Waits until a job has ended, and gives its result.
