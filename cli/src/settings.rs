@@ -67,7 +67,7 @@ pub(crate) const CDI_SPEC_DIRS: Setting = Setting {
     variable: "KETCH_CDI_SPEC_DIRS",
 };
 
-/// The daemon that commands are for: unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT][/PATH];
+/// The daemon that commands are for: `unix://PATH`, `tcp://HOST:PORT` or `ssh://[USER@]HOST[:PORT][/PATH]`;
 /// `local` for this host. Docker's own variable is not read: what it names may be this ketch.
 pub(crate) const HOST: Setting = Setting {
     key: "host",

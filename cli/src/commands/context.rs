@@ -62,7 +62,7 @@ struct CreateArgs {
     /// What it is
     #[arg(long, default_value = "")]
     description: String,
-    /// The daemon: host=unix://PATH, tcp://HOST:PORT or ssh://[USER@]HOST[:PORT], then ca=FILE, cert=FILE and key=FILE for TLS
+    /// The daemon: `host=unix://PATH`, `tcp://HOST:PORT` or `ssh://[USER@]HOST[:PORT]`, then ca=FILE, cert=FILE and key=FILE for TLS
     #[arg(long, value_name = "host=ADDRESS[,…]")]
     docker: String,
     /// Name

@@ -43,7 +43,7 @@ pub(crate) struct SpecArgs {
     /// Mount `[SOURCE:]TARGET[:OPTIONS]`; a path is one of the daemon's host (can be repeated)
     #[arg(short, long, value_name = "MOUNT")]
     volume: Vec<String>,
-    /// Mount type=bind|volume|tmpfs,source=…,target=…[,readonly] (can be repeated)
+    /// Mount `type=bind|volume|tmpfs,source=…,target=…[,readonly]` (can be repeated)
     #[arg(long, value_name = "MOUNT")]
     mount: Vec<String>,
     /// Take over the mounts of a container: `NAME[:ro]` (can be repeated)

@@ -6,13 +6,16 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testkit::{Need, Sandbox, Vm, WriteLog};
 
 use crate::support::{
     KETCH, REGISTRY, Random, Registry, Tree, configuration, docker_archive, run, sha256, tree,
 };
+
+/// Nothing here takes as long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many power cuts are tried.
 const CUTS: usize = 100;
@@ -138,7 +141,17 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        run("umount", &[self.0.to_str().unwrap()]);
+        let deadline = Instant::now() + PATIENCE;
+        // A process that another test starts has copies of this one's descriptors until its `execve`.
+        while !Command::new("umount")
+            .arg(&self.0)
+            .status()
+            .unwrap()
+            .success()
+        {
+            assert!(Instant::now() < deadline, "{} stays busy", self.0.display());
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 
