@@ -229,6 +229,9 @@ fn second_build_finds_everything_and_a_changed_file_what_lies_before() {
     let fourth = place.build(dockerfile);
     assert_eq!(steps(&fourth, "DONE"), 0, "{}", fourth.stderr);
     assert_eq!(fourth.stdout, first.stdout);
+    // Layers that were built are directories, also where those of other images are files.
+    let checked = place.cx.ketch(["system", "check"]);
+    assert_eq!(checked.code, 0, "{}{}", checked.stdout, checked.stderr);
     let without = place.build_with(dockerfile, &["--no-cache"]);
     assert_eq!(steps(&without, "DONE"), 3, "{}", without.stderr);
     assert_eq!(without.stdout, first.stdout);

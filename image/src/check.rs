@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::digest::{DiffId, Digest};
 use crate::error::ImageError;
+use crate::layers::LayerStore;
 use crate::names::{NameRecord, read_json};
 use crate::pack::{Visited, walk_tree};
 use crate::store::Store;
@@ -82,8 +83,8 @@ impl Store {
         for (layer, blob) in layers {
             let is_damaged = damage.contains(&Damage::Blob(blob));
             if !is_damaged
-                && self.layers.record(&layer)?.is_some()
-                && let Some(path) = self.check_layer(layer, &blob, repair)?
+                && let Some((layers, _)) = self.layers.holding(&layer)?
+                && let Some(path) = self.check_layer(&layers, layer, &blob, repair)?
             {
                 damage.push(Damage::Layer { layer, path });
             }
@@ -144,21 +145,22 @@ impl Store {
     /// The first path at which a layer differs from its archive.
     fn check_layer(
         &self,
+        layers: &LayerStore,
         layer: DiffId,
         blob: &Digest,
         repair: Repair,
     ) -> Result<Option<String>, ImageError> {
         let archive: File = self.content.open_blob(blob)?;
-        let staged = self.layers.stage(archive, Some(layer), &|_| {})?;
-        let is = self.layers.dir(&layer);
+        let staged = layers.stage(archive, Some(layer), &|_| {})?;
+        let is = layers.dir(&layer);
         let difference = match staged.root().is_dir() {
             true => first_difference(&tree(&staged.root())?, &tree(&is)?),
             false => (hash_of(&staged.root())? != hash_of(&is)?).then(|| is.display().to_string()),
         };
         if difference.is_some() && repair == Repair::Yes {
             staged.sync()?;
-            self.layers.remove(&layer)?;
-            self.layers.publish(&staged)?;
+            layers.remove(&layer)?;
+            layers.publish(&staged)?;
         }
         Ok(difference)
     }

@@ -203,15 +203,28 @@ impl LayerStore {
         Ok(found)
     }
 
-    /// The record of an unpacked layer; `None` when it is not (usably) there. What is there as a
-    /// directory is used as that, whatever new layers are.
+    /// The record of an unpacked layer; `None` when it is not (usably) there.
     pub(crate) fn record(&self, diff_id: &DiffId) -> Result<Option<LayerRecord>, ImageError> {
-        match self.own_record(diff_id)? {
-            None if self.form == LayerForm::Erofs => {
-                self.in_form(LayerForm::Directory).own_record(diff_id)
+        Ok(self.holding(diff_id)?.map(|(_, record)| record))
+    }
+
+    /// The layers in the form in which an unpacked one is there, with its record. What is there as a
+    /// directory is used as that, whatever new layers are.
+    pub(crate) fn holding(
+        &self,
+        diff_id: &DiffId,
+    ) -> Result<Option<(Self, LayerRecord)>, ImageError> {
+        let forms: &[LayerForm] = match self.form {
+            LayerForm::Erofs => &[LayerForm::Erofs, LayerForm::Directory],
+            LayerForm::Directory => &[LayerForm::Directory],
+        };
+        for form in forms {
+            let layers = self.in_form(*form);
+            if let Some(record) = layers.own_record(diff_id)? {
+                return Ok(Some((layers, record)));
             }
-            found => Ok(found),
         }
+        Ok(None)
     }
 
     fn in_form(&self, form: LayerForm) -> Self {
