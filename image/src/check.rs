@@ -154,7 +154,15 @@ impl Store {
         let staged = layers.stage(archive, Some(layer), &|_| {})?;
         let is = layers.dir(&layer);
         let difference = match staged.root().is_dir() {
-            true => first_difference(&tree(&staged.root())?, &tree(&is)?),
+            true => {
+                let (mut should, mut is) = (tree(&staged.root())?, tree(&is)?);
+                // The archive of a directory that was built does not describe that directory itself.
+                if self.content.archive_size(blob).is_some() {
+                    should.remove(ROOT);
+                    is.remove(ROOT);
+                }
+                first_difference(&should, &is)
+            }
             false => (hash_of(&staged.root())? != hash_of(&is)?).then(|| is.display().to_string()),
         };
         if difference.is_some() && repair == Repair::Yes {
@@ -165,6 +173,9 @@ impl Store {
         Ok(difference)
     }
 }
+
+/// The path of a layer's own directory.
+const ROOT: &[u8] = b"";
 
 type Tree = BTreeMap<Vec<u8>, (Entry, Vec<u8>)>;
 

@@ -9,7 +9,7 @@ use crate::error::ImageError;
 
 impl ContentStore {
     /// The size of the archive of a layer that was built here, when it is this blob, not compressed.
-    pub(super) fn archive_size(&self, digest: &Digest) -> Option<u64> {
+    pub(crate) fn archive_size(&self, digest: &Digest) -> Option<u64> {
         self.archive_of(digest).map(|record| record.size)
     }
 

@@ -6,7 +6,7 @@ use crate::error::ImageError;
 
 impl ContentStore {
     /// There is no layer that was built here.
-    pub(super) fn archive_size(&self, _digest: &Digest) -> Option<u64> {
+    pub(crate) fn archive_size(&self, _digest: &Digest) -> Option<u64> {
         None
     }
 
